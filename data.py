@@ -1,0 +1,115 @@
+"""Random prompts of in-context linear regression, light- or heavy-tailed, and the paper's settings.
+
+    x_i     covariates, (d,); x_{n+1} is the query
+    w       the regression vector of a prompt, (d,), drawn anew for each prompt
+    y_i     <w, x_i>, plus label noise if asked for
+    Z       (d+1, n+1): column i holds (x_i, y_i), the last column (x_{n+1}, 0)
+    s       the squared radius of x, where x = sqrt(s) u with u uniform on the unit sphere
+
+Source: Ahn et al., ICLR 2024, arXiv 2310.01082; the covariance form: arXiv 2306.00297.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+FAMILIES = ("gaussian", "sphere", "gamma", "student")
+
+
+class Prompts(NamedTuple):
+    """A batch of prompts; the arrays are read-only, for several runs may share them."""
+
+    Z: np.ndarray  # (batch, d+1, n+1)
+    target: np.ndarray  # (batch,): <w, x_{n+1}>, without label noise
+
+
+def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0.1, scale=10.0,
+                   df=5.0, second_moment=None, noise=0.0, covariance=None):
+    """Draw a batch of prompts.
+
+    rng : numpy.random.Generator
+    covariates : "gaussian", x ~ N(0, I); "sphere", |x| = 1; "gamma", s ~ Gamma(shape, scale), so that
+        E|x|^2 = shape * scale; "student", the multivariate t with df degrees of freedom, of which
+        only moments below df exist. Gamma(d/2, 2) is N(0, I). The paper's heavy tails are
+        Gamma(0.1, 10): against Gamma(2.5, 2), E|x|^2 falls from 5 to 1 as the tail grows.
+    second_moment : if given, x is rescaled so that E|x|^2 is this number whatever the tail.
+    noise : standard deviation of the noise on the context's labels; the target stays clean.
+    covariance : (d, d) matrix Sigma = C C^T: x becomes C x and w ~ N(0, Sigma^-1) instead of
+        N(0, I). E|x|^2 and the families above describe x before that.
+
+    Raises ValueError, naming the argument, for anything else.
+    """
+    _check(batch, n, d, covariates, shape, scale, df, second_moment, noise)
+    x = rng.standard_normal((batch, d, n + 1))
+    moment = d  # E|x|^2
+    if covariates in ("sphere", "gamma"):
+        x /= np.sqrt((x * x).sum(axis=1, keepdims=True))
+        moment = 1.0
+    if covariates == "gamma":
+        x *= np.sqrt(rng.gamma(shape, scale, (batch, 1, n + 1)))
+        moment = shape * scale
+    if covariates == "student":
+        x /= np.sqrt(rng.chisquare(df, (batch, 1, n + 1)) / df)
+        moment = d * df / (df - 2) if df > 2 else np.inf
+    if second_moment is not None:
+        if not moment < np.inf:
+            raise ValueError(f"second_moment: got {second_moment!r}, wants None for df <= 2 ({df!r})")
+        x *= np.sqrt(second_moment / moment)
+    w = rng.standard_normal((batch, 1, d))
+    if covariance is not None:
+        C = _cholesky(covariance, d)
+        x = C @ x
+        w = w @ np.linalg.inv(C)
+    Z = np.concatenate([x, w @ x], axis=1)
+    target = Z[:, d, n].copy()
+    Z[:, d, n] = 0.0
+    if noise > 0:
+        Z[:, d, :n] += noise * rng.standard_normal((batch, n))
+    Z.flags.writeable = target.flags.writeable = False
+    return Prompts(Z, target)
+
+
+class Setting(NamedTuple):
+    """A row of the paper's experiments."""
+
+    name: str
+    data: dict  # arguments of sample_prompts
+    lr: dict  # learning rate of each optimizer
+    clip: float  # limit of the gradient's global norm
+
+
+# Data: the paper's section 3. Learning rates and clip limits: the authors' published code, their
+# best of a grid of ten for L = 3. SignDescent is not in the paper: Adam's rate is a first guess.
+SETTING_1 = Setting("Setting 1", dict(n=20, d=5, covariates="gaussian"),
+                    dict(SGD=0.02, Adam=0.02), 1.0)
+SETTING_2 = Setting("Setting 2: fewer covariates", dict(n=5, d=5, covariates="gaussian"),
+                    dict(SGD=0.01, Adam=0.005), 1.0)
+SETTING_3 = Setting("Setting 3: heavy-tailed x", dict(n=20, d=5, covariates="gamma"),
+                    dict(SGD=0.02, Adam=0.02), 1.0)
+SPHERICAL = Setting("Spherical x", dict(n=20, d=5, covariates="sphere"),
+                    dict(SGD=5.0, Adam=0.1), 0.1)
+
+
+def _check(batch, n, d, covariates, shape, scale, df, second_moment, noise):
+    for name, value in (("batch", batch), ("n", n), ("d", d)):
+        if not (isinstance(value, (int, np.integer)) and value >= 1):
+            raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
+    if covariates not in FAMILIES:
+        raise ValueError(f"covariates: got {covariates!r}, wants one of {', '.join(FAMILIES)}")
+    positive = dict(shape=shape, scale=scale, df=df, second_moment=second_moment)
+    for name, value in positive.items():
+        if value is not None and not 0 < value < np.inf:
+            raise ValueError(f"{name}: got {value!r}, wants a number > 0")
+    if not 0 <= noise < np.inf:
+        raise ValueError(f"noise: got {noise!r}, wants a standard deviation >= 0")
+
+
+def _cholesky(covariance, d):
+    if np.shape(covariance) != (d, d):
+        raise ValueError(f"covariance: got shape {np.shape(covariance)}, wants ({d}, {d})")
+    if not np.allclose(covariance, np.transpose(covariance)):
+        raise ValueError("covariance: got a matrix that is not symmetric, wants a symmetric one")
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        raise ValueError("covariance: got a matrix that is not positive definite") from None

@@ -1,0 +1,353 @@
+"""Linear attention on in-context linear regression: the model and its derivatives, by hand.
+
+Source: Ahn et al., "Linear attention is (maybe) all you need (to understand Transformer
+optimization)", ICLR 2024, arXiv 2310.01082. The letters are the paper's:
+
+    Z       one prompt, (d+1, n+1): column i holds (x_i, y_i), the last column the query (x, 0)
+    C       the n context columns of Z. The paper writes Z M, M = diag(1, ..., 1, 0): the query
+            column is multiplied by 0, so here it is left out
+    P, Q    value matrix and joint key-query matrix of a layer, (d+1, d+1)
+    G       the Gram matrix C C^T / n, (d+1, d+1), symmetric
+    q       the query column, (d+1,)
+    A       I + P G Q, what one linear layer does to every column
+    dX      dLoss/dX, for any X
+    D       d + 1
+
+One layer is Z <- Z + (1/n) P Z M act(Z^T Q Z), here Z + P C W with the attention weights
+W = act(C^T Q Z), in which act carries the 1/n. The prediction is MINUS the bottom-right entry of
+the last Z: a layer with P = diag(0, 1) and Q = diag(-c I, 0) subtracts the estimate of one gradient
+step on the context from the query's label 0, so the label ends as minus the estimate.
+
+Parameters are one array (layers, 2, k, k): [l, 0] = P_l and [l, 1] = Q_l. With k = d + 1 every entry
+is trained. With k = d only the top-left d x d blocks are; P's bottom-right entry is 1 and the rest
+is 0 (the parametrisation behind the published figures). The last P block then has no gradient: it
+only moves the query's x, and after the last layer nobody reads that.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+STEP = 1e-20  # of the complex step: its square vanishes beside 1, so nothing is rounded away
+CHUNK = 40_000  # numbers in the largest array of a chunk of prompts: small enough for the cache
+np.empty(31 * 2**20, np.uint8)  # freeing a large array once makes glibc keep what is freed later,
+# instead of returning it to the system and asking for zeroed memory again: a quarter less time
+
+
+class Gram(NamedTuple):
+    """Prompts in the form that linear attention needs; made by `compress`."""
+
+    G: np.ndarray  # (batch, D, D)
+    q: np.ndarray  # (batch, D)
+    target: np.ndarray  # (batch,)
+
+
+def init_params(rng, layers=3, d=5, std=0.05, full=False):
+    """Draw every entry from N(0, std^2); returns (layers, 2, k, k), k = d + 1 if full, else d.
+
+    Raises ValueError if layers or d is below 1 or std is negative.
+    """
+    for name, value in (("layers", layers), ("d", d)):
+        if not (isinstance(value, (int, np.integer)) and value >= 1):
+            raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
+    if not 0 <= std < np.inf:
+        raise ValueError(f"std: got {std!r}, wants a number >= 0")
+    k = d + 1 if full else d
+    return std * rng.standard_normal((layers, 2, k, k))
+
+
+def predict(params, Z, activation="linear"):
+    """Predictions of the query's label, (batch,), from prompts Z (batch, d+1, n+1).
+
+    Raises ValueError for wrong shapes, numbers that are not finite, or an unknown activation.
+    """
+    layers = _embed(params, _checked_prompts(Z).shape[1])
+    if activation == "linear":
+        return _gram_forward(layers, *_gram(Z))[0]
+    return _textbook_forward(layers, Z, _activation(activation)[0])[0]
+
+
+def loss_and_grad(params, prompts, activation="linear"):
+    """Mean squared error of the predictions and its gradient.
+
+    prompts : anything with .Z (batch, d+1, n+1) and .target (batch,), or, for linear attention
+        only, a `Gram` from `compress` when several calls share a batch.
+    activation : "linear", "relu", or "softmax" (over the n context keys, weights that sum to 1 and
+        no further 1/n). The authors' code takes the softmax over all n + 1 keys, the query's own
+        included, then drops the query's weight and divides by n.
+
+    Returns (loss, array shaped like params); loss is a float, or complex if params is.
+    Raises ValueError for wrong shapes, numbers that are not finite, or an unknown activation.
+    """
+    if activation == "linear":
+        return _over_chunks(_gram_backprop, params, compress(prompts))
+    return textbook_loss_and_grad(params, prompts, activation)
+
+
+def textbook_loss_and_grad(params, prompts, activation="linear"):
+    """`loss_and_grad` by the definition, at a cost of O(n^2) a layer; the only form for relu and
+    softmax."""
+    functions = _activation(activation)
+    Z, target = _checked_prompts(prompts.Z), _checked_target(prompts)
+
+    def backprop(layers, Z, target):
+        return _textbook_backprop(layers, Z, target, *functions)
+
+    return _over_chunks(backprop, params, (Z, target))
+
+
+# ---- The definition: Z + (1/n) P Z M act(Z^T Q Z) ----------------------------------------------
+
+
+def _textbook_forward(layers, Z, act):
+    """Predictions (batch,) and, for the backward pass, every layer's (Z, S, W, V)."""
+    cache = []
+    for P, Q in layers:
+        C = Z[:, :, :-1]
+        S = C.transpose(0, 2, 1) @ Q @ Z  # scores: [D, n], [D, n+1] -> [n keys, n+1 queries]
+        W = act(S)
+        V = C @ W  # [D, n+1]
+        cache.append((Z, S, W, V))
+        Z = Z + P @ V
+    return -Z[:, -1, -1], cache
+
+
+def _textbook_backprop(layers, Z, target, act, act_backward):
+    """Sum of squared errors and its gradient. Each line is the forward line above it in reverse:
+    Y = X1 X2 gives dX1 = dY X2^T and dX2 = X1^T dY, and what is used twice receives twice."""
+    prediction, cache = _textbook_forward(layers, Z, act)
+    error = prediction - target
+    grad = np.empty_like(layers)
+    dZ = np.zeros(Z.shape, layers.dtype)
+    dZ[:, -1, -1] = -2 * error
+    for l in reversed(range(len(layers))):
+        (P, Q), (Z, S, W, V) = layers[l], cache[l]
+        C = Z[:, :, :-1]
+        grad[l, 0] = (dZ @ V.transpose(0, 2, 1)).sum(0)  # Z' = Z + P V
+        dV = P.T @ dZ
+        dC = dV @ W.transpose(0, 2, 1)  # V = C W
+        dS = act_backward(C.transpose(0, 2, 1) @ dV, S, W)
+        CdS = C @ dS
+        grad[l, 1] = (CdS @ Z.transpose(0, 2, 1)).sum(0)  # S = C^T Q Z
+        dC += Q @ Z @ dS.transpose(0, 2, 1)
+        dZ = dZ + Q.T @ CdS
+        dZ[:, :, :-1] += dC
+    return (error * error).sum(), grad
+
+
+def _softmax(S):
+    """Over the keys, axis 1. (.real: the complex step must not choose the shift.)"""
+    E = np.exp(S - S.real.max(axis=1, keepdims=True))
+    return E / E.sum(axis=1, keepdims=True)
+
+
+ACTIVATIONS = {  # name: (W = act(S), dS from (dW, S, W)); axis 1 of S holds the n keys
+    "linear": (lambda S: S / S.shape[1], lambda dW, S, W: dW / S.shape[1]),
+    "relu": (
+        lambda S: S * (S.real > 0) / S.shape[1],
+        lambda dW, S, W: dW * (S.real > 0) / S.shape[1],
+    ),
+    "softmax": (_softmax, lambda dW, S, W: W * (dW - (W * dW).sum(axis=1, keepdims=True))),
+}
+
+
+# ---- The linear case through the Gram matrix ----------------------------------------------------
+
+
+def compress(prompts):
+    """The Gram form of prompts (with .Z and .target); a Gram is returned as it is.
+
+    Linear attention adds P C (C^T Q z) / n = P G Q z to each column z, so a layer maps every column
+    by the same A = I + P G Q: the query by q' = A q and the context by C' = A C, that is
+    G' = C' C'^T / n = A G A^T. A prompt therefore enters only through G and q, and a layer costs
+    O(d^3) whatever n is.
+    """
+    if isinstance(prompts, Gram):
+        return prompts
+    return Gram(*_gram(_checked_prompts(prompts.Z)), _checked_target(prompts))
+
+
+def _gram(Z):
+    C = Z[:, :, :-1]
+    return C @ C.transpose(0, 2, 1) / C.shape[2], np.ascontiguousarray(Z[:, :, -1])
+
+
+def _gram_forward(layers, G, q):
+    """Predictions (batch,) and, for the backward pass, every layer's (G, A, q, u, t)."""
+    cache = []
+    for l, (P, Q) in enumerate(layers):
+        u = q @ Q.T  # a batch of columns is stored as rows, so Q q is q @ Q.T
+        t = _apply(G, u)
+        last = l == len(layers) - 1  # nobody reads the context after the last layer
+        A = None if last else _times(P @ G, Q) + np.eye(len(P))
+        cache.append((G, A, q, u, t))
+        q = q + t @ P.T  # q' = q + P G Q q
+        if not last:
+            G = A @ (G @ _transposed(A))  # G' = A G A^T
+    return -q[:, -1], cache
+
+
+def _gram_backprop(layers, G, q, target):
+    """Sum of squared errors and its gradient. Y = X1 X2 gives dX1 = dY X2^T, dX2 = X1^T dY, so
+
+        query    u = Q q         ->  dQ = du q^T     dq = dq' + Q^T du
+                 t = G u         ->  dG = dt u^T     du = G dt            (G^T = G)
+                 q' = q + P t    ->  dP = dq' t^T    dt = P^T dq'
+        context  A = I + P G Q   ->  dP += dA Q^T G  dQ += G P^T dA       dG += P^T dA Q^T
+                 G' = A G A^T    ->  dA = (dG' + dG'^T) A G               dG += A^T dG' A
+
+    each summed over prompts for dP and dQ. A occurs twice in A G A^T, hence the sum in dA; and
+    nothing but H = dG + dG^T is ever needed, so H is what the code carries from layer to layer:
+    H = X + X^T with X = dt u^T + P^T dA Q^T + A^T dG' A, and A^T dG' A may as well be A^T H' A / 2.
+    """
+    prediction, cache = _gram_forward(layers, G, q)
+    error = prediction - target
+    grad = np.empty_like(layers)
+    dq = np.zeros(q.shape, layers.dtype)
+    dq[:, -1] = -2 * error  # prediction = -q[d]
+    H = None  # the last layer makes no G'
+    for l in reversed(range(len(layers))):
+        (P, Q), (G, A, q, u, t) = layers[l], cache[l]
+        dt = dq @ P
+        du = _apply(G, dt)
+        grad[l, 0] = dq.T @ t
+        grad[l, 1] = du.T @ q
+        dq = dq + du @ Q
+        X = np.einsum("bi,bj->bij", dt, u)
+        if H is not None:
+            HA = H @ A
+            dA = HA @ G
+            PtdA = P.T @ dA
+            grad[l, 0] += (_times(dA, Q.T) @ G).sum(0)
+            grad[l, 1] += _rows(G).T @ _rows(PtdA)  # sum over prompts of G^T PtdA
+            X += _times(PtdA, Q.T)
+            X += A.transpose(0, 2, 1) @ HA / 2
+        H = X + X.transpose(0, 2, 1)
+    return (error * error).sum(), grad
+
+
+def _rows(X):
+    """(batch, D, D) -> (batch * D, D), without a copy."""
+    return X.reshape(-1, X.shape[2])
+
+
+def _times(X, W):
+    """X W for every prompt and one matrix W: a single large product."""
+    return (_rows(X) @ W).reshape(X.shape)
+
+
+def _apply(A, q):
+    """A q for every prompt."""
+    return np.einsum("bij,bj->bi", A, q)
+
+
+def _transposed(A):
+    """A^T as a new array: a product with a transposed view on its right takes twice the time."""
+    return np.ascontiguousarray(A.transpose(0, 2, 1))
+
+
+# ---- Second derivatives: the complex step -------------------------------------------------------
+#
+# The gradient is a polynomial with real coefficients, so grad(theta + i h v) = grad(theta)
+# + i h H v - O(h^2): the imaginary part over h is H v, without a subtraction that would round.
+
+
+def hessian_vector_product(params, v, prompts):
+    """H v for linear attention, shaped like params; v has the shape of params."""
+    if np.shape(v) != np.shape(params):
+        raise ValueError(f"v: got shape {np.shape(v)}, wants that of params, {np.shape(params)}")
+    return loss_and_grad(params + 1j * STEP * np.asarray(v), prompts)[1].imag / STEP
+
+
+def curvature(params, v, prompts):
+    """v^T H v / v^T v: the curvature of the loss along v (the paper's directional smoothness when v
+    is an optimizer's step). Raises ValueError for v = 0."""
+    if not np.any(v):
+        raise ValueError("v: got all zeros, wants a direction")
+    unit = np.asarray(v) / np.linalg.norm(v)
+    return float(np.vdot(unit, hessian_vector_product(params, unit, prompts)))
+
+
+def hessian(params, prompts):
+    """Hessian of the linear-attention loss, symmetric (p, p) with p = params.size.
+
+    For a parameter of layer l, the layers below are constants. So its row is the complex step of the
+    gradient of the upper part alone, which starts at layer l from that layer's G and q, and the rest
+    of the row is known by symmetry.
+    """
+    gram = compress(prompts)
+    D = gram.q.shape[1]
+    full, k, depth = _embed(params, D), params.shape[-1], len(params)
+    H = np.zeros((depth, 2, k, k) * 2)
+    for G, q, target in _chunks(gram, D * D):
+        for l, (G_l, _, q_l, _, _) in enumerate(_gram_forward(full, G, q)[1]):
+            for entry in np.ndindex(2, k, k):
+                upper = full[l:].astype(complex)
+                upper[(0, *entry)] += 1j * STEP
+                row = _gram_backprop(upper, G_l, q_l, target)[1][:, :, :k, :k].imag / STEP
+                H[(l, *entry, slice(l, None))] += row
+    H = H.reshape(params.size, params.size) / len(gram.target)
+    return np.triu(H) + np.triu(H, 1).T
+
+
+def hessian_diagonal(params, prompts):
+    """The diagonal of `hessian`, shaped like params."""
+    return hessian(params, prompts).diagonal().reshape(params.shape)
+
+
+# ---- Shapes, chunks and checks ------------------------------------------------------------------
+
+
+def _embed(params, D):
+    """params as full matrices, (layers, 2, D, D)."""
+    shape = np.shape(params)
+    if len(shape) != 4 or shape[0] < 1 or shape[1] != 2 or shape[2:] not in ((D, D), (D - 1, D - 1)):
+        wants = f"(layers, 2, {D - 1}, {D - 1}) or (layers, 2, {D}, {D}) for prompts with d = {D - 1}"
+        raise ValueError(f"params: got shape {shape}, wants {wants}")
+    if shape[2] == D:
+        return np.asarray(params)
+    full = np.zeros((shape[0], 2, D, D), np.result_type(params, float))
+    full[:, :, :-1, :-1] = params
+    full[:, 0, -1, -1] = 1
+    return full
+
+
+def _chunks(arrays, numbers_per_prompt):
+    size = max(1, CHUNK // numbers_per_prompt)
+    for start in range(0, len(arrays[-1]), size):
+        yield [array[start : start + size] for array in arrays]
+
+
+def _over_chunks(backprop, params, arrays):
+    """Mean loss and gradient over all prompts, a cache-sized chunk at a time."""
+    layers = _embed(params, arrays[0].shape[1])
+    loss, grad = 0.0, np.zeros_like(layers)
+    for chunk in _chunks(arrays, max(arrays[0].shape[1:]) ** 2):
+        chunk_loss, chunk_grad = backprop(layers, *chunk)
+        loss += chunk_loss
+        grad += chunk_grad
+    k, batch = np.shape(params)[-1], len(arrays[-1])
+    return loss.item() / batch, grad[:, :, :k, :k] / batch
+
+
+def _checked_prompts(Z):
+    if np.ndim(Z) != 3 or Z.shape[0] < 1 or Z.shape[1] < 2 or Z.shape[2] < 2:
+        raise ValueError(f"Z: got shape {np.shape(Z)}, wants (batch >= 1, d+1 >= 2, n+1 >= 2)")
+    if not np.isfinite(Z.sum()) and not np.isfinite(Z).all():
+        raise ValueError("Z: got NaN or infinite entries, wants finite numbers")
+    return Z
+
+
+def _checked_target(prompts):
+    target, batch = prompts.target, len(prompts.Z)
+    if np.shape(target) != (batch,):
+        raise ValueError(f"target: got shape {np.shape(target)}, wants ({batch},), one per prompt")
+    if not np.isfinite(target).all():
+        raise ValueError("target: got NaN or infinite entries, wants finite numbers")
+    return target
+
+
+def _activation(name):
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation: got {name!r}, wants one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]

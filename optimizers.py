@@ -1,0 +1,107 @@
+"""Optimizers and gradient clipping, from scratch.
+
+An optimizer is a class whose constructor takes the learning rate and whose `step(params, grad)`
+returns the new parameters and alters neither argument. Your own is about six lines; put it in this
+file and every experiment runs it by its name (`--optimizers Adam Lion --lr Lion=0.001`):
+
+    class Lion:
+        def __init__(self, lr):
+            self.lr, self.m = lr, 0.0
+        def step(self, params, grad):
+            direction = np.sign(0.9 * self.m + 0.1 * grad)
+            self.m = 0.99 * self.m + 0.01 * grad
+            return params - self.lr * direction
+
+Weight decay is decoupled (Loshchilov & Hutter, arXiv 1711.05101): it shrinks the parameters by
+lr * weight_decay at each step and does not enter the moments.
+
+    theta, g    parameters and gradient
+    v, m        running (squared) gradients
+"""
+
+import numpy as np
+
+
+class SGD:
+    """v <- momentum v + g, theta <- theta - lr v (heavy ball, as in the paper's experiments)."""
+
+    def __init__(self, lr, momentum=0.9, weight_decay=0.0):
+        _check(lr, weight_decay, momentum=momentum)
+        self.lr, self.momentum, self.weight_decay, self.v = lr, momentum, weight_decay, 0.0
+
+    def step(self, params, grad):
+        self.v = self.momentum * self.v + grad
+        return params - self.lr * (self.v + self.weight_decay * params)
+
+
+class SignDescent:
+    """The sign of SGD's running gradient, coordinate by coordinate (Kunstner et al. 2023,
+    arXiv 2304.13960): v <- momentum v + g, theta <- theta - lr sign(v)."""
+
+    def __init__(self, lr, momentum=0.9, weight_decay=0.0):
+        _check(lr, weight_decay, momentum=momentum)
+        self.lr, self.momentum, self.weight_decay, self.v = lr, momentum, weight_decay, 0.0
+
+    def step(self, params, grad):
+        self.v = self.momentum * self.v + grad
+        return params - self.lr * (np.sign(self.v) + self.weight_decay * params)
+
+
+class Adam:
+    """Kingma & Ba, arXiv 1412.6980, algorithm 1; beta2 = 0.9 is the paper's (not the usual 0.999).
+
+    m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
+    theta <- theta - lr m^ / (sqrt(v^) + eps),  m^ = m / (1 - beta1^t),  v^ = v / (1 - beta2^t)
+    """
+
+    def __init__(self, lr, beta1=0.9, beta2=0.9, eps=1e-8, weight_decay=0.0):
+        _check(lr, weight_decay, beta1=beta1, beta2=beta2)
+        if not 0 < eps < np.inf:
+            raise ValueError(f"eps: got {eps!r}, wants a number > 0")
+        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
+        self.weight_decay, self.m, self.v, self.t = weight_decay, 0.0, 0.0, 0
+
+    def step(self, params, grad):
+        self.t += 1
+        self.m = self.beta1 * self.m + (1 - self.beta1) * grad
+        self.v = self.beta2 * self.v + (1 - self.beta2) * grad**2
+        m_hat = self.m / (1 - self.beta1**self.t)  # the running means start at 0: undo that bias
+        v_hat = self.v / (1 - self.beta2**self.t)
+        update = m_hat / (np.sqrt(v_hat) + self.eps)
+        return params - self.lr * (update + self.weight_decay * params)
+
+
+def clip_global_norm(grad, limit):
+    """grad scaled down, if need be, to Euclidean norm `limit` over all its entries."""
+    _check_limit(limit)
+    norm = np.linalg.norm(grad)
+    return grad * (limit / norm) if norm > limit else grad.copy()
+
+
+def clip_coordinates(grad, limit):
+    """Every entry of grad limited to [-limit, limit]."""
+    _check_limit(limit)
+    return np.clip(grad, -limit, limit)
+
+
+def by_name(name):
+    """The optimizer class of this module that is called `name`; ValueError if there is none."""
+    known = {key: cls for key, cls in globals().items() if hasattr(cls, "step")}
+    if name not in known:
+        raise ValueError(f"optimizer: got {name!r}, wants one of {', '.join(known)}")
+    return known[name]
+
+
+def _check(lr, weight_decay, **fractions):
+    if not 0 < lr < np.inf:
+        raise ValueError(f"lr: got {lr!r}, wants a number > 0")
+    if not 0 <= weight_decay < np.inf:
+        raise ValueError(f"weight_decay: got {weight_decay!r}, wants a number >= 0")
+    for name, value in fractions.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}: got {value!r}, wants a number in [0, 1)")
+
+
+def _check_limit(limit):
+    if not 0 < limit < np.inf:
+        raise ValueError(f"limit: got {limit!r}, wants a number > 0")
