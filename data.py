@@ -39,22 +39,27 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
 
     Raises ValueError, naming the argument, for anything else.
     """
-    _check(batch, n, d, covariates, shape, scale, df, second_moment, noise)
+    _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise)
     x = rng.standard_normal((batch, d, n + 1))
-    moment = d  # E|x|^2
+    each, s, moment = (batch, n + 1), 1.0, 1.0  # x is rescaled by sqrt(s); moment is E|x|^2
     if covariates in ("sphere", "gamma"):
-        x /= np.sqrt((x * x).sum(axis=1, keepdims=True))
-        moment = 1.0
-    if covariates == "gamma":
-        x *= np.sqrt(rng.gamma(shape, scale, (batch, 1, n + 1)))
+        s = 1 / np.einsum("bij,bij->bj", x, x)  # u = x / |x|
+    if covariates == "gaussian":
+        moment = d
+    elif covariates == "gamma":
+        s *= rng.gamma(shape, scale, each)
         moment = shape * scale
-    if covariates == "student":
-        x /= np.sqrt(rng.chisquare(df, (batch, 1, n + 1)) / df)
+    elif covariates == "student":
+        s = df / rng.chisquare(df, each)
         moment = d * df / (df - 2) if df > 2 else np.inf
     if second_moment is not None:
-        if not moment < np.inf:
-            raise ValueError(f"second_moment: got {second_moment!r}, wants None for df <= 2 ({df!r})")
-        x *= np.sqrt(second_moment / moment)
+        if moment == np.inf:
+            raise ValueError(f"second_moment: got {second_moment!r}, wants None when df <= 2")
+        s = s * second_moment / moment
+    if np.ndim(s):
+        x *= np.sqrt(s)[:, None, :]
+    elif s != 1:
+        x *= np.sqrt(s)
     w = rng.standard_normal((batch, 1, d))
     if covariance is not None:
         C = _cholesky(covariance, d)
@@ -79,7 +84,7 @@ class Setting(NamedTuple):
 
 
 # Data: the paper's section 3. Learning rates and clip limits: the authors' published code, their
-# best of a grid of ten for L = 3. SignDescent is not in the paper: Adam's rate is a first guess.
+# best of a grid of ten for L = 3.
 SETTING_1 = Setting("Setting 1", dict(n=20, d=5, covariates="gaussian"),
                     dict(SGD=0.02, Adam=0.02), 1.0)
 SETTING_2 = Setting("Setting 2: fewer covariates", dict(n=5, d=5, covariates="gaussian"),
@@ -90,26 +95,34 @@ SPHERICAL = Setting("Spherical x", dict(n=20, d=5, covariates="sphere"),
                     dict(SGD=5.0, Adam=0.1), 0.1)
 
 
-def _check(batch, n, d, covariates, shape, scale, df, second_moment, noise):
+def _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise):
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng: got {rng!r}, wants a numpy.random.Generator")
     for name, value in (("batch", batch), ("n", n), ("d", d)):
         if not (isinstance(value, (int, np.integer)) and value >= 1):
             raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
     if covariates not in FAMILIES:
         raise ValueError(f"covariates: got {covariates!r}, wants one of {', '.join(FAMILIES)}")
-    positive = dict(shape=shape, scale=scale, df=df, second_moment=second_moment)
+    positive = dict(shape=shape, scale=scale, df=df)
+    if second_moment is not None:
+        positive["second_moment"] = second_moment
     for name, value in positive.items():
-        if value is not None and not 0 < value < np.inf:
+        if not _is_number(value) or not 0 < value < np.inf:
             raise ValueError(f"{name}: got {value!r}, wants a number > 0")
-    if not 0 <= noise < np.inf:
+    if not _is_number(noise) or not 0 <= noise < np.inf:
         raise ValueError(f"noise: got {noise!r}, wants a standard deviation >= 0")
+
+
+def _is_number(value):
+    return isinstance(value, (int, float, np.integer, np.floating))
 
 
 def _cholesky(covariance, d):
     if np.shape(covariance) != (d, d):
         raise ValueError(f"covariance: got shape {np.shape(covariance)}, wants ({d}, {d})")
-    if not np.allclose(covariance, np.transpose(covariance)):
-        raise ValueError("covariance: got a matrix that is not symmetric, wants a symmetric one")
     try:
-        return np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
-        raise ValueError("covariance: got a matrix that is not positive definite") from None
+        if np.allclose(covariance, np.transpose(covariance)):
+            return np.linalg.cholesky(covariance)
+    except (np.linalg.LinAlgError, TypeError):
+        pass
+    raise ValueError("covariance: got one that is not symmetric positive definite, wants one that is")

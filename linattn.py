@@ -45,12 +45,14 @@ class Gram(NamedTuple):
 def init_params(rng, layers=3, d=5, std=0.05, full=False):
     """Draw every entry from N(0, std^2); returns (layers, 2, k, k), k = d + 1 if full, else d.
 
-    Raises ValueError if layers or d is below 1 or std is negative.
+    Raises ValueError if rng is no numpy Generator, layers or d is below 1, or std is negative.
     """
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng: got {rng!r}, wants a numpy.random.Generator")
     for name, value in (("layers", layers), ("d", d)):
         if not (isinstance(value, (int, np.integer)) and value >= 1):
             raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
-    if not 0 <= std < np.inf:
+    if not isinstance(std, (int, float, np.integer, np.floating)) or not 0 <= std < np.inf:
         raise ValueError(f"std: got {std!r}, wants a number >= 0")
     k = d + 1 if full else d
     return std * rng.standard_normal((layers, 2, k, k))
@@ -61,7 +63,8 @@ def predict(params, Z, activation="linear"):
 
     Raises ValueError for wrong shapes, numbers that are not finite, or an unknown activation.
     """
-    layers = _embed(params, _checked_prompts(Z).shape[1])
+    Z = _checked_prompts(Z)
+    layers = _embed(params, Z.shape[1])
     if activation == "linear":
         return _gram_forward(layers, *_gram(Z))[0]
     return _textbook_forward(layers, Z, _activation(activation)[0])[0]
@@ -88,12 +91,11 @@ def textbook_loss_and_grad(params, prompts, activation="linear"):
     """`loss_and_grad` by the definition, at a cost of O(n^2) a layer; the only form for relu and
     softmax."""
     functions = _activation(activation)
-    Z, target = _checked_prompts(prompts.Z), _checked_target(prompts)
 
     def backprop(layers, Z, target):
         return _textbook_backprop(layers, Z, target, *functions)
 
-    return _over_chunks(backprop, params, (Z, target))
+    return _over_chunks(backprop, params, _unpacked(prompts))
 
 
 # ---- The definition: Z + (1/n) P Z M act(Z^T Q Z) ----------------------------------------------
@@ -164,7 +166,8 @@ def compress(prompts):
     """
     if isinstance(prompts, Gram):
         return prompts
-    return Gram(*_gram(_checked_prompts(prompts.Z)), _checked_target(prompts))
+    Z, target = _unpacked(prompts)
+    return Gram(*_gram(Z), target)
 
 
 def _gram(Z):
@@ -179,10 +182,11 @@ def _gram_forward(layers, G, q):
         u = q @ Q.T  # a batch of columns is stored as rows, so Q q is q @ Q.T
         t = _apply(G, u)
         last = l == len(layers) - 1  # nobody reads the context after the last layer
-        A = None if last else _times(P @ G, Q) + np.eye(len(P))
+        A = None if last else _times(P @ G, Q)
         cache.append((G, A, q, u, t))
         q = q + t @ P.T  # q' = q + P G Q q
         if not last:
+            A += np.eye(len(P))  # A = I + P G Q
             G = A @ (G @ _transposed(A))  # G' = A G A^T
     return -q[:, -1], cache
 
@@ -198,7 +202,7 @@ def _gram_backprop(layers, G, q, target):
 
     each summed over prompts for dP and dQ. A occurs twice in A G A^T, hence the sum in dA; and
     nothing but H = dG + dG^T is ever needed, so H is what the code carries from layer to layer:
-    H = X + X^T with X = dt u^T + P^T dA Q^T + A^T dG' A, and A^T dG' A may as well be A^T H' A / 2.
+    H = A^T H' A + X + X^T with X = dt u^T + P^T dA Q^T.
     """
     prediction, cache = _gram_forward(layers, G, q)
     error = prediction - target
@@ -218,11 +222,13 @@ def _gram_backprop(layers, G, q, target):
             HA = H @ A
             dA = HA @ G
             PtdA = P.T @ dA
-            grad[l, 0] += (_times(dA, Q.T) @ G).sum(0)
+            grad[l, 0] += np.tensordot(_times(dA, Q.T), G, ((0, 2), (0, 1)))  # over prompts, too
             grad[l, 1] += _rows(G).T @ _rows(PtdA)  # sum over prompts of G^T PtdA
             X += _times(PtdA, Q.T)
-            X += A.transpose(0, 2, 1) @ HA / 2
-        H = X + X.transpose(0, 2, 1)
+        if l > 0:
+            AtHA = 0 if H is None else A.transpose(0, 2, 1) @ HA
+            H = AtHA + X
+            H += X.transpose(0, 2, 1)
     return (error * error).sum(), grad
 
 
@@ -300,12 +306,15 @@ def hessian_diagonal(params, prompts):
 
 def _embed(params, D):
     """params as full matrices, (layers, 2, D, D)."""
-    shape = np.shape(params)
+    params = np.asarray(params)
+    shape = params.shape
     if len(shape) != 4 or shape[0] < 1 or shape[1] != 2 or shape[2:] not in ((D, D), (D - 1, D - 1)):
         wants = f"(layers, 2, {D - 1}, {D - 1}) or (layers, 2, {D}, {D}) for prompts with d = {D - 1}"
         raise ValueError(f"params: got shape {shape}, wants {wants}")
+    if params.dtype.kind not in "iufc" or not np.isfinite(params).all():
+        raise ValueError("params: got entries that are not finite numbers, wants finite numbers")
     if shape[2] == D:
-        return np.asarray(params)
+        return params * 1.0
     full = np.zeros((shape[0], 2, D, D), np.result_type(params, float))
     full[:, :, :-1, :-1] = params
     full[:, 0, -1, -1] = 1
@@ -330,24 +339,30 @@ def _over_chunks(backprop, params, arrays):
     return loss.item() / batch, grad[:, :, :k, :k] / batch
 
 
+def _unpacked(prompts):
+    """(Z, target), checked."""
+    if not (hasattr(prompts, "Z") and hasattr(prompts, "target")):
+        raise ValueError(f"prompts: got {type(prompts).__name__}, wants something with .Z and .target")
+    Z, target = _checked_prompts(prompts.Z), np.asarray(prompts.target)
+    if target.shape != (len(Z),):
+        raise ValueError(f"target: got shape {target.shape}, wants ({len(Z)},), one for each prompt")
+    return Z, _finite("target", target)
+
+
 def _checked_prompts(Z):
-    if np.ndim(Z) != 3 or Z.shape[0] < 1 or Z.shape[1] < 2 or Z.shape[2] < 2:
-        raise ValueError(f"Z: got shape {np.shape(Z)}, wants (batch >= 1, d+1 >= 2, n+1 >= 2)")
-    if not np.isfinite(Z.sum()) and not np.isfinite(Z).all():
-        raise ValueError("Z: got NaN or infinite entries, wants finite numbers")
-    return Z
+    Z = np.asarray(Z)
+    if Z.ndim != 3 or len(Z) < 1 or min(Z.shape[1:]) < 2:
+        raise ValueError(f"Z: got shape {Z.shape}, wants (batch, d+1, n+1), each of batch, d, n >= 1")
+    return _finite("Z", Z)
 
 
-def _checked_target(prompts):
-    target, batch = prompts.target, len(prompts.Z)
-    if np.shape(target) != (batch,):
-        raise ValueError(f"target: got shape {np.shape(target)}, wants ({batch},), one per prompt")
-    if not np.isfinite(target).all():
-        raise ValueError("target: got NaN or infinite entries, wants finite numbers")
-    return target
+def _finite(name, array):
+    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise ValueError(f"{name}: got entries that are not finite real numbers, wants finite ones")
+    return array
 
 
 def _activation(name):
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"activation: got {name!r}, wants one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]

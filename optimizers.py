@@ -30,6 +30,7 @@ class SGD:
         self.lr, self.momentum, self.weight_decay, self.v = lr, momentum, weight_decay, 0.0
 
     def step(self, params, grad):
+        _check_shapes(params, grad)
         self.v = self.momentum * self.v + grad
         return params - self.lr * (self.v + self.weight_decay * params)
 
@@ -43,6 +44,7 @@ class SignDescent:
         self.lr, self.momentum, self.weight_decay, self.v = lr, momentum, weight_decay, 0.0
 
     def step(self, params, grad):
+        _check_shapes(params, grad)
         self.v = self.momentum * self.v + grad
         return params - self.lr * (np.sign(self.v) + self.weight_decay * params)
 
@@ -56,12 +58,12 @@ class Adam:
 
     def __init__(self, lr, beta1=0.9, beta2=0.9, eps=1e-8, weight_decay=0.0):
         _check(lr, weight_decay, beta1=beta1, beta2=beta2)
-        if not 0 < eps < np.inf:
-            raise ValueError(f"eps: got {eps!r}, wants a number > 0")
+        _check_positive("eps", eps)
         self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
         self.weight_decay, self.m, self.v, self.t = weight_decay, 0.0, 0.0, 0
 
     def step(self, params, grad):
+        _check_shapes(params, grad)
         self.t += 1
         self.m = self.beta1 * self.m + (1 - self.beta1) * grad
         self.v = self.beta2 * self.v + (1 - self.beta2) * grad**2
@@ -73,14 +75,14 @@ class Adam:
 
 def clip_global_norm(grad, limit):
     """grad scaled down, if need be, to Euclidean norm `limit` over all its entries."""
-    _check_limit(limit)
+    _check_positive("limit", limit)
     norm = np.linalg.norm(grad)
     return grad * (limit / norm) if norm > limit else grad.copy()
 
 
 def clip_coordinates(grad, limit):
     """Every entry of grad limited to [-limit, limit]."""
-    _check_limit(limit)
+    _check_positive("limit", limit)
     return np.clip(grad, -limit, limit)
 
 
@@ -93,15 +95,23 @@ def by_name(name):
 
 
 def _check(lr, weight_decay, **fractions):
-    if not 0 < lr < np.inf:
-        raise ValueError(f"lr: got {lr!r}, wants a number > 0")
-    if not 0 <= weight_decay < np.inf:
+    _check_positive("lr", lr)
+    if not _is_number(weight_decay) or not 0 <= weight_decay < np.inf:
         raise ValueError(f"weight_decay: got {weight_decay!r}, wants a number >= 0")
     for name, value in fractions.items():
-        if not 0 <= value < 1:
+        if not _is_number(value) or not 0 <= value < 1:
             raise ValueError(f"{name}: got {value!r}, wants a number in [0, 1)")
 
 
-def _check_limit(limit):
-    if not 0 < limit < np.inf:
-        raise ValueError(f"limit: got {limit!r}, wants a number > 0")
+def _check_positive(name, value):
+    if not _is_number(value) or not 0 < value < np.inf:
+        raise ValueError(f"{name}: got {value!r}, wants a number > 0")
+
+
+def _is_number(value):
+    return isinstance(value, (int, float, np.integer, np.floating))
+
+
+def _check_shapes(params, grad):
+    if np.shape(params) != np.shape(grad):
+        raise ValueError(f"grad: got shape {np.shape(grad)}, wants that of params, {np.shape(params)}")

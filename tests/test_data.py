@@ -1,0 +1,137 @@
+"""The generator: shapes, labels, moments and tails of every family of covariates."""
+
+import numpy as np
+import pytest
+
+import data
+from data import sample_prompts
+
+BATCH, N, D = 20_000, 20, 5
+FAMILIES = [  # arguments, E|x|^2, E|x|^4
+    (dict(covariates="gaussian"), D, D * (D + 2)),
+    (dict(covariates="sphere"), 1, 1),
+    (dict(covariates="gamma"), 0.1 * 10, 0.1 * 1.1 * 10**2),
+    (dict(covariates="gamma", shape=2.5, scale=2.0), D, D * (D + 2)),  # is N(0, I)
+    (dict(covariates="student", df=12.0), D * 12 / 10, D * (D + 2) * 12**2 / (10 * 8)),
+]
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def covariates(**arguments):
+    """x of all prompts, context and query, as (count, d)."""
+    Z = sample_prompts(rng(), BATCH, N, D, **arguments).Z
+    return Z[:, :D].transpose(0, 2, 1).reshape(-1, D)
+
+
+@pytest.mark.parametrize("arguments, second, fourth", FAMILIES)
+def test_moments(arguments, second, fourth):
+    x = covariates(**arguments)
+    square = (x * x).sum(axis=1)
+    assert square.mean() == pytest.approx(second, rel=0.03)
+    assert (square**2).mean() == pytest.approx(fourth, rel=0.08)
+    np.testing.assert_allclose(x.mean(axis=0), 0, atol=0.02 * np.sqrt(second))
+    np.testing.assert_allclose(x.T @ x / len(x), second / D * np.eye(D), atol=0.02 * second)
+
+
+@pytest.mark.parametrize("arguments, second, fourth", FAMILIES)
+def test_second_moment_can_be_held_while_the_tail_stays(arguments, second, fourth):
+    x = covariates(second_moment=3.0, **arguments)
+    square = (x * x).sum(axis=1)
+    assert square.mean() == pytest.approx(3.0, rel=0.03)
+    assert (square**2).mean() / 9 == pytest.approx(fourth / second**2, rel=0.08)
+
+
+def test_gamma_tail():
+    """Gamma(1, scale) is exponential: P(|x|^2 > t scale) = e^-t."""
+    square = (covariates(covariates="gamma", shape=1.0, scale=3.0) ** 2).sum(axis=1)
+    for t in (1, 3, 6):
+        assert (square > 3 * t).mean() == pytest.approx(np.exp(-t), rel=0.1)
+
+
+def test_student_tail():
+    """P(|x| > r) falls like r^-df: ten times rarer is 10^(1/df) times farther out."""
+    radius = np.sqrt((covariates(covariates="student", df=2.0) ** 2).sum(axis=1))
+    inner, outer = np.quantile(radius, (1 - 1e-2, 1 - 1e-3))
+    assert outer / inner == pytest.approx(10 ** (1 / 2), rel=0.1)
+
+
+def test_labels_and_target():
+    prompts = sample_prompts(rng(), 50, 8, 3)
+    assert prompts.Z.shape == (50, 4, 9) and prompts.target.shape == (50,)
+    assert not prompts.Z[:, 3, 8].any()
+    for Z, target in zip(*prompts):
+        w = np.linalg.lstsq(Z[:3, :8].T, Z[3, :8])[0]  # exact: no noise, 8 equations, 3 unknowns
+        np.testing.assert_allclose(w @ Z[:3, :8], Z[3, :8], atol=1e-10)
+        assert w @ Z[:3, 8] == pytest.approx(target, abs=1e-9)
+
+
+def test_regression_vector_is_standard_normal():
+    Z, _ = sample_prompts(rng(), BATCH, D, D)
+    x, y = Z[:, :D, :D], Z[:, D, :D]
+    w = np.linalg.solve(x.transpose(0, 2, 1), y[:, :, None])[:, :, 0]
+    np.testing.assert_allclose(w.T @ w / BATCH, np.eye(D), atol=0.05)
+
+
+def test_noise_is_added_to_the_context_alone():
+    clean, noisy = (sample_prompts(rng(), BATCH, N, D, noise=noise) for noise in (0.0, 0.5))
+    difference = noisy.Z - clean.Z
+    assert np.array_equal(noisy.target, clean.target)
+    assert not difference[:, :D].any() and not difference[:, D, N].any()
+    assert difference[:, D, :N].std() == pytest.approx(0.5, rel=0.01)
+    assert difference[:, D, :N].mean() == pytest.approx(0, abs=0.01)
+
+
+def test_covariance():
+    """x ~ N(0, Sigma), w ~ N(0, Sigma^-1), so that the labels keep their variance d."""
+    root = rng(1).standard_normal((D, D))
+    sigma = root @ root.T + np.eye(D)
+    Z, _ = sample_prompts(rng(), BATCH, D, D, covariance=sigma)
+    x, y = Z[:, :D, :D], Z[:, D, :D]
+    every = x.transpose(0, 2, 1).reshape(-1, D)
+    np.testing.assert_allclose(every.T @ every / len(every), sigma, atol=0.03 * sigma.max())
+    w = np.linalg.solve(x.transpose(0, 2, 1), y[:, :, None])[:, :, 0]
+    inverse = np.linalg.inv(sigma)
+    np.testing.assert_allclose(w.T @ w / BATCH, inverse, atol=0.05 * inverse.max())
+    assert y.var() == pytest.approx(D, rel=0.03)
+
+
+def test_same_seed_same_numbers_and_read_only():
+    first, second, other = (sample_prompts(rng(seed), 4, 3, 2, "gamma") for seed in (0, 0, 1))
+    assert np.array_equal(first.Z, second.Z) and not np.array_equal(first.Z, other.Z)
+    for array in first:
+        with pytest.raises(ValueError):
+            array[0] = 1
+
+
+def test_the_papers_settings():
+    """Typed here a second time: n, covariates, rates of SGD and Adam, clip limit."""
+    wanted = [
+        (data.SETTING_1, 20, "gaussian", 0.02, 0.02, 1.0),
+        (data.SETTING_2, 5, "gaussian", 0.01, 0.005, 1.0),
+        (data.SETTING_3, 20, "gamma", 0.02, 0.02, 1.0),
+        (data.SPHERICAL, 20, "sphere", 5.0, 0.1, 0.1),
+    ]
+    for setting, n, family, sgd, adam, clip in wanted:
+        assert setting.data == dict(n=n, d=5, covariates=family)
+        assert setting.lr == dict(SGD=sgd, Adam=adam) and setting.clip == clip
+
+
+@pytest.mark.parametrize("argument, value", [
+    ("batch", 0), ("n", 0), ("n", -3), ("n", 2.0), ("d", 0), ("d", "five"),
+    ("covariates", "cauchy"), ("covariates", None), ("shape", 0), ("scale", -1.0), ("df", 0),
+    ("df", np.nan), ("second_moment", 0), ("noise", -0.1), ("noise", np.inf), ("noise", "loud"),
+    ("covariance", np.eye(3)), ("covariance", -np.eye(5)), ("covariance", np.triu(np.ones((5, 5)))),
+    ("covariance", np.full((5, 5), np.nan)), ("rng", 0), ("rng", np.random),
+])
+def test_bad_input_is_named(argument, value):
+    arguments = dict(dict(rng=rng()), **{argument: value})
+    with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):
+        sample_prompts(**arguments)
+
+
+def test_second_moment_needs_a_variance():
+    with pytest.raises(ValueError, match="second_moment: got .*, wants"):
+        sample_prompts(rng(), covariates="student", df=2.0, second_moment=1.0)

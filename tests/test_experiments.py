@@ -1,0 +1,390 @@
+"""What a user does at the command line, and what may go wrong there."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import data
+import experiments
+import optimizers
+from data import SETTING_1, SETTING_3
+from experiments import Budget, Run
+
+PROJECT = Path(experiments.__file__).parent
+TINY = ["adam_vs_sgd", "--seeds", "2", "--steps", "5"]
+
+
+def run_of(optimizer="SGD", lr=0.02, seed=0, steps=5, setting=SETTING_1):
+    return Run(optimizer, lr, setting.data, setting.clip, seed, steps)
+
+
+def command(*arguments, folder=PROJECT, **options):
+    return subprocess.run([sys.executable, "experiments.py", *map(str, arguments)], cwd=folder,
+                          capture_output=True, text=True, timeout=120, **options)
+
+
+# ---- Training -----------------------------------------------------------------------------------
+
+
+def test_runs_share_batches_and_do_not_depend_on_their_company(monkeypatch):
+    """Each optimizer alone, and both together, see the same batches and give the same numbers."""
+    drawn, sample = [], data.sample_prompts
+
+    def recorded(*arguments, **options):
+        drawn.append(sample(*arguments, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(data, "sample_prompts", recorded)
+    sgd, adam = run_of("SGD"), run_of("Adam")
+    together = experiments.train([sgd, adam])
+    alone = experiments.train([sgd]) + experiments.train([adam])
+    assert len(drawn) == 15
+    for first, second, third in zip(drawn[:5], drawn[5:10], drawn[10:]):
+        assert np.array_equal(first.Z, second.Z) and np.array_equal(first.Z, third.Z)
+        assert not np.array_equal(first.Z, drawn[0].Z) or first is drawn[0]  # fresh at every step
+    for a, b in zip(together, alone):
+        assert all(np.array_equal(a[key], b[key]) for key in a)
+    assert together[0]["loss"][0] == together[1]["loss"][0]  # the same initial weights
+    assert together[0]["loss"][1] != together[1]["loss"][1]
+
+
+def test_training_is_the_protocol():
+    """Three steps by hand: fresh batch, gradient, clip, heavy ball; loss and norm before the step."""
+    init, stream = map(experiments.generator, np.random.SeedSequence(7).spawn(2))
+    params, v, losses, norms = experiments.linattn.init_params(init), 0, [], []
+    for _ in range(3):
+        prompts = data.sample_prompts(stream, 1000, 20, 5)
+        loss, grad = experiments.linattn.textbook_loss_and_grad(params, prompts)
+        losses.append(loss)
+        norms.append(np.sqrt((grad**2).sum()))
+        v = 0.9 * v + grad * min(1, 1 / norms[-1])
+        params = params - 0.02 * v
+    (result,) = experiments.train([run_of(seed=7, steps=3)])
+    np.testing.assert_allclose(result["loss"], losses, rtol=1e-10)
+    np.testing.assert_allclose(result["grad_norm"], norms, rtol=1e-10)
+    np.testing.assert_allclose(result["params"], params, rtol=1e-9)
+
+
+def test_divergence_stops_a_run_and_only_that(recwarn):
+    bad, good = experiments.train([run_of(lr=50.0, steps=60), run_of("Adam", steps=60)])
+    t = bad["diverged"]
+    assert 0 < t < 60 and good["diverged"] == -1
+    assert np.isfinite(bad["loss"][:t]).all() and np.isnan(bad["loss"][t:]).all()
+    assert np.isfinite(bad["params"]).all() and np.isfinite(good["loss"]).all()
+    assert not recwarn.list
+
+
+def test_divergence_is_reported(tmp_path):
+    done = command(*TINY[:1], "--seeds", 2, "--steps", 60, "--lr", "SGD=50", "--out", tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "SGD, seed 1, diverged at step" in done.stdout
+    found = json.loads((tmp_path / "adam_vs_sgd.json").read_text())
+    assert found["verdict"] == "inconclusive"
+    assert found["measured"]["Setting 1"]["SGD"]["diverged"]["seed 0"].startswith("at step ")
+
+
+# ---- Files --------------------------------------------------------------------------------------
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).glob("adam_vs_sgd.*")}
+
+
+@pytest.mark.slow
+def test_same_bytes_twice_and_for_any_number_of_jobs(tmp_path):
+    for jobs in ("1", "2"):
+        assert experiments.main([*TINY, "--jobs", jobs, "--out", str(tmp_path / jobs)]) == 0
+    one, two = bytes_of(tmp_path / "1"), bytes_of(tmp_path / "2")
+    assert sorted(one) == [f"adam_vs_sgd.{suffix}" for suffix in ("json", "npz", "pdf", "png")]
+    assert one == two
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Two runs on disk, their results, and a function that calls for them again."""
+    runs, budget = [run_of(seed=0), run_of(seed=1)], Budget(seeds=2, jobs=1, out=str(tmp_path))
+
+    def again():
+        return experiments.train_all(runs, budget, (1,))
+
+    return [experiments.run_file(run, budget) for run in runs], again(), again
+
+
+def refuse(*_):
+    raise AssertionError("computed anew")
+
+
+def test_finished_runs_are_read_back(finished, monkeypatch):
+    _, results, again = finished
+    monkeypatch.setattr(experiments, "in_processes", lambda f, tasks, *_: refuse() if tasks else [])
+    for first, second in zip(results, again()):
+        assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("damage", (
+    lambda path, other: path.write_bytes(path.read_bytes()[:-100]),
+    lambda path, other: path.write_bytes(b""),
+    lambda path, other: path.write_text("not an archive"),
+    lambda path, other: shutil.copy(other, path),
+    lambda path, other: np.savez(path, loss=np.zeros(5)),
+    lambda path, other: np.savez(path, loss=np.array([{}], dtype=object)),
+))
+def test_damaged_and_foreign_files_are_named_and_computed_anew(finished, damage, capsys):
+    (path, other), results, again = finished
+    damage(path, other)
+    for first, second in zip(results, again()):
+        assert np.array_equal(first, second)
+    message = capsys.readouterr().err
+    assert str(path) in message and "computed anew" in message and str(other) not in message
+    again()
+    assert capsys.readouterr().err == ""
+
+
+def test_changed_code_is_not_served_old_runs(monkeypatch):
+    """The name of a run's file depends on the code, but not on its comments and docstrings."""
+    source = experiments.inspect.getsource
+
+    def digest(change):
+        experiments.code_digest.cache_clear()
+        monkeypatch.setattr(experiments.inspect, "getsource", lambda part: change(source(part)))
+        return experiments.code_digest("SGD")
+
+    before = digest(lambda text: text)
+    assert digest(lambda text: text + "\n# a comment\n") == before
+    assert digest(lambda text: text.replace("heavy ball", "momentum")) == before
+    assert digest(lambda text: text.replace("self.momentum * self.v", "self.v")) != before
+    monkeypatch.undo()
+    experiments.code_digest.cache_clear()
+
+
+def test_write_is_all_or_nothing(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fails(file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        experiments.write(path, fails)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"] and path.read_bytes() == b"old"
+
+
+# ---- Processes ----------------------------------------------------------------------------------
+
+
+def start(folder):
+    """A long run in the background, returned when its first result is on disk."""
+    process = subprocess.Popen(
+        [sys.executable, "experiments.py", "adam_vs_sgd", "--seeds", "2", "--steps", "150",
+         "--jobs", "1", "--out", str(folder)], cwd=PROJECT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(Path(folder).glob("runs/*.npz")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blow", (signal.SIGKILL, signal.SIGINT))
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, blow):
+    process = start(tmp_path)
+    process.send_signal(blow)
+    output, errors = process.communicate(timeout=30)
+    assert output == "" and "Traceback" not in errors
+    if blow == signal.SIGINT:
+        assert process.returncode == 130 and "the same command goes on from there" in errors
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*.npz")}
+    assert 0 < len(kept) < 12 and not (tmp_path / "adam_vs_sgd.json").exists()
+    done = command("adam_vs_sgd", "--seeds", 2, "--steps", 150, "--out", tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(list(tmp_path.glob("runs/*.npz"))) == 12
+
+
+def die_at_three(argument):
+    if argument == 3:
+        os._exit(1)
+    if argument == 4:
+        raise RuntimeError("no")
+    return 2 * argument
+
+
+def test_a_worker_that_dies_is_named_and_the_rest_is_kept():
+    kept = {}
+    tasks = [(argument, f"task {argument}") for argument in range(6)]
+    errors = experiments.in_processes(die_at_three, tasks, kept.__setitem__, jobs=2)
+    assert kept == {f"task {i}": 2 * i for i in (0, 1, 2, 5)}
+    assert dict(errors) == {"task 3": "its worker process died", "task 4": "RuntimeError: no"}
+
+
+def test_workers_have_one_blas_thread_and_the_parent_its_own(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    kept = {}
+    experiments.in_processes(os.getenv, [("OPENBLAS_NUM_THREADS", "worker")], kept.__setitem__, jobs=1)
+    assert kept == {"worker": "1"} and os.environ["OPENBLAS_NUM_THREADS"] == "7"
+
+
+# ---- A reader's own optimizer --------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for name in ("linattn", "optimizers", "data", "experiments"):
+        shutil.copy(PROJECT / f"{name}.py", tmp_path)
+    return tmp_path
+
+
+def add_to(copy, text):
+    with open(copy / "optimizers.py", "a") as file:
+        file.write(text)
+
+
+def test_the_example_in_optimizers_runs_by_its_name(copy):
+    example = optimizers.__doc__.split("    class Lion")[1].split("\n\nWeight decay")[0]
+    add_to(copy, "\n\nclass Lion" + example.replace("\n    ", "\n") + "\n")
+    done = command(*TINY, "--optimizers", "SGD", "Lion", "--lr", "Lion=0.001", folder=copy)
+    assert done.returncode == 0, done.stderr
+    assert "SGD / Lion" in done.stdout and "not judged" in done.stdout
+
+
+def test_an_optimizer_that_fails_is_named(copy):
+    add_to(copy, "\n\nclass Broken:\n    def __init__(self, lr): pass\n"
+                 "    def step(self, params, grad): return 1 / 0\n")
+    done = command(*TINY, "--optimizers", "SGD", "Broken", "--lr", "Broken=1", folder=copy)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "Broken (lr 1)" in done.stderr and "ZeroDivisionError" in done.stderr
+
+
+# ---- Statistics and verdict ----------------------------------------------------------------------
+
+
+def test_t_quantile():
+    """Against the printed table of the 97.5 % point."""
+    for dof, wanted in ((1, 12.706), (2, 4.303), (3, 3.182), (5, 2.571), (29, 2.045), (1000, 1.962)):
+        assert experiments.t_quantile(dof) == pytest.approx(wanted, abs=6e-4)
+
+
+def test_interval():
+    mean, low, high = experiments.interval([1.0, 2.0, 3.0])
+    assert (mean, low, high) == (2.0, pytest.approx(2 - 4.303 / 3**0.5, abs=1e-3),
+                                 pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3))
+    assert experiments.interval([5.0]) == (5.0, None, None)
+    assert experiments.interval([1.0, np.inf]) == (None, None, None)
+
+
+def test_verdict():
+    judge = experiments.judge
+    assert judge((1.1, 2, 1), (1.2, 9, 1)) == "reproduced"
+    assert judge((1.1, 2, 1), (0.9, 9, 1)) == "inconclusive"
+    assert judge((1.1, 2, 1), (None, None, 1)) == "inconclusive"
+    assert judge((1.1, 2, 1), (0.3, 0.9, 1)) == "not reproduced"
+    assert judge((1.1, 2, 1), (0.3, 0.9, 0.2)) == "reproduced"
+
+
+def test_verdict_comes_from_the_losses():
+    """Three settings, two optimizers, three seeds, 20 steps, of which the last two count."""
+    settings, budget = experiments.PAPER_SETTINGS, Budget(seeds=3, steps=20)
+    diverged = np.full((3, 2, 3), -1)
+    loss = np.full((3, 2, 3, 20), 100.0)
+    loss[:, 0, :, 18:] = np.array([6.0, 6.1, 6.2])[:, None]
+    loss[:, 1, :, 18:] = 2.0
+    measured, lines, cases = experiments.loss_ratios(settings, budget, loss, diverged)
+    ratio = measured["Setting 1"]["SGD / Adam"]
+    assert ratio["per_seed"] == pytest.approx([3.0, 3.05, 3.1])
+    assert ratio["geometric_mean"] == pytest.approx((3 * 3.05 * 3.1) ** (1 / 3))
+    assert experiments.judge(*cases) == "reproduced"
+    loss[1] = loss[1, ::-1].copy()
+    cases = experiments.loss_ratios(settings, budget, loss, diverged)[2]
+    assert experiments.judge(*cases) == "not reproduced"
+
+
+# ---- The command line ----------------------------------------------------------------------------
+
+
+def test_no_name_lists_the_experiments(capsys):
+    assert experiments.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(experiments.EXPERIMENTS)
+
+
+def test_a_users_call(tmp_path):
+    done = command(*TINY, "--out", tmp_path / "a folder")
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.isascii()
+    assert done.stdout.startswith("C1: Adam beats SGD") and "  verdict: " in done.stdout
+    found = json.loads((tmp_path / "a folder" / "adam_vs_sgd.json").read_text())
+    assert f"verdict: {found['verdict']}" in done.stdout
+    assert all(line in done.stdout for line in found["lines"])
+    assert len(found["configuration"]) == 12 and found["versions"]["numpy"] == np.__version__
+    with np.load(tmp_path / "a folder" / "adam_vs_sgd.npz", allow_pickle=False) as arrays:
+        assert arrays["loss"].shape == arrays["grad_norm"].shape == (3, 2, 2, 5)
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["adam_vs_sdg"], "experiment"),
+    (["adam_vs_sgd", "--seeds", "0"], "seeds"),
+    (["adam_vs_sgd", "--seeds", "two"], "seeds"),
+    (["adam_vs_sgd", "--steps", "-5"], "steps"),
+    (["adam_vs_sgd", "--jobs", "0"], "jobs"),
+    (["adam_vs_sgd", "--lr", "0"], "lr"),
+    (["adam_vs_sgd", "--lr", "nan"], "lr"),
+    (["adam_vs_sgd", "--lr", "fast"], "lr"),
+    (["adam_vs_sgd", "--lr", "Lion=0.1"], "lr"),
+    (["adam_vs_sgd", "--optimizers", "SGD", "Sofia"], "Sofia"),
+    (["adam_vs_sgd", "--optimizers", "SGD", "SignDescent"], "SignDescent"),
+    (["adam_vs_sgd", "--optimizers", "SGD", "SGD"], "optimizers"),
+    (["adam_vs_sgd", "--full", "--quick"], "quick"),
+    (["adam_vs_sgd", "--fast"], "fast"),
+    (["adam_vs_sgd", "--out", "README.md/x"], "out"),
+])
+def test_mistakes_cost_one_line_and_status_2(arguments, word, capsys, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr(experiments, "in_processes", refuse)
+    with pytest.raises(SystemExit) as stop:
+        experiments.main(arguments)
+    output, errors = capsys.readouterr()
+    assert stop.value.code == 2 and output == ""
+    assert errors.count("\n") == 1 and word in errors
+
+
+def test_mistakes_in_a_library_call_are_named():
+    with pytest.raises(ValueError, match="^seeds: got 0, wants"):
+        experiments.adam_vs_sgd(Budget(seeds=0, steps=5))
+    with pytest.raises(ValueError, match="^optimizer: got 'Sofia', wants"):
+        experiments.adam_vs_sgd(Budget(seeds=1, steps=5, optimizers=("SGD", "Sofia"), lr={"Sofia": 1.0}))
+
+
+def test_attention_cost_judges_slopes(monkeypatch, tmp_path):
+    """Times made up: n^2, n^2 and constant, then the Gram form growing, too."""
+    n = np.array(experiments.COST_N, float)
+    for gram, verdict in ((n**0, "reproduced"), (n, "not reproduced"), (1 / n, "not reproduced")):
+        times = np.array([n**2, n**2, gram]) * np.array([1.0, 1.01, 0.99])[:, None, None]
+
+        def pretend(function, tasks, keep, jobs):
+            for i, label in tasks:
+                keep(label, (times[i], np.ones(len(experiments.COST_OTHERS))))
+            return []
+
+        monkeypatch.setattr(experiments, "in_processes", pretend)
+        figure, found = experiments.attention_cost(Budget(seeds=3, out=str(tmp_path)))
+        assert found["verdict"] == verdict
+        assert found["measured"]["softmax"]["slope"] == pytest.approx(2)
+
+
+# ---- The README ----------------------------------------------------------------------------------
+
+
+def test_readme_shows_what_the_kept_finding_says():
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    found = json.loads((PROJECT / "figures" / "adam_vs_sgd.json").read_text())
+    for line in (*found["lines"], f"verdict: {found['verdict']}"):
+        assert line in readme

@@ -1,0 +1,125 @@
+"""An optimizer is checked by its trajectory: ten steps against the same steps written as sums."""
+
+import numpy as np
+import pytest
+
+import optimizers
+from optimizers import SGD, Adam, SignDescent, clip_coordinates, clip_global_norm
+
+GRADS = np.random.default_rng(0).standard_normal((10, 3))
+START = np.array([1.0, -2.0, 0.5])
+
+
+def trajectory(optimizer):
+    params, path = START, []
+    for grad in GRADS:
+        params = optimizer.step(params, grad)
+        path.append(params)
+    return np.array(path)
+
+
+def running(values, beta):
+    """Sum over i <= t of beta^(t - i) values_i, for every t."""
+    return np.array([sum(beta ** (t - i) * values[i] for i in range(t + 1)) for t in range(len(values))])
+
+
+@pytest.mark.parametrize("momentum", (0.0, 0.5, 0.9))
+def test_sgd(momentum):
+    wanted = START - 0.1 * np.cumsum(running(GRADS, momentum), axis=0)
+    np.testing.assert_allclose(trajectory(SGD(0.1, momentum)), wanted, rtol=1e-12)
+
+
+def test_sgd_by_hand():
+    """g = 1 for ever: v = 1, 1.9, 2.71, so theta = 0, -0.1, -0.29, -0.561."""
+    sgd, theta = SGD(0.1), np.zeros(1)
+    for wanted in (-0.1, -0.29, -0.561):
+        theta = sgd.step(theta, np.ones(1))
+        assert theta == pytest.approx(wanted, rel=1e-12)
+
+
+def test_sign_descent():
+    wanted = START - 0.1 * np.cumsum(np.sign(running(GRADS, 0.9)), axis=0)
+    np.testing.assert_allclose(trajectory(SignDescent(0.1)), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("beta1, beta2, eps", ((0.9, 0.9, 1e-8), (0.9, 0.999, 1e-8), (0.0, 0.5, 0.1)))
+def test_adam(beta1, beta2, eps):
+    """The bias-corrected moments are weighted means: the weights' sum replaces 1 - beta^t."""
+    ones = np.ones(10)
+    mean = running(GRADS, beta1) / running(ones, beta1)[:, None]
+    square = running(GRADS**2, beta2) / running(ones, beta2)[:, None]
+    wanted = START - 0.01 * np.cumsum(mean / (np.sqrt(square) + eps), axis=0)
+    np.testing.assert_allclose(trajectory(Adam(0.01, beta1, beta2, eps)), wanted, rtol=1e-12)
+
+
+def test_adam_by_hand():
+    """The first step is lr in every coordinate, however small the gradient; the second, with
+    g = 1 then 3: m^ = (0.9 * 0.1 + 0.1 * 3) / 0.19, v^ = (0.09 + 0.9) / 0.19."""
+    adam = Adam(0.5, eps=1e-12)
+    theta = adam.step(np.zeros(2), np.array([1.0, -1e-5]))
+    np.testing.assert_allclose(theta, [-0.5, 0.5], rtol=1e-6)
+    theta = adam.step(theta, np.array([3.0, 0.0]))
+    assert theta[0] == pytest.approx(-0.5 - 0.5 * (0.39 / 0.19) / np.sqrt(0.99 / 0.19), rel=1e-9)
+
+
+@pytest.mark.parametrize("cls", (SGD, SignDescent, Adam))
+def test_weight_decay_is_decoupled(cls):
+    """It shrinks the parameters beside the step and leaves the step itself as it was."""
+    plain, decayed = cls(0.1), cls(0.1, weight_decay=0.3)
+    a = b = START
+    for grad in GRADS:
+        step = plain.step(a, grad) - a
+        np.testing.assert_allclose(decayed.step(b, grad), b * (1 - 0.1 * 0.3) + step, rtol=1e-12)
+        a, b = a + step, b * (1 - 0.1 * 0.3) + step
+
+
+@pytest.mark.parametrize("cls", (SGD, SignDescent, Adam))
+def test_arguments_are_not_altered(cls):
+    optimizer, params, grad = cls(0.1), START.copy(), GRADS[0].copy()
+    first = optimizer.step(params, grad)
+    kept = first.copy()
+    grad *= 100  # neither does the optimizer hold on to the array it was given
+    second = optimizer.step(first, GRADS[1])
+    assert np.array_equal(params, START) and np.array_equal(first, kept)
+    np.testing.assert_array_equal(second, trajectory(cls(0.1))[1])
+
+
+def test_clip_global_norm():
+    grad = np.array([[3.0, 0.0], [0.0, 4.0]])
+    np.testing.assert_allclose(clip_global_norm(grad, 1.0), grad / 5)
+    for limit in (5.0, 6.0):
+        clipped = clip_global_norm(grad, limit)
+        assert np.array_equal(clipped, grad) and not np.shares_memory(clipped, grad)
+    assert np.array_equal(clip_global_norm(np.zeros(3), 1.0), np.zeros(3))
+
+
+def test_clip_coordinates():
+    grad = np.array([-3.0, 0.2, 0.5, 7.0])
+    assert np.array_equal(clip_coordinates(grad, 0.5), [-0.5, 0.2, 0.5, 0.5])
+    assert np.array_equal(grad, [-3.0, 0.2, 0.5, 7.0])
+
+
+def test_by_name():
+    assert [optimizers.by_name(name) for name in ("SGD", "Adam", "SignDescent")] == [SGD, Adam, SignDescent]
+
+
+@pytest.mark.parametrize("call, argument", [
+    (lambda: SGD(0), "lr"),
+    (lambda: SGD(-1.0), "lr"),
+    (lambda: Adam(np.nan), "lr"),
+    (lambda: Adam(np.inf), "lr"),
+    (lambda: SGD("fast"), "lr"),
+    (lambda: SGD(0.1, momentum=1.0), "momentum"),
+    (lambda: SignDescent(0.1, momentum=-0.1), "momentum"),
+    (lambda: Adam(0.1, beta1=1.0), "beta1"),
+    (lambda: Adam(0.1, beta2=2), "beta2"),
+    (lambda: Adam(0.1, eps=0), "eps"),
+    (lambda: SGD(0.1, weight_decay=-1), "weight_decay"),
+    (lambda: clip_global_norm(START, 0), "limit"),
+    (lambda: clip_coordinates(START, -1), "limit"),
+    (lambda: optimizers.by_name("Sofia"), "optimizer"),
+    (lambda: optimizers.by_name("np"), "optimizer"),
+])
+def test_bad_input_is_named(call, argument):
+    with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):
+        call()
