@@ -64,6 +64,7 @@ class Run(NamedTuple):
     clip: float
     seed: int
     steps: int
+    batch: int = 1000
     layers: int = 3
     std: float = 0.05
     full: bool = False
@@ -74,12 +75,11 @@ class Run(NamedTuple):
         return f"{self.optimizer} (lr {self.lr:g}), {where}, L={self.layers}, seed {self.seed}"
 
 
-DIVERGED = 1e3  # times the first loss,
-PATIENCE = 20  # this many steps in a row (rare prompts make single steps jump far higher)
-
-
-def train(runs):
+def train(runs, blow_up=1e3, patience=20):
     """Train runs that share everything but optimizer and lr, each batch drawn once for all of them.
+
+    A run has diverged when a number is not finite, or when the loss was above blow_up times the
+    first one for `patience` steps in a row (single steps jump far higher on rare prompts).
 
     Returns one dict a run: loss and grad_norm (steps,), both taken before the step and NaN from the
     step at which the run diverged; that step, or -1; and the final params. As no batch is seen
@@ -94,15 +94,15 @@ def train(runs):
     diverged, bad = np.full(len(runs), -1), np.zeros(len(runs), int)
     with np.errstate(all="ignore"):  # a diverging run is reported, not warned about
         for t in range(run.steps):
-            prompts = data.sample_prompts(stream, **run.data)
+            prompts = data.sample_prompts(stream, run.batch, **run.data)
             if run.activation == "linear":
                 prompts = linattn.compress(prompts)
             for i in np.flatnonzero(diverged < 0):
                 if np.isfinite(params[i]).all():
                     loss[i, t], grad = linattn.loss_and_grad(params[i], prompts, run.activation)
                     grad_norm[i, t] = np.linalg.norm(grad)
-                bad[i] = bad[i] + 1 if loss[i, t] > DIVERGED * loss[i, 0] else 0
-                if bad[i] == PATIENCE or not np.isfinite(loss[i, t] + grad_norm[i, t]):
+                bad[i] = bad[i] + 1 if loss[i, t] > blow_up * loss[i, 0] else 0
+                if bad[i] == patience or not np.isfinite(loss[i, t] + grad_norm[i, t]):
                     diverged[i], loss[i, t], grad_norm[i, t] = t, np.nan, np.nan
                     continue
                 grad = optimizers.clip_global_norm(grad, run.clip)
@@ -129,13 +129,14 @@ def learning_rate(setting, optimizer, budget):
 
 def fingerprint(run):
     """What a stored run must agree with: its configuration and the code that computes it."""
-    return json.dumps(dict(run._asdict(), code=code_digest(run.optimizer)), sort_keys=True)
+    about = dict(run._asdict(), code=code_digest(run.optimizer), numpy=np.__version__)
+    return json.dumps(about, sort_keys=True)
 
 
 @functools.cache
 def code_digest(optimizer):
     """Hash of the code behind a run, without comments and docstrings."""
-    parts = (linattn, data, train, optimizers.clip_global_norm, optimizers.by_name(optimizer))
+    parts = (linattn, data, generator, train, optimizers.clip_global_norm, optimizers.by_name(optimizer))
     trees = (_NoDocstrings().visit(ast.parse(inspect.getsource(part))) for part in parts)
     return hashlib.sha256("".join(map(ast.dump, trees)).encode()).hexdigest()
 
@@ -375,7 +376,7 @@ STYLE = {
     "grid.color": "#DDDDDD",
     "lines.linewidth": 2.5,
     "legend.frameon": False,
-    "axes.formatter.min_exponent": 3,  # 0.01 rather than 10^-2
+    "axes.formatter.min_exponent": 4,  # 0.001 rather than 10^-3
     "pdf.fonttype": 42,
     "svg.hashsalt": "linattn",
 }
@@ -466,10 +467,10 @@ def draw_adam_vs_sgd(settings, budget, loss, grad_norm):
     """Two rows, loss and gradient norm; a column for each setting."""
     width = max(1, budget.steps // 50)
     figure, axes = new_figure(2, len(settings), (
-        f"Thick: running median ({width} steps), median of {budget.seeds} seeds; band: least to "
-        f"greatest seed; thin: running mean of the loss, out of the frame where rare prompts carry it.\n3 layers, "
-        f"{budget.steps:,} steps, each on 1,000 fresh prompts, so that the training loss is a test loss"
-        + ("; X: diverged." if np.isnan(loss).any() else ".")))
+        f"Thick: running median over {width} steps, median of {budget.seeds} seeds. Band: least to "
+        "greatest seed. Thin: running mean of the loss, which leaves the frame\nwhere rare prompts carry "
+        f"it. 3 layers; {budget.steps:,} steps, each on 1,000 fresh prompts: the training loss is a test "
+        "loss." + (" X: diverged." if np.isnan(loss).any() else "")))
     for column, setting in enumerate(settings):
         draw_curves(axes[0, column], loss[column], budget.optimizers)
         draw_curves(axes[1, column], grad_norm[column], budget.optimizers, mean=False)

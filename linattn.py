@@ -138,8 +138,8 @@ def _textbook_backprop(layers, Z, target, act, act_backward):
 
 
 def _softmax(S):
-    """Over the keys, axis 1. (.real: the complex step must not choose the shift.)"""
-    E = np.exp(S - S.real.max(axis=1, keepdims=True))
+    """Over the keys, axis 1; subtracting the maximum cancels and keeps exp from overflowing."""
+    E = np.exp(S - S.max(axis=1, keepdims=True))
     return E / E.sum(axis=1, keepdims=True)
 
 
