@@ -37,29 +37,26 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
     covariance : (d, d) matrix Sigma = C C^T: x becomes C x and w ~ N(0, Sigma^-1) instead of
         N(0, I). E|x|^2 and the families above describe x before that.
 
-    Raises ValueError, naming the argument, for anything else.
+    Raises ValueError, naming the argument, for anything else, and if an entry of Z overflows.
     """
     _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise)
     x = rng.standard_normal((batch, d, n + 1))
-    each, s, moment = (batch, n + 1), 1.0, 1.0  # x is rescaled by sqrt(s); moment is E|x|^2
-    if covariates in ("sphere", "gamma"):
-        s = 1 / np.einsum("bij,bij->bj", x, x)  # u = x / |x|
     if covariates == "gaussian":
-        moment = d
+        factor, moment = 1.0, d  # x^2 is multiplied by factor; moment is E|x|^2 after that
+    elif covariates == "sphere":
+        factor, moment = 1 / np.einsum("bij,bij->bj", x, x), 1.0
     elif covariates == "gamma":
-        s *= rng.gamma(shape, scale, each)
-        moment = shape * scale
-    elif covariates == "student":
-        s = df / rng.chisquare(df, each)
+        s = rng.gamma(shape, scale, (batch, n + 1))
+        factor, moment = s / np.einsum("bij,bij->bj", x, x), shape * scale
+    else:
+        factor = df / rng.chisquare(df, (batch, n + 1))
         moment = d * df / (df - 2) if df > 2 else np.inf
     if second_moment is not None:
         if moment == np.inf:
             raise ValueError(f"second_moment: got {second_moment!r}, wants None when df <= 2")
-        s = s * second_moment / moment
-    if np.ndim(s):
-        x *= np.sqrt(s)[:, None, :]
-    elif s != 1:
-        x *= np.sqrt(s)
+        factor = factor * (second_moment / moment)
+    if covariates != "gaussian" or second_moment is not None:
+        x *= np.sqrt(np.broadcast_to(factor, (batch, n + 1)))[:, None, :]
     w = rng.standard_normal((batch, 1, d))
     if covariance is not None:
         C = _cholesky(covariance, d)
@@ -70,6 +67,8 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
     Z[:, d, n] = 0.0
     if noise > 0:
         Z[:, d, :n] += noise * rng.standard_normal((batch, n))
+    if not np.isfinite(Z).all():
+        raise ValueError("Z: got infinite or undefined entries, wants arguments nearer to 1")
     Z.flags.writeable = target.flags.writeable = False
     return Prompts(Z, target)
 
@@ -99,9 +98,9 @@ def _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise)
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng: got {rng!r}, wants a numpy.random.Generator")
     for name, value in (("batch", batch), ("n", n), ("d", d)):
-        if not (isinstance(value, (int, np.integer)) and value >= 1):
+        if not isinstance(value, (int, np.integer)) or value is True or value < 1:
             raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
-    if covariates not in FAMILIES:
+    if not isinstance(covariates, str) or covariates not in FAMILIES:
         raise ValueError(f"covariates: got {covariates!r}, wants one of {', '.join(FAMILIES)}")
     positive = dict(shape=shape, scale=scale, df=df)
     if second_moment is not None:
@@ -121,7 +120,7 @@ def _cholesky(covariance, d):
     if np.shape(covariance) != (d, d):
         raise ValueError(f"covariance: got shape {np.shape(covariance)}, wants ({d}, {d})")
     try:
-        if np.allclose(covariance, np.transpose(covariance)):
+        if np.isrealobj(covariance) and np.allclose(covariance, np.transpose(covariance)):
             return np.linalg.cholesky(covariance)
     except (np.linalg.LinAlgError, TypeError):
         pass

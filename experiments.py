@@ -10,6 +10,7 @@ Source: Ahn et al., ICLR 2024, arXiv 2310.01082; C1, C2, ... number its claims.
 
 import argparse
 import ast
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -17,8 +18,8 @@ import json
 import multiprocessing
 import os
 import platform
-import sys
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -81,34 +82,50 @@ def train(runs, blow_up=1e3, patience=20):
     A run has diverged when a number is not finite, or when the loss was above blow_up times the
     first one for `patience` steps in a row (single steps jump far higher on rare prompts).
 
-    Returns one dict a run: loss and grad_norm (steps,), both taken before the step and NaN from the
-    step at which the run diverged; that step, or -1; and the final params. As no batch is seen
-    twice, the training loss is an unbiased test loss.
+    Returns one dict a run: loss and grad_norm (steps,), both taken before the step, the norm before
+    clipping, and NaN from the step at which the run diverged; that step, or -1; and the final
+    params. If the optimizer raised an exception, the dict has its text as "error" and no more. As no
+    batch is seen twice, the training loss of a batch is an unbiased test loss.
     """
     run = runs[0]
     init, stream = map(generator, np.random.SeedSequence(run.seed).spawn(2))
-    params = linattn.init_params(init, run.layers, run.data["d"], run.std, run.full)
-    params = [params] * len(runs)
-    steppers = [optimizers.by_name(each.optimizer)(each.lr) for each in runs]
-    loss, grad_norm = np.full((2, len(runs), run.steps), np.nan)
-    diverged, bad = np.full(len(runs), -1), np.zeros(len(runs), int)
+    start = linattn.init_params(init, run.layers, run.data["d"], run.std, run.full)
+    results = [dict(loss=np.full(run.steps, np.nan), grad_norm=np.full(run.steps, np.nan), diverged=-1,
+                    params=start.copy(), above=0, step=optimizers.by_name(each.optimizer)(each.lr).step)
+               for each in runs]
+    going = list(results)
     with np.errstate(all="ignore"):  # a diverging run is reported, not warned about
         for t in range(run.steps):
             prompts = data.sample_prompts(stream, run.batch, **run.data)
             if run.activation == "linear":
                 prompts = linattn.compress(prompts)
-            for i in np.flatnonzero(diverged < 0):
-                if np.isfinite(params[i]).all():
-                    loss[i, t], grad = linattn.loss_and_grad(params[i], prompts, run.activation)
-                    grad_norm[i, t] = np.linalg.norm(grad)
-                bad[i] = bad[i] + 1 if loss[i, t] > blow_up * loss[i, 0] else 0
-                if bad[i] == patience or not np.isfinite(loss[i, t] + grad_norm[i, t]):
-                    diverged[i], loss[i, t], grad_norm[i, t] = t, np.nan, np.nan
-                    continue
-                grad = optimizers.clip_global_norm(grad, run.clip)
-                params[i] = steppers[i].step(params[i], grad)
-    fields = ("loss", "grad_norm", "diverged", "params")
-    return [dict(zip(fields, each)) for each in zip(loss, grad_norm, diverged, params)]
+            for result in going:
+                advance(result, t, prompts, run, blow_up, patience)
+            going = [result for result in going if result["diverged"] < 0 and "error" not in result]
+    kept = ("error", "loss", "grad_norm", "diverged", "params")
+    return [{key: result[key] for key in kept if key in result} for result in results]
+
+
+def advance(result, t, prompts, run, blow_up, patience):
+    """Step t of one run: measure, then let the optimizer move its parameters."""
+    params, loss = result["params"], result["loss"]
+    loss[t], grad = linattn.loss_and_grad(params, prompts, run.activation)
+    result["grad_norm"][t] = norm = np.linalg.norm(grad)
+    result["above"] = result["above"] + 1 if loss[t] > blow_up * loss[0] else 0
+    if result["above"] == patience or not np.isfinite(loss[t] + norm):
+        result["diverged"], loss[t], result["grad_norm"][t] = t, np.nan, np.nan
+        return
+    try:
+        params = np.asarray(result["step"](params, optimizers.clip_global_norm(grad, run.clip)), float)
+        if params.shape != grad.shape:
+            raise ValueError(f"step returned shape {params.shape}, wants that of params, {grad.shape}")
+    except Exception as error:
+        result["error"] = f"{type(error).__name__}: {error}"
+        return
+    if np.isfinite(params).all():
+        result["params"] = params
+    elif t + 1 < run.steps:
+        result["diverged"] = t + 1
 
 
 def generator(seed):
@@ -135,9 +152,13 @@ def fingerprint(run):
 
 @functools.cache
 def code_digest(optimizer):
-    """Hash of the code behind a run, without comments and docstrings."""
-    parts = (linattn, data, generator, train, optimizers.clip_global_norm, optimizers.by_name(optimizer))
-    trees = (_NoDocstrings().visit(ast.parse(inspect.getsource(part))) for part in parts)
+    """Hash of the code behind a run, without comments and docstrings, and without the classes of
+    optimizers.py from which this optimizer does not inherit."""
+    mine = {cls.__name__ for cls in optimizers.by_name(optimizer).__mro__}
+    parts = (linattn, data, optimizers, generator, train, advance)
+    trees = [_NoDocstrings().visit(ast.parse(inspect.getsource(part))) for part in parts]
+    trees[2].body = [node for node in trees[2].body
+                     if not isinstance(node, ast.ClassDef) or node.name in mine]
     return hashlib.sha256("".join(map(ast.dump, trees)).encode()).hexdigest()
 
 
@@ -188,25 +209,27 @@ def train_all(runs, budget, shape):
     Each run is saved as soon as it is done. Raises RunFailed, naming them, if some could not be
     done; the others are kept.
     """
-    check(budget)
     results = {i: result for i, run in enumerate(runs) if (result := load(run, budget))}
-    groups = {}  # runs that share their batches
+    groups = {}  # of runs that share their batches
     for i, run in enumerate(runs):
         if i not in results:
-            key = json.dumps(run._replace(optimizer="", lr=0), sort_keys=True)
-            groups.setdefault(key, []).append(i)
+            groups.setdefault(json.dumps(run._replace(optimizer="", lr=0)), []).append(i)
+    failed = []
 
     def keep(members, trained):
         for i, result in zip(members, trained):
+            if "error" in result:
+                failed.append(f"{runs[i]}: {result['error']}")
+                continue
             stored = dict(result, fingerprint=fingerprint(runs[i]))
             write(run_file(runs[i], budget), lambda file: np.savez(file, **stored))
             results[i] = result
 
     tasks = [([runs[i] for i in members], members) for members in groups.values()]
     errors = in_processes(train, tasks, keep, budget.jobs)
-    if errors:
-        lines = [f"{runs[i]}: {error}" for members, error in errors for i in members]
-        raise RunFailed("\n".join(lines))
+    failed += [f"{runs[i]}: {error}" for members, error in errors for i in members]
+    if failed:
+        raise RunFailed("\n".join(failed))
     fields = ("loss", "grad_norm", "diverged")
     stacked = (np.array([results[i][field] for i in range(len(runs))]) for field in fields)
     return [each.reshape(*shape, budget.seeds, *each.shape[1:]) for each in stacked]
@@ -220,59 +243,71 @@ def in_processes(function, tasks, keep, jobs):
     """Call keep(label, function(argument)) for every (argument, label) of tasks, in `jobs` worker
     processes with one BLAS thread each; returns [(label, error message)].
 
-    A worker that dies takes its whole pool with it, so what the pool left undone is tried once more,
-    each task in a pool of its own: then the one that dies again is known.
+    A worker that dies takes its pool with it. What the pool left undone is tried once more in a new
+    one, and what that leaves, each task in a pool of its own: then the one that dies is known.
     """
-    errors, undone, start, done = [], [], time.monotonic(), 0
+    if multiprocessing.current_process().name != "MainProcess":  # imports an unguarded script again
+        sys.exit(GUARD)
+    errors, done, clock = [], 0, time.monotonic()
 
     def attempt(some, workers):
+        """Returns the tasks that the pool left undone."""
         nonlocal done
+        undone, futures = [], {}
         with _one_thread(), ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn"), _follow_parent
         ) as pool:
             try:
-                futures = {pool.submit(function, argument): (argument, label) for argument, label in some}
+                for task in some:
+                    try:
+                        futures[pool.submit(function, task[0])] = task
+                    except BrokenExecutor:
+                        undone.append(task)
                 for future in as_completed(futures):
                     argument, label = futures[future]
                     try:
                         result = future.result()
                     except BrokenExecutor:
                         undone.append((argument, label))
-                        continue
                     except Exception as error:
                         errors.append((label, f"{type(error).__name__}: {error}"))
-                        continue
-                    keep(label, result)
-                    done += 1
-                    progress(done, len(tasks), start)
+                    else:
+                        keep(label, result)
+                        done += 1
+                        progress(done, len(tasks), clock)
             except BaseException:  # Ctrl-C, a full disk: do not wait for the workers
+                progress(None, len(tasks), clock)
                 for child in multiprocessing.active_children():
                     child.terminate()
                 raise
+        return undone
 
     if tasks:
-        progress(0, len(tasks), start)
-        attempt(tasks, min(jobs, len(tasks)))
-        again, undone = undone, []
-        for task in again:
-            attempt([task], 1)
-        errors += [(label, "its worker process died") for _, label in undone]
-        progress(None, len(tasks), start)
+        progress(0, len(tasks), clock)
+        undone = attempt(tasks, min(jobs, len(tasks)))
+        undone = attempt(undone, min(jobs, len(undone))) if undone else []
+        dead = [label for task in undone for _, label in attempt([task], 1)]
+        errors += [(label, "its worker process died") for label in dead]
+        progress(None, len(tasks), clock)
     return errors
 
 
-class _one_thread:
+GUARD = ("experiments.py: a script that calls an experiment needs `if __name__ == '__main__':` before the "
+         "call, for the worker processes import the script")
+
+
+@contextlib.contextmanager
+def _one_thread():
     """Child processes started inside have one BLAS thread: matrices this small gain from no more."""
-
-    NAMES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
-    def __enter__(self):
-        self.before = {name: os.environ.get(name) for name in self.NAMES}
-        os.environ.update(dict.fromkeys(self.NAMES, "1"))
-
-    def __exit__(self, *_):
-        for name, value in self.before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _follow_parent():
@@ -283,14 +318,13 @@ def _follow_parent():
 
 
 def progress(done, total, start):
-    """Runs done and the time left, on a terminal only."""
+    """Tasks done and the time left, on a terminal only; None clears the line."""
     if not sys.stderr.isatty():
         return
-    text = ""
-    if done is not None:
-        left = f", about {(time.monotonic() - start) / done * (total - done):.0f} s left" if done else ""
-        text = f"{done} of {total} done{left}"
-    print(f"\r{text:<50}", end="" if text else "\r", file=sys.stderr, flush=True)
+    text = "" if done is None else f"{done} of {total} done"
+    if done:
+        text += f", about {(time.monotonic() - start) / done * (total - done):.0f} s left"
+    print(f"\r{text:<50}", end="\r" if done is None else "", file=sys.stderr, flush=True)
 
 
 def say(text):
@@ -352,6 +386,11 @@ def judge(*cases):
     return "inconclusive"
 
 
+def below(low, high, bound):
+    """The case of `judge` that says: the quantity lies below this bound."""
+    return (None, None, 0) if low is None else (bound - high, bound - low, 0)
+
+
 def finding(claim, claimed, measured, verdict, lines, configuration, arrays):
     """What an experiment returns beside its figure; `lines` say it in words. The configuration is a
     dict, or the runs."""
@@ -402,11 +441,13 @@ def draw_curves(ax, series, names, mean=True):
         ax.plot(centre, np.median(medians, axis=1), label=name, **style)
         if mean:
             ax.plot(centre, [block.mean() for block in blocks], color=style["color"], lw=0.8, alpha=0.7)
-        for curve in medians.T[np.isnan(medians[-1])]:  # diverged: drawn one by one, up to there
+        ended = np.isnan(medians[-1])
+        for curve in medians.T[ended]:  # diverged: drawn one by one, up to there
             end = np.argmax(np.isnan(curve))
             ax.plot(centre[:end], curve[:end], lw=1.2, **style)
             ax.plot(centre[:end][-1:], curve[:end][-1:], "X", color=style["color"], ms=10)
-        low, high = min(low, np.nanmin(medians, initial=low)), max(high, np.nanmax(medians, initial=high))
+        steady = np.append(medians[:, ~ended], medians[0])  # what the frame has to hold
+        low, high = min(low, np.nanmin(steady, initial=low)), max(high, np.nanmax(steady, initial=high))
     ax.set_yscale("log")
     if 0 < low < high < np.inf:
         ax.set_ylim(low / 1.5, high * 1.5)
@@ -423,63 +464,79 @@ def adam_vs_sgd(budget=Budget()):
     many times lower it is for Adam, per seed. Reproduced if in every setting the 95 % interval of
     that ratio lies above 1, not if in one it lies below.
     """
-    settings = PAPER_SETTINGS
+    budget, settings = check(budget), PAPER_SETTINGS
     runs = [Run(name, learning_rate(setting, name, budget), setting.data, setting.clip, seed, budget.steps)
             for setting in settings for name in budget.optimizers for seed in range(budget.seeds)]
     loss, grad_norm, diverged = train_all(runs, budget, (len(settings), len(budget.optimizers)))
     figure = draw_adam_vs_sgd(settings, budget, loss, grad_norm)
-    measured, lines, intervals = loss_ratios(settings, budget, loss, diverged)
-    verdict = judge(*intervals)
+    measured = {setting.name: compare(budget.optimizers, *each)
+                for setting, *each in zip(settings, loss, diverged)}
+    cases = [(*ratio["interval_95"], 1) for each in measured.values() for ratio in each["ratio"].values()]
+    verdict = judge(*cases)
     if budget.optimizers != ("SGD", "Adam"):
         verdict = "not judged: the claim is about SGD and Adam"
+    lines = [line for name, each in measured.items() for line in comparison_lines(name, each)]
     return figure, finding("C1", "Adam beats SGD in Settings 1, 2 and 3", measured, verdict, lines,
                            runs, dict(loss=loss, grad_norm=grad_norm, diverged=diverged))
 
 
-def loss_ratios(settings, budget, loss, diverged):
-    """Final losses of the first optimizer over those of each other one, from loss (settings,
-    optimizers, seeds, steps): what was measured, the same in lines, and the cases to judge."""
-    measured, lines, intervals = {}, [], []
-    for setting, losses, stops in zip(settings, loss, diverged):
-        tail = losses[..., -max(1, budget.steps // 10) :]  # (optimizers, seeds, steps / 10)
-        finals = np.median(tail, axis=-1)
-        entry = measured[setting.name] = {}
-        for name, values, each, stop in zip(budget.optimizers, finals, tail, stops):
-            skew = number(each.mean() / np.median(each))
-            entry[name] = dict(final_loss=numbers(values), mean_over_median=skew)
-            for seed in np.flatnonzero(stop >= 0):
-                entry[name].setdefault("diverged", {})[f"seed {seed}"] = f"at step {stop[seed]}"
-                lines.append(f"{setting.name}: {name}, seed {seed}, diverged at step {stop[seed]}")
-        for name, values in list(zip(budget.optimizers, finals))[1:]:
-            pair = f"{budget.optimizers[0]} / {name}"
-            ratios = finals[0] / values
-            middle, low, high = (None if x is None else np.exp(x) for x in interval(np.log(ratios)))
-            entry[pair] = dict(per_seed=numbers(ratios), geometric_mean=middle, interval_95=[low, high])
-            intervals.append((low, high, 1))
-            lines.append(f"{setting.name}: final loss {pair} = {np.median(finals[0]):.3g} / "
-                         f"{np.median(values):.3g}, ratio {in_words(middle, low, high)}")
-        skews = ", ".join(f"{name} {entry[name]['mean_over_median'] or np.nan:.3g}" for name in budget.optimizers)
-        lines.append(f"{setting.name}: mean over median of that loss: {skews}")
-    return measured, lines, intervals
+def compare(names, loss, diverged):
+    """What loss (optimizers, seeds, steps) says of the optimizers: the final loss, the median over
+    the last tenth of the steps; how far the mean over them lies above; where runs diverged; and the
+    final loss of the first optimizer over that of each other one, per seed."""
+    tail = loss[..., -max(1, loss.shape[-1] // 10) :]
+    final = np.median(tail, axis=-1)
+    ratio = {}
+    for name, values in zip(names[1:], final[1:]):
+        middle, low, high = (x if x is None else np.exp(x) for x in interval(np.log(final[0] / values)))
+        ratio[f"{names[0]} / {name}"] = dict(
+            per_seed=numbers(final[0] / values), geometric_mean=middle, interval_95=[low, high])
+    return dict(
+        final_loss={name: numbers(values) for name, values in zip(names, final)},
+        mean_over_median={name: number(each.mean() / np.median(each)) for name, each in zip(names, tail)},
+        diverged={f"{names[i]}, seed {seed}": f"at step {diverged[i, seed]}"
+                  for i, seed in np.argwhere(diverged >= 0)},
+        ratio=ratio)
 
 
+def comparison_lines(setting, measured):
+    """A setting's `compare` in words."""
+    for run, where in measured["diverged"].items():
+        yield f"{setting}: {run}, diverged {where}"
+    for pair, ratio in measured["ratio"].items():
+        yield f"{setting}: final loss {pair}: {in_words(ratio['geometric_mean'], *ratio['interval_95'])}"
+    each = (f"{name} {np.median(values):.3g} (mean {measured['mean_over_median'][name]:.3g} times that)"
+            if None not in values else f"{name} diverged"
+            for name, values in measured["final_loss"].items())
+    yield f"{setting}: median final loss {', '.join(each)}"
+
+
+@matplotlib.rc_context(STYLE)
 def draw_adam_vs_sgd(settings, budget, loss, grad_norm):
     """Two rows, loss and gradient norm; a column for each setting."""
     width = max(1, budget.steps // 50)
     figure, axes = new_figure(2, len(settings), (
-        f"Thick: running median over {width} steps, median of {budget.seeds} seeds. Band: least to "
-        "greatest seed. Thin: running mean of the loss, which leaves the frame\nwhere rare prompts carry "
-        f"it. 3 layers; {budget.steps:,} steps, each on 1,000 fresh prompts: the training loss is a test "
-        "loss." + (" X: diverged." if np.isnan(loss).any() else "")))
+        f"Thick: running median ({width}-step blocks), median over {budget.seeds} seeds; band: smallest to "
+        "largest over seeds; thin: running mean of the loss, which leaves the\nframe where rare prompts "
+        f"carry it. 3 layers; {budget.steps:,} steps, each on 1,000 fresh prompts, so that the training loss "
+        "is a test loss; norm before clipping." + (" X: diverged." if np.isnan(loss).any() else "")))
     for column, setting in enumerate(settings):
         draw_curves(axes[0, column], loss[column], budget.optimizers)
         draw_curves(axes[1, column], grad_norm[column], budget.optimizers, mean=False)
-        axes[0, column].set_title(setting.name)
+        axes[0, column].set_title(f"{setting.name} (n = {setting.data['n']})")
         axes[1, column].set_xlabel("iteration")
     axes[0, 0].set_ylabel("training loss")
     axes[1, 0].set_ylabel("gradient norm")
+    figure.align_ylabels()
     axes[0, 0].legend()
     return figure
+
+
+COST_N = (10, 20, 40, 80, 160)
+COST_FORMS = ("softmax", "linear, textbook", "linear, Gram form")
+COST_OTHERS = ("gradient, n = 20, d = 5, L = 3", "gradient, n = 20, d = 5, L = 8",
+               "gradient, n = 60, d = 20, L = 8", "compression, n = 20, d = 5",
+               "compression, n = 60, d = 20", "Hessian 150 x 150, n = 20, d = 5, L = 3")
 
 
 def attention_cost(budget=Budget()):
@@ -488,41 +545,31 @@ def attention_cost(budget=Budget()):
     Without softmax the sum over the context associates, so a prompt enters through its Gram matrix
     and a gradient costs the same for every n; the textbook form, and softmax, cost O(n^2). Measured:
     the median of three calls on 1,000 prompts, d = 5, L = 3, one BLAS thread, one process; the
-    slope of log time against log n over the last three n, with its interval over repeats (--seeds).
-    Reproduced if the Gram form's interval lies within 0.1 of 0 and the other two above 1.
+    slope of log time against log n over the last three n, with its interval over repeats. Reproduced
+    if the Gram form's interval lies within 0.1 of 0 and the other two above 1.5. Of the budget only
+    `seeds`, the number of repeats, counts.
     """
-    check(budget)
-    results = {}
+    budget, results = check(budget), {}
     tasks = [(repeat, repeat) for repeat in range(budget.seeds)]
     errors = in_processes(cost_seconds, tasks, results.__setitem__, jobs=1)
     if errors:
-        raise RunFailed("\n".join(f"repeat {label}: {error}" for label, error in errors))
-    seconds, others = (np.array([results[i][part] for i in range(budget.seeds)]) for part in (0, 1))
-    intervals = fitted_slopes(seconds)
-    figure = draw_attention_cost(seconds, intervals)
+        raise RunFailed("\n".join(f"repeat {repeat}: {error}" for repeat, error in errors))
+    seconds, others = map(np.array, zip(*(results[repeat] for repeat in range(budget.seeds))))
+    slopes = fitted_slopes(seconds)
+    softmax, textbook, gram = (slope[1:] for slope in slopes.values())
+    verdict = judge((*softmax, 1.5), (*textbook, 1.5), (*gram, -0.1), below(*gram, 0.1))
     measured, lines = {}, []
-    for i, (form, (slope, low, high)) in enumerate(intervals.items()):
-        ms = 1e3 * np.median(seconds[:, i], axis=0)
-        measured[form] = dict(slope=slope, interval_95=[low, high], ms=dict(zip(map(str, COST_N), ms)))
-        lines.append(f"{form}: {ms[0]:.3g} ms at n = {COST_N[0]}, {ms[-1]:.3g} ms at n = {COST_N[-1]}, "
-                     f"slope {in_words(slope, low, high)}")
-    (_, *softmax), (_, *textbook), (_, *gram) = intervals.values()
-    negative = [end if end is None else -end for end in reversed(gram)]
-    verdict = judge((*softmax, 1), (*textbook, 1), (*gram, -0.1), (*negative, -0.1))
+    for form, slope, times in zip(COST_FORMS, slopes.values(), 1e3 * np.median(seconds, axis=0)):
+        measured[form] = dict(slope=slope[0], interval_95=slope[1:], ms=dict(zip(map(str, COST_N), times)))
+        lines.append(f"{form}: {times[0]:.3g} ms at n = {COST_N[0]}, {times[-1]:.3g} ms at "
+                     f"n = {COST_N[-1]}, slope {in_words(*slope)}")
     for name, ms in zip(COST_OTHERS, 1e3 * np.median(others, axis=0)):
         measured[name] = dict(ms=ms)
         lines.append(f"{name}: {ms:.3g} ms")
-    return figure, finding(
+    return draw_attention_cost(seconds, slopes), finding(
         "cost", "A gradient costs O(n^2) in the textbook form, the same for every n in the Gram form",
-        measured, verdict, lines, dict(batch=1000, d=5, layers=3, n=COST_N,
-                                                       repeats=budget.seeds), dict(seconds=seconds))
-
-
-COST_N = (10, 20, 40, 80, 160)
-COST_FORMS = ("softmax", "linear, textbook", "linear, Gram form")
-COST_OTHERS = ("gradient, n = 20, d = 5, L = 3", "gradient, n = 20, d = 5, L = 8",
-               "gradient, n = 60, d = 20, L = 8", "compression, n = 20, d = 5",
-               "compression, n = 60, d = 20", "Hessian 150 x 150, n = 20, d = 5, L = 3")
+        measured, verdict, lines, dict(batch=1000, d=5, layers=3, n=COST_N, repeats=budget.seeds),
+        dict(seconds=seconds))
 
 
 def cost_seconds(seed):
@@ -564,6 +611,7 @@ def fitted_slopes(seconds):
             for i, form in enumerate(COST_FORMS)}
 
 
+@matplotlib.rc_context(STYLE)
 def draw_attention_cost(seconds, intervals):
     """Milliseconds per gradient against n, both on log scales."""
     figure, ((ax,),) = new_figure(1, 1, (
@@ -583,7 +631,7 @@ def draw_attention_cost(seconds, intervals):
 
 EXPERIMENTS = {  # name: (function, one line)
     "adam_vs_sgd": (adam_vs_sgd, "C1: Adam beats SGD in Settings 1, 2 and 3"),
-    "attention_cost": (attention_cost, "time per gradient against n: softmax, textbook, Gram form"),
+    "attention_cost": (attention_cost, "time per gradient against n (--seeds: repeats)"),
 }
 
 
@@ -633,8 +681,8 @@ def parse(arguments):
     own = {key: getattr(given, key) for key in ("seeds", "steps", "jobs", "out", "optimizers")}
     budget = Budget()._replace(**changes)._replace(**{k: v for k, v in own.items() if v is not None})
     try:
-        budget = budget._replace(optimizers=tuple(budget.optimizers))
-        return given.name, check(budget._replace(lr=parse_rates(given.lr, budget.optimizers)))
+        budget = budget._replace(lr=parse_rates(given.lr, budget.optimizers))
+        return given.name, check(budget) if given.name else budget
     except ValueError as error:
         parser.error(str(error))
 
@@ -643,9 +691,9 @@ def parse_rates(texts, names):
     """{optimizer: rate} from RATE (for all) and NAME=RATE (for one)."""
     rates = {}
     for text in texts:
-        name, _, rate = text.rpartition("=")
+        name, equals, rate = text.rpartition("=")
         try:
-            value = float(rate)
+            value = float(rate if name or not equals else "")
         except ValueError:
             raise ValueError(f"--lr: got {text!r}, wants RATE or NAME=RATE") from None
         if name and name not in names:
@@ -658,22 +706,33 @@ def check(budget):
     """The budget, if it can be spent; else a ValueError that names what is wrong with it."""
     for key in ("seeds", "steps", "jobs"):
         value = getattr(budget, key)
-        if not (isinstance(value, int) and value >= 1):
+        if not isinstance(value, (int, np.integer)) or value is True or value < 1:
             raise ValueError(f"{key}: got {value!r}, wants a whole number >= 1")
-    if len(budget.optimizers) < 2 or len(set(budget.optimizers)) < len(budget.optimizers):
-        raise ValueError(f"optimizers: got {' '.join(budget.optimizers)}, wants two or more, each once")
-    for name in budget.optimizers:
-        optimizers.by_name(name)
+    names = budget.optimizers
+    if not isinstance(names, (list, tuple)) or len(names) < 2 or len(set(map(str, names))) < len(names):
+        raise ValueError(f"optimizers: got {names!r}, wants the names of two or more, each once")
+    if not isinstance(budget.lr, dict) or not set(budget.lr) <= set(names):
+        raise ValueError(f"lr: got {budget.lr!r}, wants a dict from some of {', '.join(names)} to rates")
+    for name in names:
+        cls = optimizers.by_name(name)
         for setting in PAPER_SETTINGS:
             rate = learning_rate(setting, name, budget)
-            if not 0 < rate < np.inf:
+            if not isinstance(rate, (int, float)) or not 0 < rate < np.inf:
                 raise ValueError(f"lr: got {rate!r}, wants a number > 0")
+            try:
+                cls(rate)
+            except Exception as error:
+                raise ValueError(f"optimizer: got {name}, wants a class of one argument, lr ({error})")
+    if not isinstance(budget.out, (str, Path)) or not str(budget.out):
+        raise ValueError(f"out: got {budget.out!r}, wants the name of a folder")
     try:
-        Path(budget.out).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=budget.out).close()
+        for folder in (Path(budget.out), Path(budget.out, "runs")):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ValueError(f"out: got {budget.out!r}, cannot write there ({error.strerror})") from None
-    return budget
+        raise ValueError(f"out: got {str(budget.out)!r}, wants a folder to write in "
+                         f"({error.strerror})") from None
+    return budget._replace(optimizers=tuple(names), seeds=int(budget.seeds), steps=int(budget.steps))
 
 
 def main(arguments=None):
@@ -683,27 +742,26 @@ def main(arguments=None):
         for name, (_, line) in EXPERIMENTS.items():
             print(f"{name:<16}{line}")
         return 0
-    function, _ = EXPERIMENTS[name]
+    status = 1
     try:
-        with matplotlib.rc_context(STYLE):
-            figure, found = function(budget)
+        figure, found = EXPERIMENTS[name][0](budget)
         paths = save(name, figure, found, budget.out)
+        words = [f"{found['claim']}: {found['claimed']}", *found["lines"], f"verdict: {found['verdict']}"]
+        print("\n  ".join([*words, " ".join(map(str, paths))]), flush=True)
+        return 0
+    except BrokenPipeError:  # the reader of our output left; the files are saved
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except RunFailed as error:
-        print(f"{error}\nexperiments.py: finished runs are kept; the same command does the rest",
-              file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        say("interrupted; finished runs are kept, the same command goes on from there")
-        return 130
+        print(error, file=sys.stderr)
     except OSError as error:
-        say(f"{error}; finished runs are kept, the same command goes on from there")
-        return 1
-    print(f"{found['claim']}: {found['claimed']}")
-    for line in found["lines"]:
-        print(f"  {line}")
-    print(f"  verdict: {found['verdict']}")
-    print("  " + " ".join(map(str, paths)))
-    return 0
+        say(str(error))
+    except KeyboardInterrupt:
+        say("interrupted")
+        status = 130
+    if any(Path(budget.out, "runs").glob("*.npz")):
+        say("finished runs are kept; the same command does the rest")
+    return status
 
 
 if __name__ == "__main__":

@@ -14,14 +14,17 @@ optimization)", ICLR 2024, arXiv 2310.01082. The letters are the paper's:
     D       d + 1
 
 One layer is Z <- Z + (1/n) P Z M act(Z^T Q Z), here Z + P C W with the attention weights
-W = act(C^T Q Z), in which act carries the 1/n. The prediction is MINUS the bottom-right entry of
-the last Z: a layer with P = diag(0, 1) and Q = diag(-c I, 0) subtracts the estimate of one gradient
-step on the context from the query's label 0, so the label ends as minus the estimate.
+W = act(C^T Q Z); act carries the 1/n, which softmax does without, as its weights sum to 1. The
+prediction is MINUS the bottom-right entry of the last Z. Why minus: with P = diag(0, ..., 0, 1),
+Q = diag(-c I, 0) and c > 0 a layer subtracts from every label what one step of gradient descent, of
+size c, fits to the context. Context labels so become residuals, from which the next layer takes the
+next step; the query's label, which starts at 0, becomes minus the sum of the estimates.
 
 Parameters are one array (layers, 2, k, k): [l, 0] = P_l and [l, 1] = Q_l. With k = d + 1 every entry
 is trained. With k = d only the top-left d x d blocks are; P's bottom-right entry is 1 and the rest
 is 0 (the parametrisation behind the published figures). The last P block then has no gradient: it
-only moves the query's x, and after the last layer nobody reads that.
+only moves the query's x, and after the last layer nobody reads that (dq is 0 there but for its last
+entry). Gram form, Hessian and curvature are for linear attention alone.
 """
 
 from typing import NamedTuple
@@ -50,7 +53,7 @@ def init_params(rng, layers=3, d=5, std=0.05, full=False):
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng: got {rng!r}, wants a numpy.random.Generator")
     for name, value in (("layers", layers), ("d", d)):
-        if not (isinstance(value, (int, np.integer)) and value >= 1):
+        if not isinstance(value, (int, np.integer)) or value is True or value < 1:
             raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
     if not isinstance(std, (int, float, np.integer, np.floating)) or not 0 <= std < np.inf:
         raise ValueError(f"std: got {std!r}, wants a number >= 0")
@@ -79,7 +82,8 @@ def loss_and_grad(params, prompts, activation="linear"):
         no further 1/n). The authors' code takes the softmax over all n + 1 keys, the query's own
         included, then drops the query's weight and divides by n.
 
-    Returns (loss, array shaped like params); loss is a float, or complex if params is.
+    Returns (loss, array shaped like params); loss is a float, or complex if params is. Large params
+    may overflow: then the loss is infinite or NaN, with numpy's warning.
     Raises ValueError for wrong shapes, numbers that are not finite, or an unknown activation.
     """
     if activation == "linear":
@@ -157,15 +161,19 @@ ACTIVATIONS = {  # name: (W = act(S), dS from (dW, S, W)); axis 1 of S holds the
 
 
 def compress(prompts):
-    """The Gram form of prompts (with .Z and .target); a Gram is returned as it is.
+    """The Gram form of prompts (with .Z and .target); a Gram is checked and returned as it is.
 
     Linear attention adds P C (C^T Q z) / n = P G Q z to each column z, so a layer maps every column
     by the same A = I + P G Q: the query by q' = A q and the context by C' = A C, that is
     G' = C' C'^T / n = A G A^T. A prompt therefore enters only through G and q, and a layer costs
-    O(d^3) whatever n is.
+    O(d^3) whatever n is. Only this call, O(n d^2), reads the n columns.
     """
     if isinstance(prompts, Gram):
-        return prompts
+        G, q, target = map(np.asarray, prompts)
+        if q.ndim != 2 or len(q) < 1 or G.shape != (*q.shape, q.shape[1]) or target.shape != q.shape[:1]:
+            got = f"shapes {G.shape}, {q.shape} and {target.shape}"
+            raise ValueError(f"Gram: got {got}, wants (batch, D, D), (batch, D) and (batch,)")
+        return Gram(_finite("G", G), _finite("q", q), _finite("target", target))
     Z, target = _unpacked(prompts)
     return Gram(*_gram(Z), target)
 
@@ -181,12 +189,13 @@ def _gram_forward(layers, G, q):
     for l, (P, Q) in enumerate(layers):
         u = q @ Q.T  # a batch of columns is stored as rows, so Q q is q @ Q.T
         t = _apply(G, u)
-        last = l == len(layers) - 1  # nobody reads the context after the last layer
-        A = None if last else _times(P @ G, Q)
+        A = None  # nobody reads the context after the last layer
+        if l < len(layers) - 1:
+            A = _times(P @ G, Q)
+            A += np.eye(len(P))  # A = I + P G Q
         cache.append((G, A, q, u, t))
         q = q + t @ P.T  # q' = q + P G Q q
-        if not last:
-            A += np.eye(len(P))  # A = I + P G Q
+        if A is not None:
             G = A @ (G @ _transposed(A))  # G' = A G A^T
     return -q[:, -1], cache
 
@@ -259,18 +268,24 @@ def _transposed(A):
 
 
 def hessian_vector_product(params, v, prompts):
-    """H v for linear attention, shaped like params; v has the shape of params."""
-    if np.shape(v) != np.shape(params):
-        raise ValueError(f"v: got shape {np.shape(v)}, wants that of params, {np.shape(params)}")
-    return loss_and_grad(params + 1j * STEP * np.asarray(v), prompts)[1].imag / STEP
+    """H v for linear attention, shaped like params. Raises ValueError unless params and v are real,
+    finite and of one shape."""
+    params, v = np.asarray(params), np.asarray(v)
+    if v.shape != params.shape:
+        raise ValueError(f"v: got shape {v.shape}, wants that of params, {params.shape}")
+    size = np.abs(_finite("v", v)).max(initial=0) or 1.0  # a step of length 1e-20 whatever v is
+    step = 1j * STEP * (v / size)
+    return loss_and_grad(_finite("params", params) + step, prompts)[1].imag / STEP * size
 
 
 def curvature(params, v, prompts):
     """v^T H v / v^T v: the curvature of the loss along v (the paper's directional smoothness when v
     is an optimizer's step). Raises ValueError for v = 0."""
-    if not np.any(v):
+    v = _finite("v", np.asarray(v))
+    if not v.any():
         raise ValueError("v: got all zeros, wants a direction")
-    unit = np.asarray(v) / np.linalg.norm(v)
+    unit = v / np.abs(v).max()  # first, so that the norm neither overflows nor vanishes
+    unit = unit / np.linalg.norm(unit)
     return float(np.vdot(unit, hessian_vector_product(params, unit, prompts)))
 
 
@@ -281,7 +296,7 @@ def hessian(params, prompts):
     gradient of the upper part alone, which starts at layer l from that layer's G and q, and the rest
     of the row is known by symmetry.
     """
-    gram = compress(prompts)
+    gram, params = compress(prompts), _finite("params", np.asarray(params))
     D = gram.q.shape[1]
     full, k, depth = _embed(params, D), params.shape[-1], len(params)
     H = np.zeros((depth, 2, k, k) * 2)
@@ -298,7 +313,7 @@ def hessian(params, prompts):
 
 def hessian_diagonal(params, prompts):
     """The diagonal of `hessian`, shaped like params."""
-    return hessian(params, prompts).diagonal().reshape(params.shape)
+    return hessian(params, prompts).diagonal().reshape(np.shape(params))
 
 
 # ---- Shapes, chunks and checks ------------------------------------------------------------------
@@ -314,7 +329,7 @@ def _embed(params, D):
     if params.dtype.kind not in "iufc" or not np.isfinite(params).all():
         raise ValueError("params: got entries that are not finite numbers, wants finite numbers")
     if shape[2] == D:
-        return params * 1.0
+        return params.astype(np.result_type(params, float))
     full = np.zeros((shape[0], 2, D, D), np.result_type(params, float))
     full[:, :, :-1, :-1] = params
     full[:, 0, -1, -1] = 1

@@ -74,9 +74,12 @@ class Adam:
 
 
 def clip_global_norm(grad, limit):
-    """grad scaled down, if need be, to Euclidean norm `limit` over all its entries."""
+    """grad scaled down, if need be, to Euclidean norm `limit` over all its entries. Raises ValueError
+    for a limit that is not positive and for a norm that is not finite."""
     _check_positive("limit", limit)
-    norm = np.linalg.norm(grad)
+    grad, norm = np.asarray(grad), np.linalg.norm(grad)
+    if not np.isfinite(norm):
+        raise ValueError(f"grad: got one of norm {norm}, wants a finite one")
     return grad * (limit / norm) if norm > limit else grad.copy()
 
 
@@ -88,8 +91,8 @@ def clip_coordinates(grad, limit):
 
 def by_name(name):
     """The optimizer class of this module that is called `name`; ValueError if there is none."""
-    known = {key: cls for key, cls in globals().items() if hasattr(cls, "step")}
-    if name not in known:
+    known = {key: cls for key, cls in globals().items() if isinstance(cls, type) and hasattr(cls, "step")}
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"optimizer: got {name!r}, wants one of {', '.join(known)}")
     return known[name]
 

@@ -88,7 +88,7 @@ def test_divergence_is_reported(tmp_path):
     assert "SGD, seed 1, diverged at step" in done.stdout
     found = json.loads((tmp_path / "adam_vs_sgd.json").read_text())
     assert found["verdict"] == "inconclusive"
-    assert found["measured"]["Setting 1"]["SGD"]["diverged"]["seed 0"].startswith("at step ")
+    assert found["measured"]["Setting 1"]["diverged"]["SGD, seed 0"].startswith("at step ")
 
 
 # ---- Files --------------------------------------------------------------------------------------
@@ -160,7 +160,22 @@ def test_changed_code_is_not_served_old_runs(monkeypatch):
     before = digest(lambda text: text)
     assert digest(lambda text: text + "\n# a comment\n") == before
     assert digest(lambda text: text.replace("heavy ball", "momentum")) == before
-    assert digest(lambda text: text.replace("self.momentum * self.v", "self.v")) != before
+    assert digest(lambda text: text.replace("beta1", "b1")) == before  # Adam's business
+    for old in ("self.momentum * self.v", "limit / norm", "axis=1", "2 * error", "loss[0]", "SFC64"):
+        assert digest(lambda text: text.replace(old, "3")) != before, old
+
+
+def test_an_optimizer_depends_on_its_base_class(monkeypatch):
+    class Sub(optimizers.SGD):
+        pass
+
+    monkeypatch.setattr(optimizers, "Sub", Sub, raising=False)
+    source = experiments.inspect.getsource
+    before = experiments.code_digest("Sub")
+    experiments.code_digest.cache_clear()
+    monkeypatch.setattr(experiments.inspect, "getsource",
+                        lambda part: source(part).replace("self.momentum * self.v", "3"))
+    assert experiments.code_digest("Sub") != before
     monkeypatch.undo()
     experiments.code_digest.cache_clear()
 
@@ -184,7 +199,7 @@ def test_write_is_all_or_nothing(tmp_path):
 def start(folder):
     """A long run in the background, returned when its first result is on disk."""
     process = subprocess.Popen(
-        [sys.executable, "experiments.py", "adam_vs_sgd", "--seeds", "2", "--steps", "150",
+        [sys.executable, "experiments.py", "adam_vs_sgd", "--seeds", "2", "--steps", "60",
          "--jobs", "1", "--out", str(folder)], cwd=PROJECT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -202,10 +217,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, blow):
     output, errors = process.communicate(timeout=30)
     assert output == "" and "Traceback" not in errors
     if blow == signal.SIGINT:
-        assert process.returncode == 130 and "the same command goes on from there" in errors
+        assert process.returncode == 130 and "the same command does the rest" in errors
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*.npz")}
     assert 0 < len(kept) < 12 and not (tmp_path / "adam_vs_sgd.json").exists()
-    done = command("adam_vs_sgd", "--seeds", 2, "--steps", 150, "--out", tmp_path)
+    done = command("adam_vs_sgd", "--seeds", 2, "--steps", 60, "--out", tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert len(list(tmp_path.glob("runs/*.npz"))) == 12
@@ -263,6 +278,43 @@ def test_an_optimizer_that_fails_is_named(copy):
     done = command(*TINY, "--optimizers", "SGD", "Broken", "--lr", "Broken=1", folder=copy)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "Broken (lr 1)" in done.stderr and "ZeroDivisionError" in done.stderr
+    assert "SGD" not in done.stderr and "finished runs are kept" in done.stderr
+    assert len(list(copy.glob("results/runs/SGD-*.npz"))) == 6  # the others are not lost
+
+
+@pytest.mark.parametrize("body, words", (
+    ("return None", "step returned shape ()"),
+    ("return params[0]", "step returned shape (2, 5, 5)"),
+))
+def test_an_optimizer_that_returns_something_else_is_named(monkeypatch, body, words):
+    namespace = {}
+    exec(f"class Odd:\n    def __init__(self, lr): pass\n    def step(self, params, grad): {body}", namespace)
+    monkeypatch.setattr(optimizers, "Odd", namespace["Odd"], raising=False)
+    odd, sgd = experiments.train([run_of("Odd"), run_of("SGD")])
+    assert words in odd["error"] and np.isfinite(sgd["loss"]).all()
+
+
+def test_an_optimizer_that_works_in_place_harms_no_other(monkeypatch):
+    class InPlace(optimizers.SGD):
+        def step(self, params, grad):
+            params -= self.lr * grad
+            grad *= np.nan
+            return params
+
+    monkeypatch.setattr(optimizers, "InPlace", InPlace, raising=False)
+    _, beside = experiments.train([run_of("InPlace"), run_of("SGD")])
+    (alone,) = experiments.train([run_of("SGD")])
+    assert np.array_equal(beside["loss"], alone["loss"])
+
+
+def test_an_optimizer_that_makes_nan_has_diverged(monkeypatch):
+    class Nan(optimizers.SGD):
+        def step(self, params, grad):
+            return params * np.nan
+
+    monkeypatch.setattr(optimizers, "Nan", Nan, raising=False)
+    (result,) = experiments.train([run_of("Nan")])
+    assert result["diverged"] == 1 and np.isnan(result["loss"][1:]).all()
 
 
 # ---- Statistics and verdict ----------------------------------------------------------------------
@@ -291,21 +343,21 @@ def test_verdict():
     assert judge((1.1, 2, 1), (0.3, 0.9, 0.2)) == "reproduced"
 
 
-def test_verdict_comes_from_the_losses():
-    """Three settings, two optimizers, three seeds, 20 steps, of which the last two count."""
-    settings, budget = experiments.PAPER_SETTINGS, Budget(seeds=3, steps=20)
-    diverged = np.full((3, 2, 3), -1)
-    loss = np.full((3, 2, 3, 20), 100.0)
-    loss[:, 0, :, 18:] = np.array([6.0, 6.1, 6.2])[:, None]
-    loss[:, 1, :, 18:] = 2.0
-    measured, lines, cases = experiments.loss_ratios(settings, budget, loss, diverged)
-    ratio = measured["Setting 1"]["SGD / Adam"]
+def test_comparison_of_losses():
+    """Two optimizers, three seeds, 20 steps, of which the last two count."""
+    loss = np.full((2, 3, 20), 100.0)
+    loss[0, :, 18:] = np.array([6.0, 6.1, 6.2])[:, None]
+    loss[1, :, 18:] = 2.0
+    loss[1, 2, 18:] = 0.0, 4.0
+    found = experiments.compare(("SGD", "Adam"), loss, np.full((2, 3), -1))
+    assert found["final_loss"] == dict(SGD=[6.0, 6.1, 6.2], Adam=[2.0, 2.0, 2.0])
+    assert found["mean_over_median"]["Adam"] == 1.0 and found["diverged"] == {}
+    ratio = found["ratio"]["SGD / Adam"]
     assert ratio["per_seed"] == pytest.approx([3.0, 3.05, 3.1])
     assert ratio["geometric_mean"] == pytest.approx((3 * 3.05 * 3.1) ** (1 / 3))
-    assert experiments.judge(*cases) == "reproduced"
-    loss[1] = loss[1, ::-1].copy()
-    cases = experiments.loss_ratios(settings, budget, loss, diverged)[2]
-    assert experiments.judge(*cases) == "not reproduced"
+    assert 2.9 < ratio["interval_95"][0] < ratio["geometric_mean"] < ratio["interval_95"][1] < 3.2
+    swapped = experiments.compare(("SGD", "Adam"), loss[::-1], np.full((2, 3), -1))
+    assert experiments.judge((*swapped["ratio"]["SGD / Adam"]["interval_95"], 1)) == "not reproduced"
 
 
 # ---- The command line ----------------------------------------------------------------------------
@@ -345,6 +397,9 @@ def test_a_users_call(tmp_path):
     (["adam_vs_sgd", "--full", "--quick"], "quick"),
     (["adam_vs_sgd", "--fast"], "fast"),
     (["adam_vs_sgd", "--out", "README.md/x"], "out"),
+    (["adam_vs_sgd", "--out", "README.md"], "out"),
+    (["adam_vs_sgd", "--out", ""], "out"),
+    (["adam_vs_sgd", "--lr", "=0.1"], "lr"),
 ])
 def test_mistakes_cost_one_line_and_status_2(arguments, word, capsys, monkeypatch):
     monkeypatch.chdir(PROJECT)
@@ -356,11 +411,52 @@ def test_mistakes_cost_one_line_and_status_2(arguments, word, capsys, monkeypatc
     assert errors.count("\n") == 1 and word in errors
 
 
-def test_mistakes_in_a_library_call_are_named():
-    with pytest.raises(ValueError, match="^seeds: got 0, wants"):
-        experiments.adam_vs_sgd(Budget(seeds=0, steps=5))
-    with pytest.raises(ValueError, match="^optimizer: got 'Sofia', wants"):
-        experiments.adam_vs_sgd(Budget(seeds=1, steps=5, optimizers=("SGD", "Sofia"), lr={"Sofia": 1.0}))
+@pytest.mark.parametrize("argument, value", [
+    ("seeds", 0), ("seeds", "2"), ("seeds", 2.0), ("seeds", True), ("steps", None), ("jobs", -1),
+    ("optimizers", "SGD"), ("optimizers", None), ("optimizers", ("SGD",)), ("optimizers", ("SGD", "SGD")),
+    ("lr", 0.1), ("lr", None), ("lr", {"SGD": "x"}), ("lr", {"sgd": 1.0}), ("lr", {"SGD": -1.0}),
+    ("out", None), ("out", 3), ("out", ""), ("out", "README.md"),
+])
+def test_mistakes_in_a_library_call_are_named(argument, value, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr(experiments, "in_processes", refuse)
+    for experiment in (experiments.adam_vs_sgd, experiments.attention_cost):
+        with pytest.raises(ValueError, match=f"^{argument}: got .*, wants"):
+            experiment(Budget()._replace(**{argument: value}))
+
+
+def test_an_unknown_optimizer_is_named(tmp_path):
+    with pytest.raises(ValueError, match="^optimizer: got 'Sofia', wants one of SGD"):
+        experiments.adam_vs_sgd(Budget(optimizers=["SGD", "Sofia"], out=str(tmp_path)))
+
+
+CALL = "import experiments\n{}figure, found = experiments.adam_vs_sgd(experiments.Budget(seeds=1, steps=2))\n"
+
+
+def test_from_a_script(copy):
+    """With the guard that worker processes need it works; without, one sentence says so."""
+    for name, guard in (("good", "if __name__ == '__main__':\n    "), ("bad", "")):
+        (copy / f"{name}.py").write_text(CALL.format(guard))
+        done = subprocess.run([sys.executable, f"{name}.py"], cwd=copy, capture_output=True, text=True)
+        if guard:
+            assert done.returncode == 0 and done.stderr == ""
+        shutil.rmtree(copy / "results")
+    assert done.returncode == 1 and experiments.GUARD in done.stderr
+
+
+def test_a_reader_who_leaves_early(tmp_path):
+    """`python experiments.py ... | head -0`"""
+    done = subprocess.run(f'"{sys.executable}" experiments.py {" ".join(TINY)} --out "{tmp_path}" | true',
+                          shell=True, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert done.stderr == "" and (tmp_path / "adam_vs_sgd.json").exists()
+
+
+def test_bounds_from_above():
+    judge, below = experiments.judge, experiments.below
+    assert judge(below(-0.1, 0.05, 0.1)) == "reproduced"
+    assert judge(below(-0.1, 0.2, 0.1)) == "inconclusive"
+    assert judge(below(0.2, 0.3, 0.1)) == "not reproduced"
+    assert judge(below(None, None, 0.1)) == "inconclusive"
 
 
 def test_attention_cost_judges_slopes(monkeypatch, tmp_path):

@@ -86,7 +86,7 @@ def test_arguments_are_not_altered(cls):
 
 def test_clip_global_norm():
     grad = np.array([[3.0, 0.0], [0.0, 4.0]])
-    np.testing.assert_allclose(clip_global_norm(grad, 1.0), grad / 5)
+    np.testing.assert_allclose(clip_global_norm(grad, 2.0), grad * 2 / 5)
     for limit in (5.0, 6.0):
         clipped = clip_global_norm(grad, limit)
         assert np.array_equal(clipped, grad) and not np.shares_memory(clipped, grad)
