@@ -408,7 +408,7 @@ COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#000000")  # told apart 
 DASHES = ("--", "-", ":", "-.", (0, (1, 1)))  # by the line style at the latest
 STYLE = {
     "font.size": 15,
-    "axes.titlesize": 16,
+    "axes.titlesize": 14,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -544,7 +544,7 @@ def attention_cost(budget=Budget()):
 
     Without softmax the sum over the context associates, so a prompt enters through its Gram matrix
     and a gradient costs the same for every n; the textbook form, and softmax, cost O(n^2). Measured:
-    the median of three calls on 1,000 prompts, d = 5, L = 3, one BLAS thread, one process; the
+    the median of several calls on 1,000 prompts, d = 5, L = 3, one BLAS thread, one process; the
     slope of log time against log n over the last three n, with its interval over repeats. Reproduced
     if the Gram form's interval lies within 0.1 of 0 and the other two above 1.5. Of the budget only
     `seeds`, the number of repeats, counts.
@@ -586,10 +586,11 @@ def cost_seconds(seed):
         seconds[:, column] = (
             median_seconds(3, linattn.loss_and_grad, params, prompts, "softmax"),
             median_seconds(3, linattn.textbook_loss_and_grad, params, prompts),
-            median_seconds(21, linattn.loss_and_grad, params, gram))
+            median_seconds(101, linattn.loss_and_grad, params, gram))
     small, deep, large = (prepared(*sizes) for sizes in ((20, 5, 3), (20, 5, 8), (60, 20, 8)))
     return seconds, (
-        *(median_seconds(21, linattn.loss_and_grad, params, gram) for params, _, gram in (small, deep, large)),
+        *(median_seconds(21, linattn.loss_and_grad, params, gram)
+          for params, _, gram in (small, deep, large)),
         *(median_seconds(21, linattn.compress, prompts) for _, prompts, _ in (small, large)),
         median_seconds(3, linattn.hessian, small[0], small[2]))
 
