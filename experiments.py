@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import platform
 import signal
+import statistics
 import sys
 import tempfile
 import threading
@@ -70,6 +71,7 @@ class Run(NamedTuple):
     std: float = 0.05
     full: bool = False
     activation: str = "linear"
+    every: int = 50  # steps between two snapshots
 
     def __str__(self):
         where = ", ".join(f"{key}={value}" for key, value in self.data.items())
@@ -83,16 +85,18 @@ def train(runs, blow_up=1e3, patience=20):
     first one for `patience` steps in a row (single steps jump far higher on rare prompts).
 
     Returns one dict a run: loss and grad_norm (steps,), both taken before the step, the norm before
-    clipping, and NaN from the step at which the run diverged; that step, or -1; and the final
-    params. If the optimizer raised an exception, the dict has its text as "error" and no more. As no
-    batch is seen twice, the training loss of a batch is an unbiased test loss.
+    clipping, and NaN from the step at which the run diverged; diverged, that step, or -1; and
+    snapshots (count, 2, *params.shape), the params before and after steps 0, every, 2 every, ...
+    If the optimizer raised an exception, the dict has its text as "error" and no more. As no batch
+    is seen twice, the training loss of a batch is an unbiased test loss.
     """
     run = runs[0]
     init, stream = map(generator, np.random.SeedSequence(run.seed).spawn(2))
     start = linattn.init_params(init, run.layers, run.data["d"], run.std, run.full)
+    snapshots = np.full((-(-run.steps // run.every), 2, *start.shape), np.nan)
     results = [dict(loss=np.full(run.steps, np.nan), grad_norm=np.full(run.steps, np.nan), diverged=-1,
-                    params=start.copy(), above=0, step=optimizers.by_name(each.optimizer)(each.lr).step)
-               for each in runs]
+                    snapshots=snapshots.copy(), params=start.copy(), above=0,
+                    step=optimizers.by_name(each.optimizer)(each.lr).step) for each in runs]
     going = list(results)
     with np.errstate(all="ignore"):  # a diverging run is reported, not warned about
         for t in range(run.steps):
@@ -102,19 +106,24 @@ def train(runs, blow_up=1e3, patience=20):
             for result in going:
                 advance(result, t, prompts, run, blow_up, patience)
             going = [result for result in going if result["diverged"] < 0 and "error" not in result]
-    kept = ("error", "loss", "grad_norm", "diverged", "params")
-    return [{key: result[key] for key in kept if key in result} for result in results]
+    return [{key: result[key] for key in ("error", *FIELDS) if key in result} for result in results]
+
+
+FIELDS = ("loss", "grad_norm", "diverged", "snapshots")  # what is kept of a run
 
 
 def advance(result, t, prompts, run, blow_up, patience):
     """Step t of one run: measure, then let the optimizer move its parameters."""
-    params, loss = result["params"], result["loss"]
+    params, loss, snapshot = result["params"], result["loss"], None
     loss[t], grad = linattn.loss_and_grad(params, prompts, run.activation)
     result["grad_norm"][t] = norm = np.linalg.norm(grad)
     result["above"] = result["above"] + 1 if loss[t] > blow_up * loss[0] else 0
     if result["above"] == patience or not np.isfinite(loss[t] + norm):
         result["diverged"], loss[t], result["grad_norm"][t] = t, np.nan, np.nan
         return
+    if t % run.every == 0:
+        snapshot = result["snapshots"][t // run.every]
+        snapshot[0] = params
     try:
         params = np.asarray(result["step"](params, optimizers.clip_global_norm(grad, run.clip)), float)
         if params.shape != grad.shape:
@@ -122,6 +131,8 @@ def advance(result, t, prompts, run, blow_up, patience):
     except Exception as error:
         result["error"] = f"{type(error).__name__}: {error}"
         return
+    if snapshot is not None:
+        snapshot[1] = params
     if np.isfinite(params).all():
         result["params"] = params
     elif t + 1 < run.steps:
@@ -139,6 +150,12 @@ def learning_rate(setting, optimizer, budget):
     if rate is None:
         raise ValueError(f"lr: got none for {optimizer} in {setting.name}, wants --lr {optimizer}=RATE")
     return rate
+
+
+def setting_runs(settings, budget):
+    """Every optimizer in every setting, in the order (setting, optimizer, seed)."""
+    return [Run(name, learning_rate(setting, name, budget), setting.data, setting.clip, seed, budget.steps)
+            for setting in settings for name in budget.optimizers for seed in range(budget.seeds)]
 
 
 # ---- Runs on disk, and in parallel ---------------------------------------------------------------
@@ -191,7 +208,7 @@ def load(run, budget):
         return None
     try:
         with np.load(path, allow_pickle=False) as stored:
-            result = {key: stored[key] for key in ("loss", "grad_norm", "diverged", "params")}
+            result = {key: stored[key] for key in FIELDS}
             if str(stored["fingerprint"]) != fingerprint(run):
                 raise ValueError("it belongs to another configuration")
             if result["loss"].shape != (run.steps,) or result["grad_norm"].shape != (run.steps,):
@@ -203,8 +220,8 @@ def load(run, budget):
 
 
 def train_all(runs, budget, shape):
-    """loss and grad_norm, (*shape, seeds, steps), and diverged, (*shape, seeds), of runs listed in
-    that order: from disk where finished, else trained in parallel processes.
+    """FIELDS as arrays (*shape, seeds, ...) of runs listed in that order: from disk where finished,
+    else trained in parallel processes.
 
     Each run is saved as soon as it is done. Raises RunFailed, naming them, if some could not be
     done; the others are kept.
@@ -230,8 +247,7 @@ def train_all(runs, budget, shape):
     failed += [f"{runs[i]}: {error}" for members, error in errors for i in members]
     if failed:
         raise RunFailed("\n".join(failed))
-    fields = ("loss", "grad_norm", "diverged")
-    stacked = (np.array([results[i][field] for i in range(len(runs))]) for field in fields)
+    stacked = (np.array([results[i][field] for i in range(len(runs))]) for field in FIELDS)
     return [each.reshape(*shape, budget.seeds, *each.shape[1:]) for each in stacked]
 
 
@@ -294,6 +310,16 @@ def in_processes(function, tasks, keep, jobs):
 
 GUARD = ("experiments.py: a script that calls an experiment needs `if __name__ == '__main__':` before the "
          "call, for the worker processes import the script")
+
+
+def in_order(function, arguments, jobs):
+    """[function(argument) for argument in arguments] from `jobs` processes; RunFailed if one fails."""
+    results = {}
+    errors = in_processes(function, [(each, i) for i, each in enumerate(arguments)],
+                          results.__setitem__, jobs)
+    if errors:
+        raise RunFailed("\n".join(f"{function.__name__}, part {i}: {error}" for i, error in errors))
+    return [results[i] for i in range(len(arguments))]
 
 
 @contextlib.contextmanager
@@ -465,9 +491,8 @@ def adam_vs_sgd(budget=Budget()):
     that ratio lies above 1, not if in one it lies below.
     """
     budget, settings = check(budget), PAPER_SETTINGS
-    runs = [Run(name, learning_rate(setting, name, budget), setting.data, setting.clip, seed, budget.steps)
-            for setting in settings for name in budget.optimizers for seed in range(budget.seeds)]
-    loss, grad_norm, diverged = train_all(runs, budget, (len(settings), len(budget.optimizers)))
+    runs = setting_runs(settings, budget)
+    loss, grad_norm, diverged, _ = train_all(runs, budget, (len(settings), len(budget.optimizers)))
     figure = draw_adam_vs_sgd(settings, budget, loss, grad_norm)
     measured = {setting.name: compare(budget.optimizers, *each)
                 for setting, *each in zip(settings, loss, diverged)}
@@ -532,6 +557,371 @@ def draw_adam_vs_sgd(settings, budget, loss, grad_norm):
     return figure
 
 
+def gradient_noise(budget=Budget()):
+    """C2: the noise of the stochastic gradient is heavy-tailed in Settings 1, 2 and 3 (figure 2).
+
+    At initialisation, the norm of g_batch - g_big: gradients on 1,000 and on 100,000 fresh prompts;
+    as many draws as the budget has steps, for each seed's initial weights. Measured: skewness and
+    excess kurtosis (a Gaussian has 0 and 0) of the norm, and the excess kurtosis of the coordinates.
+    Reproduced if in every setting the 95 % intervals of all three lie above 0.
+    """
+    budget, settings = check(budget), PAPER_SETTINGS
+    tasks = [(setting.data, seed, budget.steps) for setting in settings for seed in range(budget.seeds)]
+    norms, kurtosis = map(np.array, zip(*in_order(noise, tasks, budget.jobs)))
+    norms = norms.reshape(len(settings), budget.seeds, -1)
+    tails = {"skewness of the norm": moment(norms, 3), "excess kurtosis of the norm": moment(norms, 4) - 3,
+             "excess kurtosis of the coordinates": kurtosis.reshape(len(settings), -1)}
+    measured, lines, cases = {}, [], []
+    for i, setting in enumerate(settings):
+        measured[setting.name] = dict(median_norm=number(np.median(norms[i])))
+        for name, values in tails.items():
+            middle, low, high = interval(values[i])
+            measured[setting.name][name] = dict(
+                per_seed=numbers(values[i]), mean=middle, interval_95=[low, high])
+            lines.append(f"{setting.name}: {name} {in_words(middle, low, high)}")
+            cases.append((low, high, 0))
+    return draw_gradient_noise(settings, norms), finding(
+        "C2", "Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3", measured, judge(*cases),
+        lines, dict(batch=1000, big=100_000, draws=budget.steps, seeds=budget.seeds, layers=3, std=0.05,
+                    settings=[setting._asdict() for setting in settings]), dict(norms=norms))
+
+
+def noise(task):
+    """(norms (draws,), mean over coordinates of their excess kurtosis) of the gradient noise."""
+    arguments, seed, draws = task
+    init, stream = map(generator, np.random.SeedSequence(seed).spawn(2))
+    params = linattn.init_params(init, d=arguments["d"])
+
+    def gradient():
+        return linattn.loss_and_grad(params, data.sample_prompts(stream, **arguments))[1]
+
+    big = sum(gradient() for _ in range(100)) / 100  # 100 batches of 1,000
+    noises = np.array([(gradient() - big).ravel() for _ in range(draws)])
+    moving = noises[:, noises.any(axis=0)]  # the last P block has no gradient
+    return np.linalg.norm(noises, axis=1), (moment(moving.T, 4) - 3).mean()
+
+
+def moment(values, order):
+    """Standardised central moment over the last axis: 3 is skewness, 4 is kurtosis."""
+    centred = values - values.mean(axis=-1, keepdims=True)
+    return (centred**order).mean(axis=-1) / values.std(axis=-1) ** order
+
+
+@matplotlib.rc_context(STYLE)
+def draw_gradient_noise(settings, norms):
+    """Histograms with the Gaussian of the same mean and variance; normal quantile plots below."""
+    figure, axes = new_figure(2, len(settings), (
+        f"Norm of g(1,000 prompts) - g(100,000 prompts) at initialisation, 3 layers; {norms.shape[2]:,} draws "
+        f"for each of {norms.shape[1]} seeds' initial weights, pooled.\nDashed: the Gaussian of the same mean "
+        "and variance. A heavy right tail lies above the dashed line, at the right."))
+    normal = statistics.NormalDist()
+    for column, setting in enumerate(settings):
+        values = np.sort(norms[column].ravel())
+        mean, std = values.mean(), values.std()
+        top, bottom = axes[:, column]
+        right = np.quantile(values, 0.999)
+        edges = np.linspace(values[0], right, 60)
+        top.hist(values, edges, density=True, color=COLOURS[1], alpha=0.6)
+        x = np.linspace(max(0, mean - 4 * std), right, 300)
+        top.plot(x, np.exp(-(((x - mean) / std) ** 2) / 2) / (std * np.sqrt(2 * np.pi)), "--", color="#000000")
+        top.set(title=setting.name, xlabel="noise norm (up to its 99.9 % point)")
+        ranks = np.unique(np.geomspace(1, len(values), 400).astype(int))
+        ranks = np.unique(np.concatenate([ranks - 1, len(values) - ranks]))
+        theory = [normal.inv_cdf((rank + 0.5) / len(values)) for rank in ranks]
+        bottom.plot(theory, values[ranks], "o", ms=4, color=COLOURS[1])
+        bottom.plot(theory, mean + std * np.array(theory), "--", color="#000000")
+        bottom.set(xlabel="normal quantile", yscale="linear")
+        if values[-1] > mean + 30 * std:
+            bottom.set_yscale("symlog", linthresh=mean)
+    axes[0, 0].set_ylabel("density")
+    axes[1, 0].set_ylabel("noise norm")
+    return figure
+
+
+def evaluation_batch(arguments, k):
+    """Evaluation batch k of 1,000 prompts, in Gram form; the same for every run."""
+    return linattn.compress(data.sample_prompts(generator([2310, k]), **arguments))
+
+
+def condition_number(budget=Budget(seeds=3)):
+    """C3: the robust condition number is larger along SGD's path than along Adam's (figure 3, table 1).
+
+    R_med = max |H_ii| / median |H_ii| over the diagonal of the Hessian; the table holds R_med of SGD
+    over that of Adam at iterations 750 and 1250. The paper takes one evaluation batch of 1,000
+    prompts. Here the ratio is measured on many, and on the Hessian pooled over all of them.
+    Reproduced if in every setting, at every iteration, the 95 % interval over seeds lies above 1 for
+    the typical batch (the median over batches) and for the pooled Hessian.
+    """
+    budget, settings = check(budget), PAPER_SETTINGS
+    runs = setting_runs(settings, budget)
+    snapshots = train_all(runs, budget, (len(settings), len(budget.optimizers)))[3][..., 0, :, :, :, :]
+    every = runs[0].every
+    iterations = [t for t in (750, 1250) if t < budget.steps] or [(budget.steps - 1) // every * every]
+    at = [t // every for t in iterations]
+    path = np.unique(np.linspace(0, snapshots.shape[3] - 1, 10).astype(int))
+    batches = int(np.clip(budget.steps // 100, 2, 100))
+    few = 2 if batches < 100 else 4
+    each = snapshots.reshape(len(runs), *snapshots.shape[3:])
+    tasks = [(run.data, thetas[at], batches) for run, thetas in zip(runs, each)]
+    tasks += [(run.data, thetas[path], few) for run, thetas in zip(runs, each)]
+    diagonals = in_order(hessian_diagonals, tasks, budget.jobs)
+    table, along = (np.array(half).reshape(*snapshots.shape[:3], *half[0].shape)
+                    for half in (diagonals[: len(runs)], diagonals[len(runs) :]))
+    sizes = {size: grouped(table, size) for size in (1, 10, 100) if size <= batches}
+    if batches not in sizes:
+        sizes[batches] = grouped(table, batches)
+    ratios = {size: r_med(pooled)[:, 0] / r_med(pooled)[:, 1] for size, pooled in sizes.items()}
+    measured, lines, cases = {}, [], []
+    for i, setting in enumerate(settings):
+        for j, t in enumerate(iterations):
+            single = ratios[1][i, :, j]  # (seeds, batches)
+            found = {"one batch": (single[:, 0].mean(), single[:, 0].std(ddof=1) if len(single) > 1 else 0.0)}
+            entry = dict(first_batch_mean_and_std=numbers(found["one batch"]), paper=PAPER_C3[i].get(t))
+            for name, values in (("typical batch of 1,000", np.median(single, axis=1)),
+                                 (f"pooled {batches},000", ratios[batches][i, :, j, 0])):
+                middle, low, high = (x if x is None else np.exp(x) for x in interval(np.log(values)))
+                entry[name] = dict(per_seed=numbers(values), geometric_mean=middle, interval_95=[low, high])
+                cases.append((low, high, 1))
+                lines.append(f"{setting.name}, iteration {t}: {name}: {in_words(middle, low, high)}")
+            entry["batches_5_to_95_percent"] = numbers(np.quantile(single, (0.05, 0.95)))
+            measured[f"{setting.name}, iteration {t}"] = entry
+            low, high = entry["batches_5_to_95_percent"]
+            paper = entry["paper"] and f", paper {entry['paper']}" or ""
+            lines.append(f"{setting.name}, iteration {t}: first batch {found['one batch'][0]:.3g} "
+                         f"({found['one batch'][1]:.2g}){paper}; 90 % of single batches {low:.3g} to {high:.3g}")
+    figure = draw_condition_number(settings, budget, path * every, np.median(r_med(along), axis=-1),
+                                   {size: ratio[:, :, 0] for size, ratio in ratios.items()}, iterations[0])
+    return figure, finding("C3", "R_med is larger along SGD's path", measured, judge(*cases), lines, runs,
+                           dict(table=r_med(table), along=r_med(along)))
+
+
+PAPER_C3 = (  # mean (standard deviation) of the ratio over seeds, table 1 of the paper
+    {750: "1.76 (0.40)", 1250: "1.58 (0.41)"},
+    {750: "3.14 (0.97)", 1250: "5.98 (2.86)"},
+    {750: "9.57 (13.3)", 1250: "6.53 (3.55)"},
+)
+
+
+def hessian_diagonals(task):
+    """Hessian diagonals (thetas, batches, p) on the first evaluation batches; NaN where theta is."""
+    arguments, thetas, batches = task
+    diagonals = np.full((len(thetas), batches, thetas[0].size), np.nan)
+    for k in range(batches):
+        prompts = evaluation_batch(arguments, k)
+        for i, theta in enumerate(thetas):
+            if np.isfinite(theta).all():
+                diagonals[i, k] = linattn.hessian_diagonal(theta, prompts).ravel()
+    return diagonals
+
+
+def grouped(diagonals, size):
+    """Diagonals of the Hessian on evaluation batches `size` times as large: means over groups."""
+    *lead, batches, p = diagonals.shape
+    count = batches // size
+    return diagonals[..., : count * size, :].reshape(*lead, count, size, p).mean(axis=-2)
+
+
+def r_med(diagonal):
+    """The robust condition number max |H_ii| / median |H_ii| over the last axis."""
+    return np.abs(diagonal).max(axis=-1) / np.median(np.abs(diagonal), axis=-1)
+
+
+@matplotlib.rc_context(STYLE)
+def draw_condition_number(settings, budget, iterations, along, ratios, when):
+    """R_med along the paths, and the ratio against the size of the evaluation batch."""
+    figure, axes = new_figure(2, len(settings), (
+        f"Above: median over evaluation batches of 1,000 prompts; line: median, band: smallest to largest of "
+        f"{budget.seeds} seeds.\nBelow: R_med of {budget.optimizers[0]} over {budget.optimizers[1]} at iteration "
+        f"{when}, one dot for each seed and evaluation batch; line: median. Dashed: 1, no difference."))
+    for column, setting in enumerate(settings):
+        top, bottom = axes[:, column]
+        for position, name in enumerate(budget.optimizers):
+            style = dict(color=COLOURS[position % 5], ls=DASHES[position % 5])
+            values = along[column, position]
+            top.fill_between(iterations, values.min(0), values.max(0), color=style["color"], alpha=0.25, lw=0)
+            top.plot(iterations, np.median(values, axis=0), label=name, **style)
+        top.set(yscale="log", title=setting.name, xlabel="iteration")
+        size = 1000 * np.array(list(ratios))
+        for x, values in zip(size, ratios.values()):
+            dots = values[column].ravel()
+            bottom.plot(x * np.geomspace(0.8, 1.25, len(dots)), dots, "o", ms=3, alpha=0.35, color=COLOURS[2])
+        bottom.plot(size, [np.median(values[column]) for values in ratios.values()], "k-", marker="s")
+        bottom.axhline(1, color="#000000", ls="--", lw=1)
+        bottom.set(xscale="log", yscale="log", xlabel="prompts in the evaluation batch")
+        bottom.set_xticks(size, [f"{each:,}" for each in size])
+        bottom.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    axes[0, 0].set_ylabel("$R_{med}$")
+    axes[1, 0].set_ylabel("ratio of $R_{med}$")
+    axes[0, 0].legend()
+    figure.align_ylabels()
+    return figure
+
+
+def directional_smoothness(budget=Budget(seeds=3)):
+    """C4: the directional smoothness is smaller along Adam's path (figure 4 of the paper).
+
+    v^T H v for the direction v of each step, H at the point before it, on evaluation batches of
+    1,000 prompts. Measured, per seed: the median over the path without its first tenth, for the
+    typical batch (the median over batches at each point) and for all batches pooled (the mean).
+    Reproduced if in every setting the 95 % intervals of SGD's minus Adam's lie above 0 for both.
+    """
+    budget, settings = check(budget), PAPER_SETTINGS
+    runs = setting_runs(settings, budget)
+    snapshots = train_all(runs, budget, (len(runs) // budget.seeds,))[3]
+    path = np.unique(np.linspace(0, snapshots.shape[2] - 1, 50).astype(int))
+    batches = int(np.clip(budget.steps // 500, 2, 10))
+    each = snapshots.reshape(len(runs), *snapshots.shape[2:])
+    tasks = [(run.data, pairs[path], batches) for run, pairs in zip(runs, each)]
+    curvatures = np.array(in_order(step_curvatures, tasks, budget.jobs)).reshape(
+        len(settings), len(budget.optimizers), budget.seeds, len(path), batches)
+    measured, lines, cases = {}, [], []
+    for setting, values in zip(settings, curvatures):
+        entry = measured[setting.name] = {}
+        for name, points in (("typical batch", np.median(values, axis=-1)), ("pooled", values.mean(axis=-1))):
+            level = np.median(points[..., len(path) // 10 :], axis=-1)  # (optimizers, seeds)
+            middle, low, high = interval(level[0] - level[1])
+            entry[name] = dict(zip(budget.optimizers, map(numbers, level)), interval_95=[low, high])
+            cases.append((low, high, 0))
+            pair = ", ".join(f"{each} {np.median(v):.3g}" for each, v in zip(budget.optimizers, level))
+            lines.append(f"{setting.name}: {name}: {pair}; difference {in_words(middle, low, high)}")
+        entry["negative"] = dict(zip(budget.optimizers, numbers((values < 0).mean(axis=(1, 2, 3)))))
+        share = ", ".join(f"{name} {100 * part:.0f} %" for name, part in entry["negative"].items())
+        lines.append(f"{setting.name}: negative: {share}")
+    figure = draw_directional_smoothness(settings, budget, path * runs[0].every, curvatures)
+    return figure, finding("C4", "Directional smoothness is smaller along Adam's path", measured,
+                           judge(*cases), lines, runs, dict(curvatures=curvatures))
+
+
+def step_curvatures(task):
+    """v^T H v (points, batches) for pairs (before, after) of a path; NaN where a run had diverged."""
+    arguments, pairs, batches = task
+    curvatures = np.full((len(pairs), batches), np.nan)
+    for k in range(batches):
+        prompts = evaluation_batch(arguments, k)
+        for i, (before, after) in enumerate(pairs):
+            if np.isfinite(after).all() and (after != before).any():
+                curvatures[i, k] = linattn.curvature(before, after - before, prompts)
+    return curvatures
+
+
+@matplotlib.rc_context(STYLE)
+def draw_directional_smoothness(settings, budget, iterations, curvatures):
+    """Typical batch above, pooled below; linear around 0, so that negative values show."""
+    figure, axes = new_figure(2, len(settings), (
+        f"$v^T H v$, v the direction of the step; {curvatures.shape[-1]} evaluation batches of 1,000 prompts: their "
+        f"median above, their mean below.\nLine: median over {budget.seeds} seeds, band: smallest to largest. "
+        "Logarithmic scale, linear between the two ticks nearest to 0."))
+    for column, setting in enumerate(settings):
+        for ax, values in zip(axes[:, column], (np.median(curvatures[column], axis=-1),
+                                                curvatures[column].mean(axis=-1))):
+            for position, (name, seeds) in enumerate(zip(budget.optimizers, values)):
+                style = dict(color=COLOURS[position % 5], ls=DASHES[position % 5])
+                ax.fill_between(iterations, seeds.min(0), seeds.max(0), color=style["color"], alpha=0.25, lw=0)
+                ax.plot(iterations, np.median(seeds, axis=0), label=name, **style)
+            middle = np.nanmedian(np.abs(values))
+            ax.set_yscale("symlog", linthresh=10 ** np.floor(np.log10(middle)))
+            ax.axhline(0, color="#000000", lw=1)
+        axes[0, column].set_title(setting.name)
+        axes[1, column].set_xlabel("iteration")
+    axes[0, 0].set_ylabel("typical batch")
+    axes[1, 0].set_ylabel("pooled")
+    axes[0, 0].legend()
+    figure.align_ylabels()
+    return figure
+
+
+def generalized_smoothness(budget=Budget(seeds=3)):
+    """C5: the smoothness grows with the gradient norm, as (L0, L1)-smoothness has it (figure 5).
+
+    Along the first 2,000 steps of Adam, on evaluation batches of 1,000 prompts: the directional
+    smoothness v^T H v and, on the first batch, the spectral norm of H, against the norm of the
+    gradient at the same point and on the same batch. Measured: the slope of log against log, per
+    seed (directional: the median over batches, where v^T H v > 0), and L0, L1 of the least-squares
+    line v^T H v = L0 + L1 |g| through the typical points. Reproduced if in every setting the 95 %
+    intervals of both slopes lie above 0.
+    """
+    budget, settings = check(budget), PAPER_SETTINGS
+    runs = [run for run in setting_runs(settings, budget) if run.optimizer == budget.optimizers[-1]]
+    snapshots = train_all(runs, budget, (len(settings),))[3][:, :, : 2000 // runs[0].every]
+    batches = int(np.clip(budget.steps // 500, 2, 10))
+    paths = snapshots.reshape(len(runs), *snapshots.shape[2:])
+    tasks = [(run.data, pairs, batches) for run, pairs in zip(runs, paths)]
+    norms, curvatures, spectral = map(np.array, zip(*in_order(smoothness_points, tasks, budget.jobs)))
+    shape = (len(settings), budget.seeds)
+    measured, lines, cases = {}, [], []
+    by_setting = (x.reshape(*shape, *x.shape[1:]) for x in (norms, curvatures, spectral))
+    for setting, g, c, s in zip(settings, *by_setting):
+        typical = [np.median([log_slope(*batch) for batch in zip(gs.T, cs.T)]) for gs, cs in zip(g, c)]
+        slopes = {"directional": typical, "spectral": [log_slope(gs[:, 0], ss) for gs, ss in zip(g, s)]}
+        x, y = np.median(g, axis=-1).ravel(), np.median(c, axis=-1).ravel()
+        L1, L0 = np.polyfit(x[np.isfinite(y)], y[np.isfinite(y)], 1)
+        entry = measured[setting.name] = dict(L0=number(L0), L1=number(L1))
+        for name, values in slopes.items():
+            middle, low, high = interval(values)
+            entry[f"{name} slope"] = dict(per_seed=numbers(values), mean=middle, interval_95=[low, high])
+            cases.append((low, high, 0))
+            lines.append(f"{setting.name}: slope of the {name} smoothness {in_words(middle, low, high)}")
+        lines.append(f"{setting.name}: L0 = {L0:.3g}, L1 = {L1:.3g}; "
+                     f"{100 * (c <= 0).mean():.0f} % of v^T H v negative")
+    figure = draw_generalized_smoothness(settings, budget, norms, curvatures, spectral)
+    return figure, finding("C5", "Smoothness grows with the gradient norm", measured, judge(*cases), lines,
+                           runs, dict(norms=norms, curvatures=curvatures, spectral=spectral))
+
+
+def smoothness_points(task):
+    """Gradient norm and v^T H v (points, batches); the spectral norm of H (points,) on the first
+    batch, at every fourth point, for it needs a whole Hessian."""
+    arguments, pairs, batches = task
+    norms, spectral = np.full((len(pairs), batches), np.nan), np.full(len(pairs), np.nan)
+    for i, (theta, after) in enumerate(pairs):
+        if not np.isfinite(after).all():
+            continue
+        for k in range(batches):
+            prompts = evaluation_batch(arguments, k)
+            norms[i, k] = np.linalg.norm(linattn.loss_and_grad(theta, prompts)[1])
+            if k == 0 and i % 4 == 0:
+                spectral[i] = np.abs(np.linalg.eigvalsh(linattn.hessian(theta, prompts))).max()
+    return norms, step_curvatures(task), spectral
+
+
+def log_slope(x, y):
+    """Slope of log y against log x, over the points where both are positive."""
+    good = (x > 0) & (y > 0)
+    return np.polyfit(np.log(x[good]), np.log(y[good]), 1)[0] if good.sum() > 1 else np.nan
+
+
+@matplotlib.rc_context(STYLE)
+def draw_generalized_smoothness(settings, budget, norms, curvatures, spectral):
+    """Directional smoothness above, spectral norm below, against the gradient norm."""
+    figure, axes = new_figure(2, len(settings), (
+        f"{budget.optimizers[-1]}, every 50 of {min(budget.steps, 2000):,} steps, {budget.seeds} seeds; above: "
+        f"{norms.shape[-1]} evaluation batches of 1,000 prompts (where $v^T H v > 0$), below: the first of them, every 200 steps.\n"
+        "Colour: iteration, from dark (start) to light. Line: least squares in the logarithms."))
+    points = norms.shape[1]
+    iteration = np.arange(points) * 50.0
+    for column, setting in enumerate(settings):
+        part = slice(column * budget.seeds, (column + 1) * budget.seeds)
+        for ax, x, y in ((axes[0, column], norms[part], curvatures[part]),
+                         (axes[1, column], norms[part, :, 0], spectral[part])):
+            when = np.broadcast_to(iteration.reshape(1, -1, *(1,) * (x.ndim - 2)), x.shape)
+            good = (x > 0) & (y > 0)
+            drawn = ax.scatter(x[good], y[good], c=when[good], s=14, alpha=0.7, cmap="cividis",
+                               vmin=0, vmax=50.0 * points)
+            slope, offset = np.polyfit(np.log(x[good]), np.log(y[good]), 1)
+            ends = np.array([x[good].min(), x[good].max()])
+            ax.plot(ends, np.exp(offset) * ends**slope, "k-", label=f"slope {slope:.2f}")
+            ax.set(xscale="log", yscale="log")
+            ax.tick_params(axis="x", which="minor", labelbottom=False)
+            ax.legend()
+        axes[0, column].set_title(setting.name)
+        axes[1, column].set_xlabel("gradient norm")
+    axes[0, 0].set_ylabel("$v^T H v$")
+    axes[1, 0].set_ylabel("spectral norm of H")
+    figure.colorbar(drawn, ax=axes, label="iteration")
+    figure.align_ylabels()
+    return figure
+
+
 COST_N = (10, 20, 40, 80, 160)
 COST_FORMS = ("softmax", "linear, textbook", "linear, Gram form")
 COST_OTHERS = ("gradient, n = 20, d = 5, L = 3", "gradient, n = 20, d = 5, L = 8",
@@ -549,12 +939,9 @@ def attention_cost(budget=Budget()):
     if the Gram form's interval lies within 0.1 of 0 and the other two above 1.5. Of the budget only
     `seeds`, the number of repeats, counts.
     """
-    budget, results = check(budget), {}
-    tasks = [(repeat, repeat) for repeat in range(budget.seeds)]
-    errors = in_processes(cost_seconds, tasks, results.__setitem__, jobs=1)
-    if errors:
-        raise RunFailed("\n".join(f"repeat {repeat}: {error}" for repeat, error in errors))
-    seconds, others = map(np.array, zip(*(results[repeat] for repeat in range(budget.seeds))))
+    budget = check(budget)
+    repeats = in_order(cost_seconds, range(budget.seeds), jobs=1)
+    seconds, others = map(np.array, zip(*repeats))
     slopes = fitted_slopes(seconds)
     softmax, textbook, gram = (slope[1:] for slope in slopes.values())
     verdict = judge((*softmax, 1.5), (*textbook, 1.5), (*gram, -0.1), below(*gram, 0.1))
@@ -632,6 +1019,10 @@ def draw_attention_cost(seconds, intervals):
 
 EXPERIMENTS = {  # name: (function, one line)
     "adam_vs_sgd": (adam_vs_sgd, "C1: Adam beats SGD in Settings 1, 2 and 3"),
+    "gradient_noise": (gradient_noise, "C2: gradient noise is heavy-tailed in Settings 1, 2 and 3"),
+    "condition_number": (condition_number, "C3: R_med is larger along SGD's path than along Adam's"),
+    "directional_smoothness": (directional_smoothness, "C4: v^T H v is smaller along Adam's path"),
+    "generalized_smoothness": (generalized_smoothness, "C5: smoothness grows with the gradient norm"),
     "attention_cost": (attention_cost, "time per gradient against n (--seeds: repeats)"),
 }
 
@@ -680,7 +1071,9 @@ def parse(arguments):
         parser.error(f"experiment: got {given.name!r}, wants one of {', '.join(EXPERIMENTS)}")
     changes = FULL if given.full else QUICK if given.quick else {}
     own = {key: getattr(given, key) for key in ("seeds", "steps", "jobs", "out", "optimizers")}
-    budget = Budget()._replace(**changes)._replace(**{k: v for k, v in own.items() if v is not None})
+    function = EXPERIMENTS[given.name][0] if given.name else adam_vs_sgd
+    default = inspect.signature(function).parameters["budget"].default
+    budget = default._replace(**changes)._replace(**{k: v for k, v in own.items() if v is not None})
     try:
         budget = budget._replace(lr=parse_rates(given.lr, budget.optimizers))
         return given.name, check(budget) if given.name else budget
@@ -741,7 +1134,7 @@ def main(arguments=None):
     name, budget = parse(arguments)
     if name is None:
         for name, (_, line) in EXPERIMENTS.items():
-            print(f"{name:<16}{line}")
+            print(f"{name:<24}{line}")
         return 0
     status = 1
     try:

@@ -215,12 +215,18 @@ def _gram_backprop(layers, G, q, target):
     """
     prediction, cache = _gram_forward(layers, G, q)
     error = prediction - target
-    grad = np.empty_like(layers)
-    dq = np.zeros(q.shape, layers.dtype)
+    return (error * error).sum(), _gram_backward(layers, cache, error)[0]
+
+
+def _gram_backward(layers, cache, error):
+    """The gradient, and (dq', H') of every layer."""
+    grad, received = np.empty_like(layers), [None] * len(layers)
+    dq = np.zeros(cache[0][2].shape, layers.dtype)
     dq[:, -1] = -2 * error  # prediction = -q[d]
     H = None  # the last layer makes no G'
     for l in reversed(range(len(layers))):
         (P, Q), (G, A, q, u, t) = layers[l], cache[l]
+        received[l] = dq, H
         dt = dq @ P
         du = _apply(G, dt)
         grad[l, 0] = dq.T @ t
@@ -238,7 +244,7 @@ def _gram_backprop(layers, G, q, target):
             AtHA = 0 if H is None else A.transpose(0, 2, 1) @ HA
             H = AtHA + X
             H += X.transpose(0, 2, 1)
-    return (error * error).sum(), grad
+    return grad, received
 
 
 def _rows(X):
@@ -312,8 +318,53 @@ def hessian(params, prompts):
 
 
 def hessian_diagonal(params, prompts):
-    """The diagonal of `hessian`, shaped like params."""
-    return hessian(params, prompts).diagonal().reshape(np.shape(params))
+    """The diagonal of `hessian`, shaped like params, at a tenth of its cost.
+
+    Let X1 be the derivative of X along one parameter. With loss = error^2 the second derivative is
+    2 prediction1^2 plus, for each layer, what that layer adds to the second derivative of its q' and
+    G' in its own right, weighted by dq' and dG' of one backward pass: nothing is propagated twice.
+
+        q' = A q      ->  q'1 = A q1 + A1 q        adds 2 A1 q1
+        G' = A G A^T  ->  G'1 = A1 G A^T + A G1 A^T + A G A1^T
+                          adds 2 (A1 G1 A^T + A G1 A1^T + A1 G A1^T)
+
+    whose weighted sums are 2 <dq', A1 q1> and <H' A1, 2 A G1 + A1 G>.
+    """
+    gram, params = compress(prompts), _finite("params", np.asarray(params))
+    D = gram.q.shape[1]
+    full, diagonal = _embed(params, D), np.zeros(params.shape)
+    for G, q, target in _chunks(gram, D * D):
+        prediction, cache = _gram_forward(full, G, q)
+        received = _gram_backward(full, cache, prediction - target)[1]
+        for index in np.ndindex(params.shape):
+            diagonal[index] += _second_derivative(full, cache, received, *index)
+    return diagonal / len(gram.target)
+
+
+def _second_derivative(layers, cache, received, l, which, i, j):
+    """Sum over prompts of the second derivative of error^2 along entry (i, j) of P_l or Q_l."""
+    (P, Q), (G, A, q, _, _) = layers[l], cache[l]
+    A1, G1, total = np.zeros(G.shape), np.zeros(G.shape), 0.0
+    if which == 0:
+        A1[:, i, :] = G[:, j] @ Q  # A = I + P G Q along P_ij: e_i e_j^T G Q
+    else:
+        A1[:, :, j] = G[:, i] @ P.T  # along Q_ij: P G e_i e_j^T
+    q1 = np.zeros(q.shape)  # the layer's own q and G do not move, only its A does
+    for (P, Q), (G, A, q, u, _), (dq, H) in zip(layers[l:], cache[l:], received[l:]):
+        if A1 is None:
+            A1 = _times(P @ G1, Q)
+        total += 2 * np.vdot(dq, _apply(A1, q1))
+        if A is None:
+            q1 = q1 + _apply(A1, q) + _apply(G, q1 @ Q.T) @ P.T
+            break
+        AG1, A1G = A @ G1, A1 @ G
+        total += np.vdot(H @ A1, 2 * AG1 + A1G)
+        q1 = _apply(A, q1) + _apply(A1, q)
+        At = _transposed(A)
+        G1 = A1G @ At
+        G1 = G1 + G1.transpose(0, 2, 1) + AG1 @ At
+        A1 = None
+    return 2 * np.vdot(q1[:, -1], q1[:, -1]) + total
 
 
 # ---- Shapes, chunks and checks ------------------------------------------------------------------

@@ -59,7 +59,8 @@ def test_runs_share_batches_and_do_not_depend_on_their_company(monkeypatch):
 def test_training_is_the_protocol():
     """Three steps by hand: fresh batch, gradient, clip, heavy ball; loss and norm before the step."""
     init, stream = map(experiments.generator, np.random.SeedSequence(7).spawn(2))
-    params, v, losses, norms = experiments.linattn.init_params(init), 0, [], []
+    start = params = experiments.linattn.init_params(init)
+    v, losses, norms = 0, [], []
     for _ in range(3):
         prompts = data.sample_prompts(stream, 1000, 20, 5)
         loss, grad = experiments.linattn.textbook_loss_and_grad(params, prompts)
@@ -67,10 +68,11 @@ def test_training_is_the_protocol():
         norms.append(np.sqrt((grad**2).sum()))
         v = 0.9 * v + grad * min(1, 1 / norms[-1])
         params = params - 0.02 * v
-    (result,) = experiments.train([run_of(seed=7, steps=3)])
+    (result,) = experiments.train([run_of(seed=7, steps=3)._replace(every=2)])
     np.testing.assert_allclose(result["loss"], losses, rtol=1e-10)
     np.testing.assert_allclose(result["grad_norm"], norms, rtol=1e-10)
-    np.testing.assert_allclose(result["params"], params, rtol=1e-9)
+    assert np.array_equal(result["snapshots"][0, 0], start)  # before steps 0 and 2, and after them
+    np.testing.assert_allclose(result["snapshots"][-1, 1], params, rtol=1e-9)
 
 
 def test_divergence_stops_a_run_and_only_that(recwarn):
@@ -78,7 +80,7 @@ def test_divergence_stops_a_run_and_only_that(recwarn):
     t = bad["diverged"]
     assert 0 < t < 60 and good["diverged"] == -1
     assert np.isfinite(bad["loss"][:t]).all() and np.isnan(bad["loss"][t:]).all()
-    assert np.isfinite(bad["params"]).all() and np.isfinite(good["loss"]).all()
+    assert np.isfinite(bad["snapshots"][0]).all() and np.isfinite(good["loss"]).all()
     assert not recwarn.list
 
 
@@ -360,6 +362,69 @@ def test_comparison_of_losses():
     assert experiments.judge((*swapped["ratio"]["SGD / Adam"]["interval_95"], 1)) == "not reproduced"
 
 
+# ---- The measures --------------------------------------------------------------------------------
+
+
+def test_moments():
+    """Standardised: a fair coin has skewness 0 and kurtosis 1; one in four has 2/sqrt(3) and 7/3."""
+    coin, quarter = np.array([-1.0, 1.0, 1.0, -1.0]), np.array([0.0, 0.0, 0.0, 5.0])
+    np.testing.assert_allclose(experiments.moment(np.array([coin, quarter]), 3), [0, 2 / 3**0.5])
+    np.testing.assert_allclose(experiments.moment(np.array([coin, quarter]), 4), [1, 7 / 3])
+
+
+def test_noise_is_the_gradient_minus_that_of_a_hundred_batches():
+    norms, kurtosis = experiments.noise((dict(n=4, d=2), 3, 5))
+    init, stream = map(experiments.generator, np.random.SeedSequence(3).spawn(2))
+    params = experiments.linattn.init_params(init, d=2)
+    grads = [experiments.linattn.textbook_loss_and_grad(params, data.sample_prompts(stream, 1000, 4, 2))[1]
+             for _ in range(105)]
+    wanted = [np.linalg.norm(grad - np.mean(grads[:100], axis=0)) for grad in grads[100:]]
+    np.testing.assert_allclose(norms, wanted, rtol=1e-9)
+    assert np.isfinite(kurtosis)  # the last P block, which has no gradient, is left out
+
+
+def test_robust_condition_number():
+    """Largest over median absolute entry; batches are pooled by averaging their diagonals."""
+    assert experiments.r_med(np.array([-8.0, 1.0, 2.0])) == 4
+    diagonals = np.array([[1.0, 0.0], [3.0, 0.0], [5.0, 2.0], [7.0, 4.0], [100.0, 0.0]])
+    np.testing.assert_array_equal(experiments.grouped(diagonals, 2), [[2, 0], [6, 3]])
+    np.testing.assert_array_equal(experiments.grouped(diagonals, 1), diagonals)
+
+
+def test_evaluation_diagonals():
+    """The same batches for every run, exact diagonals, NaN where a run had diverged."""
+    theta = experiments.linattn.init_params(np.random.default_rng(0), 2, 2, std=0.5)
+    arguments = dict(n=4, d=2)
+    found = experiments.hessian_diagonals((arguments, np.array([theta, np.nan * theta]), 2))
+    assert found.shape == (2, 2, 16) and np.isnan(found[1]).all()
+    for k in range(2):
+        hessian = experiments.linattn.hessian(theta, experiments.evaluation_batch(arguments, k))
+        np.testing.assert_allclose(found[0, k], np.diag(hessian), atol=1e-12 * abs(hessian).max())
+    assert not np.array_equal(found[0, 0], found[0, 1])
+
+
+def test_step_curvatures():
+    """v^T H v along the steps of a path; NaN where a run had diverged or stood still."""
+    theta = experiments.linattn.init_params(np.random.default_rng(0), 2, 2, std=0.5)
+    v = np.random.default_rng(1).standard_normal(theta.shape)
+    pairs = np.array([(theta, theta + 1e-3 * v), (theta, theta), (theta, np.nan * theta)])
+    found = experiments.step_curvatures((dict(n=4, d=2), pairs, 2))
+    for k in range(2):
+        hessian = experiments.linattn.hessian(theta, experiments.evaluation_batch(dict(n=4, d=2), k))
+        assert found[0, k] == pytest.approx(v.ravel() @ hessian @ v.ravel() / np.sum(v**2))
+    assert np.isnan(found[1:]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [
+    "gradient_noise", "condition_number", "directional_smoothness", "generalized_smoothness"])
+def test_the_other_experiments_run(name, tmp_path):
+    assert experiments.main([name, "--seeds", "2", "--steps", "4", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / f"{name}.json").read_text())
+    assert found["verdict"] in ("reproduced", "not reproduced", "inconclusive")
+    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
 # ---- The command line ----------------------------------------------------------------------------
 
 
@@ -479,8 +544,10 @@ def test_attention_cost_judges_slopes(monkeypatch, tmp_path):
 # ---- The README ----------------------------------------------------------------------------------
 
 
-def test_readme_shows_what_the_kept_finding_says():
+@pytest.mark.parametrize("name", sorted(path.stem for path in (PROJECT / "figures").glob("*.json")))
+def test_readme_shows_what_the_kept_finding_says(name):
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    found = json.loads((PROJECT / "figures" / "adam_vs_sgd.json").read_text())
-    for line in (*found["lines"], f"verdict: {found['verdict']}"):
-        assert line in readme
+    found = json.loads((PROJECT / "figures" / f"{name}.json").read_text())
+    lines = [f"{found['claim']}: {found['claimed']}", *found["lines"], f"verdict: {found['verdict']}"]
+    assert "\n  ".join(lines) in readme
+    assert f"figures/{name}.png" in readme
