@@ -777,7 +777,8 @@ def directional_smoothness(budget=Budget(seeds=3)):
     measured, lines, cases = {}, [], []
     for setting, values in zip(settings, curvatures):
         entry = measured[setting.name] = {}
-        for name, points in (("typical batch", np.median(values, axis=-1)), ("pooled", values.mean(axis=-1))):
+        for name, points in (("typical batch", np.median(values, axis=-1)),
+                             ("pooled", values.mean(axis=-1))):
             level = np.median(points[..., len(path) // 10 :], axis=-1)  # (optimizers, seeds)
             middle, low, high = interval(level[0] - level[1])
             entry[name] = dict(zip(budget.optimizers, map(numbers, level)), interval_95=[low, high])
