@@ -611,8 +611,8 @@ def moment(values, order):
 def draw_gradient_noise(settings, norms):
     """Histograms with the Gaussian of the same mean and variance; normal quantile plots below."""
     figure, axes = new_figure(2, len(settings), (
-        f"Norm of g(1,000 prompts) - g(100,000 prompts) at initialisation, 3 layers; {norms.shape[2]:,} draws "
-        f"for each of {norms.shape[1]} seeds' initial weights, pooled.\nDashed: the Gaussian of the same mean "
+        f"Norm of g(1,000 prompts) - g(100,000 prompts) at initialisation, 3 layers; "
+        f"{norms.shape[2]:,} draws for each of {norms.shape[1]} seeds' initial weights, pooled.\nDashed: the Gaussian of the same mean "
         "and variance. A heavy right tail lies above the dashed line, at the right."))
     normal = statistics.NormalDist()
     for column, setting in enumerate(settings):
@@ -630,9 +630,7 @@ def draw_gradient_noise(settings, norms):
         theory = [normal.inv_cdf((rank + 0.5) / len(values)) for rank in ranks]
         bottom.plot(theory, values[ranks], "o", ms=4, color=COLOURS[1])
         bottom.plot(theory, mean + std * np.array(theory), "--", color="#000000")
-        bottom.set(xlabel="normal quantile", yscale="linear")
-        if values[-1] > mean + 30 * std:
-            bottom.set_yscale("symlog", linthresh=mean)
+        bottom.set(xlabel="normal quantile")
     axes[0, 0].set_ylabel("density")
     axes[1, 0].set_ylabel("noise norm")
     return figure
