@@ -4,8 +4,8 @@ Source: Ahn et al., "Linear attention is (maybe) all you need (to understand Tra
 optimization)", ICLR 2024, arXiv 2310.01082. The letters are the paper's:
 
     Z       one prompt, (d+1, n+1): column i holds (x_i, y_i), the last column the query (x, 0)
-    C       the n context columns of Z. The paper writes Z M, M = diag(1, ..., 1, 0): the query
-            column is multiplied by 0, so here it is left out
+    C       the n context columns of Z, that is Z M without the last column
+    M       diag(1, ..., 1, 0): nobody attends to the query
     P, Q    value matrix and joint key-query matrix of a layer, (d+1, d+1)
     G       the Gram matrix C C^T / n, (d+1, d+1), symmetric
     q       the query column, (d+1,)
@@ -13,12 +13,12 @@ optimization)", ICLR 2024, arXiv 2310.01082. The letters are the paper's:
     dX      dLoss/dX, for any X
     D       d + 1
 
-One layer is Z <- Z + (1/n) P Z M act(Z^T Q Z), here Z + P C W with the attention weights
-W = act(C^T Q Z); act carries the 1/n, which softmax does without, as its weights sum to 1. The
-prediction is MINUS the bottom-right entry of the last Z. Why minus: with P = diag(0, ..., 0, 1),
-Q = diag(-c I, 0) and c > 0 a layer subtracts from every label what one step of gradient descent, of
-size c, fits to the context. Context labels so become residuals, from which the next layer takes the
-next step; the query's label, which starts at 0, becomes minus the sum of the estimates.
+One layer is Z <- Z + (1/n) P Z M act(Z^T Q Z), here Z + P Z W with the attention weights W = act(S)
+of the scores S = Z^T Q Z; act carries M and the 1/n. The prediction is MINUS the bottom-right entry
+of the last Z. Why minus: with P = diag(0, ..., 0, 1), Q = diag(-c I, 0) and c > 0 a layer subtracts
+from every label what one step of gradient descent, of size c, fits to the context. Context labels so
+become residuals, from which the next layer takes the next step; the query's label, which starts at
+0, becomes minus the sum of the estimates.
 
 Parameters are one array (layers, 2, k, k): [l, 0] = P_l and [l, 1] = Q_l. With k = d + 1 every entry
 is trained. With k = d only the top-left d x d blocks are; P's bottom-right entry is 1 and the rest
@@ -78,9 +78,9 @@ def loss_and_grad(params, prompts, activation="linear"):
 
     prompts : anything with .Z (batch, d+1, n+1) and .target (batch,), or, for linear attention
         only, a `Gram` from `compress` when several calls share a batch.
-    activation : "linear", "relu", or "softmax" (over the n context keys, weights that sum to 1 and
-        no further 1/n). The authors' code takes the softmax over all n + 1 keys, the query's own
-        included, then drops the query's weight and divides by n.
+    activation : "linear", "relu", "softmax" (over the n context keys, weights that sum to 1 and no
+        further 1/n), or "softmax/n", the authors' code: over all n + 1 keys, the query's own
+        included, whose weight is then dropped, and divided by n.
 
     Returns (loss, array shaped like params); loss is a float, or complex if params is. Large params
     may overflow: then the loss is infinite or NaN, with numpy's warning.
@@ -102,19 +102,19 @@ def textbook_loss_and_grad(params, prompts, activation="linear"):
     return _over_chunks(backprop, params, _unpacked(prompts))
 
 
-# ---- The definition: Z + (1/n) P Z M act(Z^T Q Z) ----------------------------------------------
+# ---- The definition: Z + P Z act(Z^T Q Z), M and 1/n within act ----------------------------------
 
 
 def _textbook_forward(layers, Z, act):
-    """Predictions (batch,) and, for the backward pass, every layer's (Z, S, W, V)."""
+    """Predictions (batch,) and, for the backward pass, every layer's (Z, X, S, W, V)."""
     cache = []
-    for P, Q in layers:
-        C = Z[:, :, :-1]
-        S = C.transpose(0, 2, 1) @ Q @ Z  # scores: [D, n], [D, n+1] -> [n keys, n+1 queries]
+    for l, (P, Q) in enumerate(layers):
+        X = Z if l < len(layers) - 1 else Z[:, :, -1:]  # of the last layer only the query is read
+        S = Z.transpose(0, 2, 1) @ Q @ X  # scores: [D, n+1], [D, m] -> [n+1 keys, m queries]
         W = act(S)
-        V = C @ W  # [D, n+1]
-        cache.append((Z, S, W, V))
-        Z = Z + P @ V
+        V = Z @ W  # [D, m]
+        cache.append((Z, X, S, W, V))
+        Z = X + P @ V
     return -Z[:, -1, -1], cache
 
 
@@ -124,21 +124,26 @@ def _textbook_backprop(layers, Z, target, act, act_backward):
     prediction, cache = _textbook_forward(layers, Z, act)
     error = prediction - target
     grad = np.empty_like(layers)
-    dZ = np.zeros(Z.shape, layers.dtype)
+    dZ = np.zeros((*Z.shape[:2], 1), layers.dtype)
     dZ[:, -1, -1] = -2 * error
     for l in reversed(range(len(layers))):
-        (P, Q), (Z, S, W, V) = layers[l], cache[l]
-        C = Z[:, :, :-1]
-        grad[l, 0] = (dZ @ V.transpose(0, 2, 1)).sum(0)  # Z' = Z + P V
-        dV = P.T @ dZ
-        dC = dV @ W.transpose(0, 2, 1)  # V = C W
-        dS = act_backward(C.transpose(0, 2, 1) @ dV, S, W)
-        CdS = C @ dS
-        grad[l, 1] = (CdS @ Z.transpose(0, 2, 1)).sum(0)  # S = C^T Q Z
-        dC += Q @ Z @ dS.transpose(0, 2, 1)
-        dZ = dZ + Q.T @ CdS
-        dZ[:, :, :-1] += dC
+        (P, Q), (Z, X, S, W, V) = layers[l], cache[l]
+        dX = dZ
+        grad[l, 0] = (dX @ V.transpose(0, 2, 1)).sum(0)  # Z' = X + P V
+        dV = P.T @ dX
+        dZ = dV @ W.transpose(0, 2, 1)  # V = Z W
+        dS = act_backward(Z.transpose(0, 2, 1) @ dV, S, W)
+        ZdS = Z @ dS
+        grad[l, 1] = (ZdS @ X.transpose(0, 2, 1)).sum(0)  # S = Z^T Q X
+        dZ += Q @ X @ dS.transpose(0, 2, 1)
+        dZ[:, :, -X.shape[2] :] += dX + Q.T @ ZdS  # X is Z, or its last column
     return (error * error).sum(), grad
+
+
+def _mask(S):
+    """M / n as a column: the n context keys count, the query's own does not."""
+    n = S.shape[1] - 1
+    return np.append(np.ones(n), 0)[:, None] / n
 
 
 def _softmax(S):
@@ -147,13 +152,22 @@ def _softmax(S):
     return E / E.sum(axis=1, keepdims=True)
 
 
-ACTIVATIONS = {  # name: (W = act(S), dS from (dW, S, W)); axis 1 of S holds the n keys
-    "linear": (lambda S: S / S.shape[1], lambda dW, S, W: dW / S.shape[1]),
-    "relu": (
-        lambda S: S * (S.real > 0) / S.shape[1],
-        lambda dW, S, W: dW * (S.real > 0) / S.shape[1],
-    ),
-    "softmax": (_softmax, lambda dW, S, W: W * (dW - (W * dW).sum(axis=1, keepdims=True))),
+def _context_softmax(S):
+    W = np.zeros_like(S)
+    W[:, :-1] = _softmax(S[:, :-1])
+    return W
+
+
+def _softmax_backward(dW, W):
+    return W * (dW - (W * dW).sum(axis=1, keepdims=True))
+
+
+ACTIVATIONS = {  # name: (W = act(S), dS from (dW, S, W)); axis 1 of S holds the n + 1 keys
+    "linear": (lambda S: S * _mask(S), lambda dW, S, W: dW * _mask(S)),
+    "relu": (lambda S: S * (S.real > 0) * _mask(S), lambda dW, S, W: dW * (S.real > 0) * _mask(S)),
+    "softmax": (_context_softmax, lambda dW, S, W: _softmax_backward(dW, W)),
+    "softmax/n": (lambda S: _softmax(S) * _mask(S),
+                  lambda dW, S, W: _softmax_backward(dW * _mask(S), _softmax(S))),
 }
 
 

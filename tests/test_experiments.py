@@ -87,10 +87,10 @@ def test_divergence_stops_a_run_and_only_that(recwarn):
 def test_divergence_is_reported(tmp_path):
     done = command(*TINY[:1], "--seeds", 2, "--steps", 60, "--lr", "SGD=50", "--out", tmp_path)
     assert done.returncode == 0 and done.stderr == ""
-    assert "SGD, seed 1, diverged at step" in done.stdout
+    assert "Setting 1: diverged: SGD, seed 0, at step" in done.stdout
     found = json.loads((tmp_path / "adam_vs_sgd.json").read_text())
     assert found["verdict"] == "inconclusive"
-    assert found["measured"]["Setting 1"]["diverged"]["SGD, seed 0"].startswith("at step ")
+    assert found["measured"]["Setting 1: final loss SGD"]["mean"] is None
 
 
 # ---- Files --------------------------------------------------------------------------------------
@@ -115,9 +115,16 @@ def finished(tmp_path):
     runs, budget = [run_of(seed=0), run_of(seed=1)], Budget(seeds=2, jobs=1, out=str(tmp_path))
 
     def again():
-        return experiments.train_all(runs, budget, (1,))
+        return experiments.measure(experiments.train, runs, budget)
 
-    return [experiments.run_file(run, budget) for run in runs], again(), again
+    return [experiments.file_of(experiments.fingerprint(experiments.train, run), budget)
+            for run in runs], again(), again
+
+
+def same(results, others):
+    for first, second in zip(results, others, strict=True):
+        assert first.keys() == second.keys()
+        assert all(np.array_equal(first[key], second[key]) for key in first)
 
 
 def refuse(*_):
@@ -126,9 +133,8 @@ def refuse(*_):
 
 def test_finished_runs_are_read_back(finished, monkeypatch):
     _, results, again = finished
-    monkeypatch.setattr(experiments, "in_processes", lambda f, tasks, *_: refuse() if tasks else [])
-    for first, second in zip(results, again()):
-        assert np.array_equal(first, second)
+    monkeypatch.setattr(experiments, "in_processes", lambda jobs, *_: refuse() if jobs else [])
+    same(results, again())
 
 
 @pytest.mark.parametrize("damage", (
@@ -142,8 +148,7 @@ def test_finished_runs_are_read_back(finished, monkeypatch):
 def test_damaged_and_foreign_files_are_named_and_computed_anew(finished, damage, capsys):
     (path, other), results, again = finished
     damage(path, other)
-    for first, second in zip(results, again()):
-        assert np.array_equal(first, second)
+    same(results, again())
     message = capsys.readouterr().err
     assert str(path) in message and "computed anew" in message and str(other) not in message
     again()
@@ -157,7 +162,7 @@ def test_changed_code_is_not_served_old_runs(monkeypatch):
     def digest(change):
         experiments.code_digest.cache_clear()
         monkeypatch.setattr(experiments.inspect, "getsource", lambda part: change(source(part)))
-        return experiments.code_digest("SGD")
+        return experiments.code_digest(experiments.train, "SGD")
 
     before = digest(lambda text: text)
     assert digest(lambda text: text + "\n# a comment\n") == before
@@ -173,11 +178,11 @@ def test_an_optimizer_depends_on_its_base_class(monkeypatch):
 
     monkeypatch.setattr(optimizers, "Sub", Sub, raising=False)
     source = experiments.inspect.getsource
-    before = experiments.code_digest("Sub")
+    before = experiments.code_digest(experiments.train, "Sub")
     experiments.code_digest.cache_clear()
     monkeypatch.setattr(experiments.inspect, "getsource",
                         lambda part: source(part).replace("self.momentum * self.v", "3"))
-    assert experiments.code_digest("Sub") != before
+    assert experiments.code_digest(experiments.train, "Sub") != before
     monkeypatch.undo()
     experiments.code_digest.cache_clear()
 
@@ -238,8 +243,8 @@ def die_at_three(argument):
 
 def test_a_worker_that_dies_is_named_and_the_rest_is_kept():
     kept = {}
-    tasks = [(argument, f"task {argument}") for argument in range(6)]
-    errors = experiments.in_processes(die_at_three, tasks, kept.__setitem__, jobs=2)
+    jobs = [(die_at_three, (argument,), f"task {argument}") for argument in range(6)]
+    errors = experiments.in_processes(jobs, kept.__setitem__, 2)
     assert kept == {f"task {i}": 2 * i for i in (0, 1, 2, 5)}
     assert dict(errors) == {"task 3": "its worker process died", "task 4": "RuntimeError: no"}
 
@@ -247,7 +252,7 @@ def test_a_worker_that_dies_is_named_and_the_rest_is_kept():
 def test_workers_have_one_blas_thread_and_the_parent_its_own(monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
     kept = {}
-    experiments.in_processes(os.getenv, [("OPENBLAS_NUM_THREADS", "worker")], kept.__setitem__, jobs=1)
+    experiments.in_processes([(os.getenv, ("OPENBLAS_NUM_THREADS",), "worker")], kept.__setitem__, 1)
     assert kept == {"worker": "1"} and os.environ["OPENBLAS_NUM_THREADS"] == "7"
 
 
@@ -281,7 +286,7 @@ def test_an_optimizer_that_fails_is_named(copy):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "Broken (lr 1)" in done.stderr and "ZeroDivisionError" in done.stderr
     assert "SGD" not in done.stderr and "finished runs are kept" in done.stderr
-    assert len(list(copy.glob("results/runs/SGD-*.npz"))) == 6  # the others are not lost
+    assert len(list(copy.glob("results/runs/train-*.npz"))) == 6  # the others are not lost
 
 
 @pytest.mark.parametrize("body, words", (
@@ -336,30 +341,71 @@ def test_interval():
     assert experiments.interval([1.0, np.inf]) == (None, None, None)
 
 
+def verdict(*cases):
+    """Of quantities given by interval and bounds."""
+    return experiments.judge({i: dict(interval_95=interval, **bounds)
+                              for i, (interval, bounds) in enumerate(cases)} | {"a text": "not judged"})
+
+
 def test_verdict():
-    judge = experiments.judge
-    assert judge((1.1, 2, 1), (1.2, 9, 1)) == "reproduced"
-    assert judge((1.1, 2, 1), (0.9, 9, 1)) == "inconclusive"
-    assert judge((1.1, 2, 1), (None, None, 1)) == "inconclusive"
-    assert judge((1.1, 2, 1), (0.3, 0.9, 1)) == "not reproduced"
-    assert judge((1.1, 2, 1), (0.3, 0.9, 0.2)) == "reproduced"
+    above, unknown = dict(above=1), (None, None)
+    assert verdict(((1.1, 2), above), ((1.2, 9), above)) == "reproduced"
+    assert verdict(((1.1, 2), above), ((0.9, 9), above)) == "inconclusive"
+    assert verdict(((1.1, 2), above), (unknown, above)) == "inconclusive"
+    assert verdict(((1.1, 2), above), ((0.3, 0.9), above)) == "not reproduced"
+    assert verdict(((1.1, 2), above), ((0.3, 0.9), dict(above=0.2))) == "reproduced"
+    assert verdict(((1.1, 2), above), ((0.3, 0.9), {})) == "reproduced"
 
 
-def test_comparison_of_losses():
+def test_bounds_from_above():
+    both = dict(above=-0.1, below=0.1)
+    assert verdict(((-0.05, 0.05), both)) == "reproduced"
+    assert verdict(((-0.05, 0.2), both)) == verdict(((-0.2, 0.05), both)) == "inconclusive"
+    assert verdict(((0.2, 0.3), both)) == verdict(((-0.3, -0.2), both)) == "not reproduced"
+
+
+def test_quantity():
+    found = experiments.quantity([1.0, 4.0, 16.0], above=2, geometric=True)
+    half = 4.303 * np.log(4) / 3**0.5
+    assert found["mean"] == pytest.approx(4) and found["above"] == 2 and "below" not in found
+    assert found["interval_95"] == pytest.approx([4 * np.exp(-half), 4 * np.exp(half)], rel=1e-3)
+    assert experiments.quantity([1.0, np.nan])["per_seed"] == [1.0, None]
+    assert experiments.quantity([0.0, 1.0], geometric=True)["interval_95"] == [None, None]
+
+
+def test_final_losses():
     """Two optimizers, three seeds, 20 steps, of which the last two count."""
     loss = np.full((2, 3, 20), 100.0)
     loss[0, :, 18:] = np.array([6.0, 6.1, 6.2])[:, None]
     loss[1, :, 18:] = 2.0
     loss[1, 2, 18:] = 0.0, 4.0
-    found = experiments.compare(("SGD", "Adam"), loss, np.full((2, 3), -1))
-    assert found["final_loss"] == dict(SGD=[6.0, 6.1, 6.2], Adam=[2.0, 2.0, 2.0])
-    assert found["mean_over_median"]["Adam"] == 1.0 and found["diverged"] == {}
-    ratio = found["ratio"]["SGD / Adam"]
-    assert ratio["per_seed"] == pytest.approx([3.0, 3.05, 3.1])
-    assert ratio["geometric_mean"] == pytest.approx((3 * 3.05 * 3.1) ** (1 / 3))
-    assert 2.9 < ratio["interval_95"][0] < ratio["geometric_mean"] < ratio["interval_95"][1] < 3.2
-    swapped = experiments.compare(("SGD", "Adam"), loss[::-1], np.full((2, 3), -1))
-    assert experiments.judge((*swapped["ratio"]["SGD / Adam"]["interval_95"], 1)) == "not reproduced"
+    runs = dict(loss=loss, diverged=np.array([[-1, 7, -1], [-1, -1, -1]]))
+    found = experiments.final_losses("X", runs, ("SGD", "Adam"), above=1)
+    assert found["X: final loss SGD"]["per_seed"] == [6.0, 6.1, 6.2]
+    assert found["X: mean over median, Adam"] == "1" and found["X: diverged"] == "SGD, seed 1, at step 7"
+    ratio = found["X: final loss SGD / Adam"]
+    assert ratio["per_seed"] == pytest.approx([3.0, 3.05, 3.1]) and ratio["above"] == 1
+    assert experiments.judge(found) == "reproduced"
+    runs["loss"] = loss[::-1]
+    assert experiments.judge(experiments.final_losses("X", runs, ("SGD", "Adam"), above=1)) == "not reproduced"
+
+
+def test_steps_to():
+    """The first of ten losses in a row below the target, counted from 1; the last step if none."""
+    losses = np.ones((2, 30))
+    losses[0, 5] = losses[0, 12:] = 0
+    losses[1, 21:] = 0
+    assert list(experiments.steps_to(losses, 0.5)) == [13, 30]
+
+
+def test_best_rate():
+    """The lowest mean log loss among the rates at which nothing diverged."""
+    grid, loss = np.array([1.0, 2.0, 5.0, 10.0]), np.array([[3, 3], [1, 4], [3, 3.1], [0.1, np.nan]])
+    found = experiments.best_rate(SETTING_1, "SGD", grid, loss, used=1.0, judged=True)
+    assert found["Setting 1, SGD: best rate"] == ("2, in use 1; within a factor 2 of the best: 1 to 5; "
+                                                  "1 of 8 runs diverged")
+    (key,) = set(found) - {"Setting 1, SGD: best rate"}
+    assert found[key]["per_seed"] == [3, 0.75] and found[key]["below"] == 2
 
 
 # ---- The measures --------------------------------------------------------------------------------
@@ -373,14 +419,14 @@ def test_moments():
 
 
 def test_noise_is_the_gradient_minus_that_of_a_hundred_batches():
-    norms, kurtosis = experiments.noise((dict(n=4, d=2), 3, 5))
+    found = experiments.noise(dict(n=4, d=2), 3, 3, 5)
     init, stream = map(experiments.generator, np.random.SeedSequence(3).spawn(2))
     params = experiments.linattn.init_params(init, d=2)
     grads = [experiments.linattn.textbook_loss_and_grad(params, data.sample_prompts(stream, 1000, 4, 2))[1]
              for _ in range(105)]
     wanted = [np.linalg.norm(grad - np.mean(grads[:100], axis=0)) for grad in grads[100:]]
-    np.testing.assert_allclose(norms, wanted, rtol=1e-9)
-    assert np.isfinite(kurtosis)  # the last P block, which has no gradient, is left out
+    np.testing.assert_allclose(found["norms"], wanted, rtol=1e-9)
+    assert np.isfinite(found["kurtosis"])  # the last P block, which has no gradient, is left out
 
 
 def test_robust_condition_number():
@@ -395,7 +441,8 @@ def test_evaluation_diagonals():
     """The same batches for every run, exact diagonals, NaN where a run had diverged."""
     theta = experiments.linattn.init_params(np.random.default_rng(0), 2, 2, std=0.5)
     arguments = dict(n=4, d=2)
-    found = experiments.hessian_diagonals((arguments, np.array([theta, np.nan * theta]), 2))
+    path = np.array([(theta, theta), (np.nan * theta, theta)])
+    found = experiments.hessian_diagonals(arguments, path, 2)["diagonals"]
     assert found.shape == (2, 2, 16) and np.isnan(found[1]).all()
     for k in range(2):
         hessian = experiments.linattn.hessian(theta, experiments.evaluation_batch(arguments, k))
@@ -408,7 +455,7 @@ def test_step_curvatures():
     theta = experiments.linattn.init_params(np.random.default_rng(0), 2, 2, std=0.5)
     v = np.random.default_rng(1).standard_normal(theta.shape)
     pairs = np.array([(theta, theta + 1e-3 * v), (theta, theta), (theta, np.nan * theta)])
-    found = experiments.step_curvatures((dict(n=4, d=2), pairs, 2))
+    found = experiments.step_curvatures(dict(n=4, d=2), pairs, 2)["curvatures"]
     for k in range(2):
         hessian = experiments.linattn.hessian(theta, experiments.evaluation_batch(dict(n=4, d=2), k))
         assert found[0, k] == pytest.approx(v.ravel() @ hessian @ v.ravel() / np.sum(v**2))
@@ -416,16 +463,43 @@ def test_step_curvatures():
 
 
 @pytest.mark.slow
-def test_the_other_experiments_run(tmp_path):
-    """One folder, so that they share their trainings."""
-    names = dict(gradient_noise=1, condition_number=1, directional_smoothness=1, generalized_smoothness=2)
-    for name, seeds in names.items():
-        arguments = [name, "--seeds", str(seeds), "--steps", "4", "--out", str(tmp_path)]
-        assert experiments.main(arguments) == 0
+def test_all_experiments_run(tmp_path, monkeypatch, capsys):
+    """In one folder, so that they share their trainings; a second call computes nothing."""
+    arguments = ["all", "--seeds", "1", "--steps", "4", "--out", str(tmp_path)]
+    monkeypatch.setattr(experiments, "cost_seconds", one_cost)
+    assert experiments.main(arguments) == 0
+    for name in experiments.EXPERIMENTS:
         found = json.loads((tmp_path / f"{name}.json").read_text())
         assert found["verdict"] in ("reproduced", "not reproduced", "inconclusive")
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-    assert len(list(tmp_path.glob("runs/*.npz"))) == 9  # 6, and Adam's 3 with the second seed
+    pictures = {path: path.read_bytes() for path in tmp_path.glob("*.p*") if "cost" not in path.name}
+    monkeypatch.setattr(experiments, "in_processes", lambda jobs, *_: [] if not jobs else refuse())
+    for name in set(experiments.EXPERIMENTS) - {"attention_cost"}:
+        assert experiments.main([name, *arguments[1:]]) == 0
+    assert all(path.read_bytes() == picture for path, picture in pictures.items())
+    capsys.readouterr()
+    assert experiments.main(["report", "--out", str(tmp_path)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(experiments.EXPERIMENTS)
+
+
+def one_cost(seed):
+    return np.outer([3.0, 2.0, 1.0], experiments.COST_N), np.ones(len(experiments.COST_OTHERS))
+
+
+def test_slides(tmp_path, monkeypatch):
+    """A file for each panel, in larger type, and the same figure beside them."""
+    figure, axes = experiments.panels(["one", "two"], ["upper", "lower"], "caption")
+    for ax in axes.flat:
+        ax.plot([1, 2], label="line")
+    panels = list(experiments.single_panels(figure))
+    assert len(panels) == 4
+    for panel, (row, column) in zip(panels, np.ndindex(2, 2)):
+        (ax,) = panel.axes
+        assert ax.get_title() == ("one", "two")[column] and ax.title.get_visible()
+        assert ax.get_ylabel() == ("upper", "lower")[row] and ax.yaxis.label.get_visible()
+        assert ax.yaxis.label.get_fontsize() > axes[row, column].yaxis.label.get_fontsize()
+        panel.draw_without_rendering()
+        assert ax.get_position().width > 0.8
 
 
 # ---- The command line ----------------------------------------------------------------------------
@@ -435,6 +509,7 @@ def test_no_name_lists_the_experiments(capsys):
     assert experiments.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(experiments.EXPERIMENTS)
+    assert all(": " in line for line in lines)
 
 
 def test_a_users_call(tmp_path):
@@ -444,7 +519,9 @@ def test_a_users_call(tmp_path):
     found = json.loads((tmp_path / "a folder" / "adam_vs_sgd.json").read_text())
     assert f"verdict: {found['verdict']}" in done.stdout
     assert all(line in done.stdout for line in found["lines"])
-    assert len(found["configuration"]) == 12 and found["versions"]["numpy"] == np.__version__
+    assert found["configuration"]["seeds"] == 2 and found["configuration"]["steps"] == 5
+    assert found["configuration"]["settings"][1]["lr"] == dict(SGD=0.01, Adam=0.005)
+    assert found["versions"]["numpy"] == np.__version__
     with np.load(tmp_path / "a folder" / "adam_vs_sgd.npz", allow_pickle=False) as arrays:
         assert arrays["loss"].shape == arrays["grad_norm"].shape == (3, 2, 2, 5)
 
@@ -519,29 +596,21 @@ def test_a_reader_who_leaves_early(tmp_path):
     assert done.stderr == "" and (tmp_path / "adam_vs_sgd.json").exists()
 
 
-def test_bounds_from_above():
-    judge, below = experiments.judge, experiments.below
-    assert judge(below(-0.1, 0.05, 0.1)) == "reproduced"
-    assert judge(below(-0.1, 0.2, 0.1)) == "inconclusive"
-    assert judge(below(0.2, 0.3, 0.1)) == "not reproduced"
-    assert judge(below(None, None, 0.1)) == "inconclusive"
-
-
 def test_attention_cost_judges_slopes(monkeypatch, tmp_path):
     """Times made up: n^2, n^2 and constant, then the Gram form growing, too."""
     n = np.array(experiments.COST_N, float)
     for gram, verdict in ((n**0, "reproduced"), (n, "not reproduced"), (1 / n, "not reproduced")):
         times = np.array([n**2, n**2, gram]) * np.array([1.0, 1.01, 0.99])[:, None, None]
 
-        def pretend(function, tasks, keep, jobs):
-            for i, label in tasks:
-                keep(label, (times[i], np.ones(len(experiments.COST_OTHERS))))
+        def pretend(jobs, keep, workers):
+            for _, (seed,), label in jobs:
+                keep(label, (times[seed], np.ones(len(experiments.COST_OTHERS))))
             return []
 
         monkeypatch.setattr(experiments, "in_processes", pretend)
         figure, found = experiments.attention_cost(Budget(seeds=3, out=str(tmp_path)))
         assert found["verdict"] == verdict
-        assert found["measured"]["softmax"]["slope"] == pytest.approx(2)
+        assert found["measured"]["softmax: slope"]["mean"] == pytest.approx(2)
 
 
 # ---- The README ----------------------------------------------------------------------------------
@@ -554,3 +623,8 @@ def test_readme_shows_what_the_kept_finding_says(name):
     lines = [f"{found['claim']}: {found['claimed']}", *found["lines"], f"verdict: {found['verdict']}"]
     assert "\n  ".join(lines) in readme
     assert f"figures/{name}.png" in readme
+
+
+def test_readme_has_the_report(capsys):
+    assert experiments.main(["report", "--out", str(PROJECT / "figures")]) == 0
+    assert capsys.readouterr().out in (PROJECT / "README.md").read_text(encoding="utf-8")
