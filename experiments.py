@@ -52,6 +52,7 @@ class Budget(NamedTuple):
     lr: dict = {}
     jobs: int = os.cpu_count() or 1
     out: str = "results"
+    executor: object = None  # a concurrent.futures.Executor to use instead of processes of our own
 
 
 PAPER_SETTINGS = (SETTING_1, SETTING_2, SETTING_3)
@@ -209,7 +210,7 @@ def measure(function, tasks, budget):
             results[i] = result
 
     jobs = [(call, (function, [tasks[i] for i in members]), members) for members in groups.values()]
-    for members, error in in_processes(jobs, keep, budget.jobs):
+    for members, error in in_parallel(jobs, keep, budget):
         names = map(str, (tasks[i] for i in members)) if function is train else [function.__name__]
         failed += [f"{name}: {error}" for name in names]
     if failed:
@@ -291,51 +292,61 @@ class RunFailed(Exception):
     """Some runs could not be done; what is finished is on disk."""
 
 
-def in_processes(jobs, keep, workers):
-    """keep(label, function(*arguments)) for every (function, arguments, label) of jobs, in worker
-    processes with one BLAS thread each; returns [(label, error message)].
+def in_parallel(jobs, keep, budget):
+    """keep(label, function(*arguments)) for every (function, arguments, label) of jobs, as they are
+    done; returns [(label, error message)].
 
     A worker that dies takes its pool with it. What the pool left undone is tried once more, each
     in a pool of its own: then the one that dies is known.
     """
-    if multiprocessing.current_process().name != "MainProcess":  # imports an unguarded script again
-        sys.exit(GUARD)
-    errors, clock, count = [], time.monotonic(), len(jobs)
+    errors, clock = [], time.monotonic()
 
-    def attempt(jobs, workers):
+    def attempt(some):
         """Returns the jobs that the pool left undone."""
-        undone = []
-        with one_thread(), ProcessPoolExecutor(
-                workers, multiprocessing.get_context("spawn"), follow_parent) as pool:
-            try:
-                futures = {}
-                for job in jobs:
-                    try:
-                        futures[pool.submit(job[0], *job[1])] = job
-                    except BrokenExecutor:
-                        undone.append(job)
-                for done, future in enumerate(as_completed(futures), 1):
-                    label = futures[future][2]
-                    try:
-                        result = future.result()
-                    except BrokenExecutor:
-                        undone.append(futures[future])
-                    except Exception as error:
-                        errors.append((label, f"{type(error).__name__}: {error}"))
-                    else:
-                        keep(label, result)
-                        progress(done, count, clock)
-            except BaseException:  # Ctrl-C, a full disk: do not wait for the workers
-                for child in multiprocessing.active_children():
-                    child.terminate()
-                raise
-            finally:
-                progress(None, count, clock)
+        futures, undone = {}, []
+        with executor(budget, len(some)) as pool:
+            for job in some:
+                try:
+                    futures[pool.submit(job[0], *job[1])] = job
+                except BrokenExecutor:
+                    undone.append(job)
+            for done, future in enumerate(as_completed(futures), 1):
+                label = futures[future][2]
+                try:
+                    result = future.result()
+                except BrokenExecutor:
+                    undone.append(futures[future])
+                except Exception as error:
+                    errors.append((label, f"{type(error).__name__}: {error}"))
+                else:
+                    keep(label, result)
+                    progress(done, len(some), clock)
         return undone
 
-    for job in attempt(jobs, min(workers, count)) if jobs else []:
-        errors += [(label, "its worker process died") for _, _, label in attempt([job], 1)]
+    try:
+        for job in attempt(jobs) if jobs else []:
+            errors += [(label, "its worker process died") for _, _, label in attempt([job])]
+    finally:
+        progress(None, len(jobs), clock)
     return errors
+
+
+@contextlib.contextmanager
+def executor(budget, jobs):
+    """The budget's executor, or else processes of our own, with one BLAS thread each."""
+    if budget.executor is not None:
+        yield budget.executor
+        return
+    if multiprocessing.current_process().name != "MainProcess":  # imports an unguarded script again
+        sys.exit(GUARD)
+    with one_thread(), ProcessPoolExecutor(
+            min(budget.jobs, jobs), multiprocessing.get_context("spawn"), follow_parent) as pool:
+        try:
+            yield pool
+        except BaseException:  # Ctrl-C, a full disk: do not wait for the workers
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 @contextlib.contextmanager
@@ -1226,8 +1237,8 @@ def attention_cost(budget=Budget()):
     1.5 for the others. Times differ from call to call, so nothing is taken from disk.
     """
     outcome = []
-    in_processes([(cost_seconds, (seed,), seed) for seed in range(budget.seeds)],
-                 lambda _, seconds: outcome.append(seconds), 1)
+    in_parallel([(cost_seconds, (seed,), seed) for seed in range(budget.seeds)],
+                lambda _, seconds: outcome.append(seconds), budget._replace(jobs=1, executor=None))
     seconds, others = map(np.array, zip(*outcome))
     slopes = [np.polyfit(np.log(COST_N[-3:]), np.log(each[:, -3:]).T, 1)[0]
               for each in seconds.swapaxes(0, 1)]
@@ -1407,6 +1418,8 @@ def check(budget):
         value = getattr(budget, key)
         if not isinstance(value, (int, np.integer)) or value is True or value < 1:
             raise ValueError(f"{key}: got {value!r}, wants a whole number >= 1")
+    if budget.executor is not None and not hasattr(budget.executor, "submit"):
+        raise ValueError(f"executor: got {budget.executor!r}, wants a concurrent.futures.Executor")
     names = budget.optimizers
     if not isinstance(names, (list, tuple)) or len(names) < 2 or len(set(map(str, names))) < len(names):
         raise ValueError(f"optimizers: got {names!r}, wants the names of two or more, each once")
@@ -1456,7 +1469,7 @@ def main(arguments=None):
         return 1
     except RunFailed as error:
         print(error, file=sys.stderr)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         say(str(error))
     except KeyboardInterrupt:
         say("interrupted")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def refuse(*_):
 
 def test_finished_runs_are_read_back(finished, monkeypatch):
     _, results, again = finished
-    monkeypatch.setattr(experiments, "in_processes", lambda jobs, *_: refuse() if jobs else [])
+    monkeypatch.setattr(experiments, "in_parallel", lambda jobs, *_: refuse() if jobs else [])
     same(results, again())
 
 
@@ -244,15 +245,24 @@ def die_at_three(argument):
 def test_a_worker_that_dies_is_named_and_the_rest_is_kept():
     kept = {}
     jobs = [(die_at_three, (argument,), f"task {argument}") for argument in range(6)]
-    errors = experiments.in_processes(jobs, kept.__setitem__, 2)
+    errors = experiments.in_parallel(jobs, kept.__setitem__, Budget(jobs=2))
     assert kept == {f"task {i}": 2 * i for i in (0, 1, 2, 5)}
     assert dict(errors) == {"task 3": "its worker process died", "task 4": "RuntimeError: no"}
+
+
+def test_another_executor_gives_the_same_numbers(finished, tmp_path):
+    """Threads of this process instead of processes."""
+    _, results, _ = finished
+    with ThreadPoolExecutor(2) as pool:
+        budget = Budget(executor=pool, out=str(tmp_path / "threads"))
+        same(results, experiments.measure(experiments.train, [run_of(seed=0), run_of(seed=1)], budget))
+        assert pool.submit(int).result() == 0  # left open
 
 
 def test_workers_have_one_blas_thread_and_the_parent_its_own(monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
     kept = {}
-    experiments.in_processes([(os.getenv, ("OPENBLAS_NUM_THREADS",), "worker")], kept.__setitem__, 1)
+    experiments.in_parallel([(os.getenv, ("OPENBLAS_NUM_THREADS",), "worker")], kept.__setitem__, Budget(jobs=1))
     assert kept == {"worker": "1"} and os.environ["OPENBLAS_NUM_THREADS"] == "7"
 
 
@@ -465,21 +475,29 @@ def test_step_curvatures():
 @pytest.mark.slow
 def test_all_experiments_run(tmp_path, monkeypatch, capsys):
     """In one folder, so that they share their trainings; a second call computes nothing."""
-    arguments = ["all", "--seeds", "1", "--steps", "4", "--out", str(tmp_path)]
+    arguments = ["--seeds", "1", "--steps", "4", "--out", str(tmp_path)]
+    monkeypatch.setattr(experiments, "in_parallel", here)
     monkeypatch.setattr(experiments, "cost_seconds", one_cost)
-    assert experiments.main(arguments) == 0
+    monkeypatch.setattr(experiments, "LARGE", SETTING_1._replace(lr=dict(SGD=0.05, Adam=0.005)))
+    assert experiments.main(["all", *arguments]) == 0
     for name in experiments.EXPERIMENTS:
         found = json.loads((tmp_path / f"{name}.json").read_text())
         assert found["verdict"] in ("reproduced", "not reproduced", "inconclusive")
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-    pictures = {path: path.read_bytes() for path in tmp_path.glob("*.p*") if "cost" not in path.name}
-    monkeypatch.setattr(experiments, "in_processes", lambda jobs, *_: [] if not jobs else refuse())
-    for name in set(experiments.EXPERIMENTS) - {"attention_cost"}:
-        assert experiments.main([name, *arguments[1:]]) == 0
-    assert all(path.read_bytes() == picture for path, picture in pictures.items())
+    before = (tmp_path / "depth.png").read_bytes()
+    monkeypatch.setattr(experiments, "in_parallel", lambda jobs, *_: refuse() if jobs else [])
+    assert experiments.main(["depth", *arguments]) == 0
+    assert (tmp_path / "depth.png").read_bytes() == before
     capsys.readouterr()
     assert experiments.main(["report", "--out", str(tmp_path)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2 + len(experiments.EXPERIMENTS)
+
+
+def here(jobs, keep, budget):
+    """in_parallel, in this process."""
+    for function, arguments, label in jobs:
+        keep(label, function(*arguments))
+    return []
 
 
 def one_cost(seed):
@@ -548,7 +566,7 @@ def test_a_users_call(tmp_path):
 ])
 def test_mistakes_cost_one_line_and_status_2(arguments, word, capsys, monkeypatch):
     monkeypatch.chdir(PROJECT)
-    monkeypatch.setattr(experiments, "in_processes", refuse)
+    monkeypatch.setattr(experiments, "in_parallel", refuse)
     with pytest.raises(SystemExit) as stop:
         experiments.main(arguments)
     output, errors = capsys.readouterr()
@@ -560,11 +578,11 @@ def test_mistakes_cost_one_line_and_status_2(arguments, word, capsys, monkeypatc
     ("seeds", 0), ("seeds", "2"), ("seeds", 2.0), ("seeds", True), ("steps", None), ("jobs", -1),
     ("optimizers", "SGD"), ("optimizers", None), ("optimizers", ("SGD",)), ("optimizers", ("SGD", "SGD")),
     ("lr", 0.1), ("lr", None), ("lr", {"SGD": "x"}), ("lr", {"sgd": 1.0}), ("lr", {"SGD": -1.0}),
-    ("out", None), ("out", 3), ("out", ""), ("out", "README.md"),
+    ("executor", 2), ("out", None), ("out", 3), ("out", ""), ("out", "README.md"),
 ])
 def test_mistakes_in_a_library_call_are_named(argument, value, monkeypatch):
     monkeypatch.chdir(PROJECT)
-    monkeypatch.setattr(experiments, "in_processes", refuse)
+    monkeypatch.setattr(experiments, "in_parallel", refuse)
     for experiment in (experiments.adam_vs_sgd, experiments.attention_cost):
         with pytest.raises(ValueError, match=f"^{argument}: got .*, wants"):
             experiment(Budget()._replace(**{argument: value}))
@@ -602,12 +620,12 @@ def test_attention_cost_judges_slopes(monkeypatch, tmp_path):
     for gram, verdict in ((n**0, "reproduced"), (n, "not reproduced"), (1 / n, "not reproduced")):
         times = np.array([n**2, n**2, gram]) * np.array([1.0, 1.01, 0.99])[:, None, None]
 
-        def pretend(jobs, keep, workers):
+        def pretend(jobs, keep, budget):
             for _, (seed,), label in jobs:
                 keep(label, (times[seed], np.ones(len(experiments.COST_OTHERS))))
             return []
 
-        monkeypatch.setattr(experiments, "in_processes", pretend)
+        monkeypatch.setattr(experiments, "in_parallel", pretend)
         figure, found = experiments.attention_cost(Budget(seeds=3, out=str(tmp_path)))
         assert found["verdict"] == verdict
         assert found["measured"]["softmax: slope"]["mean"] == pytest.approx(2)
