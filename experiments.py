@@ -736,7 +736,7 @@ def condition_number(budget=Budget(seeds=3)):
             measured |= {
                 f"{label}, typical batch": quantity(np.median(one, axis=1), above=1, geometric=True),
                 f"{label}, pooled {batches},000": quantity(ratio[batches][:, j, 0], above=1, geometric=True),
-                f"{label}, first batch": f"{one[:, 0].mean():.3g} ({one[:, 0].std():.2g}), "
+                f"{label}, first batch": f"{one[:, 0].mean():.3g} ({one[:, 0].std(ddof=min(1, len(one) - 1)):.2g}), "
                                          f"paper {paper.get(t, 'none')}",
                 f"{label}, 90 % of single batches": f"{low:.3g} to {high:.3g}"}
     causes = r_med_causes(settings, budget, iterations[0]) if budget.steps >= 2000 else {}
@@ -1030,10 +1030,9 @@ def larger_model(budget=Budget(seeds=2, steps=200)):
 
     Loss and gradient norm as in C1, gradient noise as in C2 (a tenth as many draws as steps); 6,400
     parameters. Claimed: Adam's final loss lower, noise skewed to the right with a kurtosis above 3.
-    At most three seeds.
+    At most three seeds are trained.
     """
-    budget = budget._replace(seeds=min(budget.seeds, 3))
-    (runs,) = trained = train_all((LARGE,), budget, every=500)
+    (runs,) = train_all((LARGE,), budget._replace(seeds=min(budget.seeds, 3)), every=500)
     norms, tails = noise_tails((LARGE,), budget, max(5, budget.steps // 10), skewness=0, kurtosis=1)
     measured = final_losses(LARGE.name, runs, budget.optimizers, above=1) | tails
     return draw_larger_model(budget, runs, norms[0]), finding(
@@ -1044,12 +1043,12 @@ def larger_model(budget=Budget(seeds=2, steps=200)):
 def draw_larger_model(budget, runs, norms):
     figure, axes = panels(
         ["training loss", "gradient norm", "gradient noise"], [LARGE.name],
-        f"Running median, median over {budget.seeds} seeds; band: smallest to largest; thin: running mean. "
+        f"Running median, median over {len(runs['loss'][0])} seeds; band: smallest to largest. "
         f"{budget.steps:,} steps, each on 1,000 fresh prompts; norm before clipping. X: diverged. Noise: norm of "
-        f"g(1,000 prompts) - g(100,000 prompts) at initialisation, {norms.shape[1]:,} draws for each seed; dashed: "
-        "the Gaussian of the same mean and variance.")
+        f"g(1,000 prompts) - g(100,000 prompts) at initialisation, {norms.shape[1]:,} draws for each of "
+        f"{len(norms)} seeds; dashed: the Gaussian of the same mean and variance.")
     for ax, key in zip(axes[0], ("loss", "grad_norm")):
-        draw_losses(ax, runs[key], budget.optimizers, mean=key == "loss")
+        draw_losses(ax, runs[key], budget.optimizers, mean=False)
     draw_density(axes[0, 2], norms.ravel())
     axes[0, 0].legend()
     return figure
