@@ -638,9 +638,12 @@ def test_attention_cost_judges_slopes(monkeypatch, tmp_path):
 def test_readme_shows_what_the_kept_finding_says(name):
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     found = json.loads((PROJECT / "figures" / f"{name}.json").read_text())
-    lines = [f"{found['claim']}: {found['claimed']}", *found["lines"], f"verdict: {found['verdict']}"]
-    assert "\n  ".join(lines) in readme
     assert f"figures/{name}.png" in readme
+    if name in ("adam_vs_sgd", "attention_cost"):
+        lines = [f"{found['claim']}: {found['claimed']}", *found["lines"], f"verdict: {found['verdict']}"]
+        assert "\n  ".join(lines) in readme
+    else:
+        assert f"({found['claim']}: {found['verdict']})" in readme
 
 
 def test_readme_has_the_report(capsys):
