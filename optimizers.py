@@ -30,6 +30,7 @@ class SGD:
         self.lr, self.momentum, self.weight_decay, self.v = lr, momentum, weight_decay, 0.0
 
     def step(self, params, grad):
+        """New params; arrays of one shape, else ValueError."""
         _check_shapes(params, grad)
         self.v = self.momentum * self.v + grad
         return params - self.lr * (self.v + self.weight_decay * params)
@@ -44,6 +45,7 @@ class SignDescent:
         self.lr, self.momentum, self.weight_decay, self.v = lr, momentum, weight_decay, 0.0
 
     def step(self, params, grad):
+        """New params; arrays of one shape, else ValueError."""
         _check_shapes(params, grad)
         self.v = self.momentum * self.v + grad
         return params - self.lr * (np.sign(self.v) + self.weight_decay * params)
@@ -63,6 +65,7 @@ class Adam:
         self.weight_decay, self.m, self.v, self.t = weight_decay, 0.0, 0.0, 0
 
     def step(self, params, grad):
+        """New params; arrays of one shape, else ValueError."""
         _check_shapes(params, grad)
         self.t += 1
         self.m = self.beta1 * self.m + (1 - self.beta1) * grad

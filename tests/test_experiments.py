@@ -169,7 +169,7 @@ def test_changed_code_is_not_served_old_runs(monkeypatch):
     assert digest(lambda text: text + "\n# a comment\n") == before
     assert digest(lambda text: text.replace("heavy ball", "momentum")) == before
     assert digest(lambda text: text.replace("beta1", "b1")) == before  # Adam's business
-    for old in ("self.momentum * self.v", "limit / norm", "axis=1", "2 * error", "loss[0]", "np.random.SFC64"):
+    for old in ("self.momentum * self.v", "limit / norm", "axis=1", "2 * error", '["loss"][0]', "np.random.SFC64"):
         assert digest(lambda text: text.replace(old, "3")) != before, old
 
 
@@ -354,7 +354,7 @@ def test_interval():
 def verdict(*cases):
     """Of quantities given by interval and bounds."""
     return experiments.judge({i: dict(interval_95=interval, **bounds)
-                              for i, (interval, bounds) in enumerate(cases)} | {"a text": "not judged"})
+                              for i, (interval, bounds) in enumerate(cases)} | {"a text": "above"})
 
 
 def test_verdict():
