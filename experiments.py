@@ -1035,7 +1035,8 @@ def draw_softmax_vs_linear(settings, budget, losses):
     figure, ((ax,),) = panels(
         [f"3 layers, {SETTING_1.name}, {budget.optimizers[-1]}"], ["training loss"],
         f"Running median, median over {budget.seeds} seeds; band: smallest to largest. "
-        f"{budget.steps:,} steps, each on 1,000 fresh prompts, the same for every kind. softmax: weights over the n context keys sum to 1; "
+        f"{budget.steps:,} steps, each on 1,000 fresh prompts, the same for every kind. "
+        "softmax: weights over the n context keys sum to 1; "
         "softmax/n: the authors' code, over all n + 1 keys, without the query's own, divided by n.")
     rates = [learning_rate(setting, budget.optimizers[-1], budget) for setting in settings]
     names = ["linear", *(setting.name for setting in settings[1:])]
@@ -1066,7 +1067,8 @@ def draw_larger_model(budget, runs, norms):
         ["training loss", "gradient norm", "gradient noise"], [LARGE.name],
         f"Running median, median over {len(runs['loss'][0])} seeds; band: smallest to largest. "
         f"{budget.steps:,} steps, each on 1,000 fresh prompts; norm before clipping. "
-        f"X: diverged. Noise: norm of g(1,000 prompts) - g(100,000 prompts) at initialisation, {norms.shape[1]:,} draws for each of "
+        "X: diverged. Noise: norm of g(1,000 prompts) - g(100,000 prompts) at initialisation, "
+        f"{norms.shape[1]:,} draws for each of "
         f"{len(norms)} seeds, up to the 99.9 % point; dashed: the Gaussian of the same mean and variance.")
     for ax, key in zip(axes[0], ("loss", "grad_norm")):
         draw_losses(ax, runs[key], budget.optimizers, mean=False)
