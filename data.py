@@ -81,18 +81,23 @@ class Setting(NamedTuple):
     lr: dict  # learning rate of each optimizer
     clip: float = 1.0  # limit of the gradient's global norm
     layers: int = 3
-    activation: str = "linear"
+    activation: str = "linear"  # or another of linattn's, or "mlp": linear behind an MLP
     full: bool = False  # train all of P and Q, not only their top-left blocks
+    std: float = 0.05  # of the initial entries
+    batch: int = 1000
+    fixed: bool = False  # one batch for all steps
+    clipping: str = "global"  # or "coordinates", or "none"
+    weight_decay: float = 0.0
 
 
 # Data: the paper's section 3. Learning rates and clip limits: the authors' published code, their
 # best of a grid of ten for L = 3.
 SETTING_1 = Setting("Setting 1", dict(n=20, d=5, covariates="gaussian"),
-                    dict(SGD=0.02, Adam=0.02), 1.0)
+                    dict(SGD=0.02, Adam=0.02, SignDescent=0.01))
 SETTING_2 = Setting("Setting 2: fewer covariates", dict(n=5, d=5, covariates="gaussian"),
-                    dict(SGD=0.01, Adam=0.005), 1.0)
+                    dict(SGD=0.01, Adam=0.005, SignDescent=0.005))
 SETTING_3 = Setting("Setting 3: heavy-tailed x", dict(n=20, d=5, covariates="gamma"),
-                    dict(SGD=0.02, Adam=0.02), 1.0)
+                    dict(SGD=0.02, Adam=0.02, SignDescent=0.01))
 SPHERICAL = Setting("Spherical x", dict(n=20, d=5, covariates="sphere"),
                     dict(SGD=5.0, Adam=0.1), 0.1)
 # Rates from our own grid (`learning_rates` in experiments.py), on short runs. For L >= 4 the best of
@@ -104,6 +109,8 @@ DEEP = tuple(Setting(f"L = {layers}", SETTING_1.data, dict(SGD=sgd, Adam=adam), 
 LARGE = Setting("L = 8, d = 20, n = 60", dict(n=60, d=20), dict(SGD=0.05, Adam=0.005), layers=8)
 NONLINEAR = tuple(Setting(name, SETTING_1.data, dict(Adam=adam), activation=name)
                   for name, adam in (("relu", 0.05), ("softmax", 0.01), ("softmax/n", 0.05)))
+NONLINEAR_TASK = Setting("MLP", dict(n=20, d=5, hidden=10), dict(SGD=0.05, Adam=0.01),
+                         activation="mlp", std=0.1, batch=2000)  # the authors' code
 
 
 def _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise):

@@ -5,16 +5,18 @@
     run         one training: a setting, an optimizer, a learning rate, a seed
     finding     what was claimed, what was measured, and the verdict that the numbers give
 
-From the top: training, results on disk, statistics, drawing, the experiments, the command line.
-Source: Ahn et al., ICLR 2024, arXiv 2310.01082; C1, C2, ... number its claims.
+From the top: training, results on disk, statistics, drawing, the experiments (claims C1 to C12 of the
+paper, then open questions), the command line. Source: Ahn et al., ICLR 2024, arXiv 2310.01082.
 """
 
 import argparse
 import ast
 import contextlib
+import csv
 import functools
 import hashlib
 import inspect
+import io
 import json
 import multiprocessing
 import os
@@ -40,7 +42,8 @@ from matplotlib.text import Text
 import data
 import linattn
 import optimizers
-from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, SETTING_1, SETTING_2, SETTING_3, SPHERICAL)
+from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, SETTING_1, SETTING_2,
+                  SETTING_3, SPHERICAL, Setting)
 
 
 class Budget(NamedTuple):
@@ -60,70 +63,66 @@ QUICK = dict(seeds=2, steps=100)
 FULL = dict(seeds=6, steps=10_000)  # the paper's protocol
 
 
-# ---- Training -----------------------------------------------------------------------------------
+# ---- Training ------------------------------------------------------------------------------------
 
 
 class Run(NamedTuple):
-    """One training. Runs that differ in optimizer and lr alone see the same weights and batches."""
+    """One training. Runs that differ in optimizer, rate, clipping and weight decay alone see the same
+    weights and batches."""
 
+    setting: Setting
     optimizer: str
     lr: float
-    data: dict  # arguments of sample_prompts
-    clip: float
     seed: int
     steps: int
-    batch: int = 1000
-    layers: int = 3
-    std: float = 0.05
-    full: bool = False
-    activation: str = "linear"
     every: int = 50  # steps between two snapshots
 
     def __str__(self):
-        where = ", ".join(f"{key}={value}" for key, value in self.data.items())
-        return f"{self.optimizer} (lr {self.lr:g}), {where}, L={self.layers}, seed {self.seed}"
+        return f"{self.optimizer} (lr {self.lr:g}), {self.setting.name}, seed {self.seed}"
+
+
+FIELDS = ("loss", "grad_norm", "clipped", "diverged", "snapshots")  # what is kept of a run
 
 
 def train(runs, blow_up=1e3, patience=20):
-    """Train runs that share everything but optimizer and lr, each batch drawn once for all of them.
+    """Train runs that share weights and batches, each batch drawn once for all of them.
 
     Deep models overflow on a rare prompt (a polynomial of degree 3^L): such a step, whose loss or
     gradient is not finite, moves nothing, and counts as a loss of infinity. A run has diverged when
     this happened, or the loss was above blow_up times the first one, `patience` steps in a row.
 
     Returns one dict a run: loss and grad_norm (steps,), both taken before the step, the norm before
-    clipping, and NaN from the step at which the run diverged; diverged, that step, or -1; and
-    snapshots (count, 2, *params.shape), the params before and after steps 0, every, 2 every, ...
-    If the optimizer raised an exception, the dict has its text as "error" and no more. As no batch
-    is seen twice, the training loss of a batch is an unbiased test loss.
+    clipping, and NaN from the step at which the run diverged; clipped (steps,), whether clipping
+    changed the gradient; diverged, that step, or -1; and snapshots (count, 2, *params.shape), the
+    params before and after steps 0, every, 2 every, ... If the optimizer raised an exception, the
+    dict has its text as "error" and no more. As no batch is seen twice (unless setting.fixed), the
+    training loss of a batch is an unbiased test loss.
     """
-    run = runs[0]
-    init, stream = map(generator, np.random.SeedSequence(run.seed).spawn(2))
-    start = linattn.init_params(init, run.layers, run.data["d"], run.std, run.full)
-    snapshots = np.full((-(-run.steps // run.every), 2, *start.shape), np.nan)
-    results = [dict(loss=np.full(run.steps, np.nan), grad_norm=np.full(run.steps, np.nan), diverged=-1,
-                    snapshots=snapshots.copy(), params=start, lost=0,
-                    step=optimizers.by_name(each.optimizer)(each.lr).step) for each in runs]
-    going = list(results)
+    setting, _, _, seed, steps, every = runs[0]
+    init, stream = streams(seed)
+    start, gradient = initial(setting, init), gradient_of(setting)
+    results = []
+    for run in runs:
+        decay = dict(weight_decay=run.setting.weight_decay) if run.setting.weight_decay else {}
+        results.append(dict(
+            run=run, step=optimizers.by_name(run.optimizer)(run.lr, **decay).step, params=start,
+            loss=np.full(steps, np.nan), grad_norm=np.full(steps, np.nan), lost=0, diverged=-1,
+            clipped=np.zeros(steps, bool),
+            snapshots=np.full((-(-steps // every), 2, *start.shape), np.nan)))
+    going = results
     with np.errstate(all="ignore"):  # a diverging run is reported, not warned about
-        for t in range(run.steps):
-            prompts = data.sample_prompts(stream, run.batch, **run.data)
-            if run.activation == "linear":
-                prompts = linattn.compress(prompts)
+        for t in range(steps):
+            if t == 0 or not setting.fixed:
+                prompts = draw_prompts(stream, setting)
             for result in going:
-                advance(result, t, prompts, run, blow_up, patience)
-            going = [result for result in going if result["diverged"] < 0 and "error" not in result]
+                advance(result, t, *gradient(result["params"], prompts), blow_up, patience)
+            going = [each for each in going if each["diverged"] < 0 and "error" not in each]
     return [{key: result[key] for key in ("error", *FIELDS) if key in result} for result in results]
 
 
-FIELDS = ("loss", "grad_norm", "diverged", "snapshots")  # what is kept of a run
-
-
-def advance(result, t, prompts, run, blow_up, patience):
-    """Step t of one run: measure, then let the optimizer move its parameters."""
-    params = result["params"]
-    loss, grad = linattn.loss_and_grad(params, prompts, run.activation)
-    norm = np.linalg.norm(grad)
+def advance(result, t, loss, grad, blow_up, patience):
+    """Step t of one run: record what was measured, then let the optimizer move the parameters."""
+    params, norm = result["params"], np.linalg.norm(grad)
     finite = np.isfinite(loss + norm)
     result["loss"][t], result["grad_norm"][t] = (loss, norm) if finite else (np.inf, np.inf)
     lost = not finite or loss > blow_up * result["loss"][0]
@@ -134,24 +133,60 @@ def advance(result, t, prompts, run, blow_up, patience):
     after = params
     if finite:
         try:
-            clipped = optimizers.clip_global_norm(grad, run.clip)
+            clipped = clip(grad, result["run"].setting)
+            result["clipped"][t] = not np.array_equal(clipped, grad)
             after = np.asarray(result["step"](params.copy(), clipped), float)
             if after.shape != params.shape:
                 raise ValueError(f"step returned shape {after.shape}, wants {params.shape}, as params")
         except Exception as error:
             result["error"] = f"{type(error).__name__}: {error}"
             return
-    if t % run.every == 0:
-        result["snapshots"][t // run.every] = params, after
+    every = result["run"].every
+    if t % every == 0:
+        result["snapshots"][t // every] = params, after
     if np.isfinite(after).all():
         result["params"] = after
-    elif t + 1 < run.steps:
+    elif t + 1 < len(result["loss"]):
         result["diverged"] = t + 1
 
 
+def clip(grad, setting):
+    """By the global norm, or coordinate by coordinate at a limit that bounds the norm alike."""
+    if setting.clipping == "global":
+        return optimizers.clip_global_norm(grad, setting.clip)
+    if setting.clipping == "coordinates":
+        return optimizers.clip_coordinates(grad, setting.clip / np.sqrt(grad.size))
+    return grad.copy()
+
+
+def streams(seed):
+    """Two generators: for the initial weights, and for the batches. SFC64 draws normals in 5/6 of the
+    time of numpy's default."""
+    return [generator(each) for each in np.random.SeedSequence(seed).spawn(2)]
+
+
 def generator(seed):
-    """SFC64 draws normals in 5/6 of the time of numpy's default generator."""
     return np.random.Generator(np.random.SFC64(seed))
+
+
+def initial(setting, rng):
+    """Initial parameters: the attention layers', for the MLP in front of them a flat array of all."""
+    if setting.activation == "mlp":
+        return linattn.init_mlp_params(rng, setting.layers, setting.data["d"], std=setting.std)
+    return linattn.init_params(rng, setting.layers, setting.data["d"], setting.std, setting.full)
+
+
+def gradient_of(setting):
+    """The function (params, prompts) -> (loss, gradient)."""
+    if setting.activation == "mlp":
+        return functools.partial(linattn.mlp_loss_and_grad, layers=setting.layers)
+    return functools.partial(linattn.loss_and_grad, activation=setting.activation)
+
+
+def draw_prompts(stream, setting):
+    """A fresh batch, for linear attention in Gram form."""
+    prompts = data.sample_prompts(stream, setting.batch, **setting.data)
+    return linattn.compress(prompts) if setting.activation == "linear" else prompts
 
 
 def learning_rate(setting, optimizer, budget):
@@ -165,20 +200,53 @@ def learning_rate(setting, optimizer, budget):
 def train_all(settings, budget, every=50):
     """What `train` returns for every optimizer and seed in every setting: one dict a setting, its
     arrays (optimizers, seeds, ...)."""
-    runs = [Run(name, learning_rate(setting, name, budget), setting.data, setting.clip, seed,
-                budget.steps, layers=setting.layers, full=setting.full,
-                activation=setting.activation, every=every)
-            for setting in settings for name in budget.optimizers for seed in range(budget.seeds)]
-    results = measure(train, runs, budget)
-    count = len(budget.optimizers) * budget.seeds
-    return [stacked(results[i : i + count], len(budget.optimizers))
-            for i in range(0, len(results), count)]
+    results = measure(train, [
+        Run(setting, name, learning_rate(setting, name, budget), seed, budget.steps, every)
+        for setting in settings for name in budget.optimizers for seed in range(budget.seeds)], budget)
+    return [stacked(each, len(budget.optimizers)) for each in split(results, len(settings))]
+
+
+def tuned(settings, budget, grid, every=None):
+    """Every setting trained at each rate of grid(setting, optimizer), as many for one optimizer as
+    for another. Of each setting: the rates (optimizers, rates); what `train_all` returns, its arrays
+    (rates, optimizers, seeds, ...); the index of each optimizer's best rate, of the lowest geometric
+    mean over seeds of the final loss, among the rates at which no run diverged; and the runs at it."""
+    grids = [np.array([grid(setting, name) for name in budget.optimizers]) for setting in settings]
+    trials = [setting._replace(lr=dict(zip(budget.optimizers, map(float, column))))
+              for setting, rates in zip(settings, grids) for column in rates.T]
+    trained = train_all(trials, budget._replace(lr={}), every or budget.steps)
+    for rates, each in zip(grids, split(trained, len(settings))):
+        runs = {key: np.array([one[key] for one in each]) for key in each[0]}
+        best = level(runs["loss"]).argmin(axis=0)
+        yield rates, runs, best, {key: np.array([values[k, i] for i, k in enumerate(best)])
+                                  for key, values in runs.items()}
+
+
+def level(loss):
+    """Mean over seeds of the log final loss of losses (..., seeds, steps); infinite where one diverged."""
+    final = np.log(final_loss(loss))
+    return np.where(np.isfinite(final).all(axis=-1), final.mean(axis=-1), np.inf)
+
+
+def final_loss(loss):
+    """The median over the last tenth of the last axis, the steps."""
+    return np.median(last_tenth(loss), axis=-1)
+
+
+def last_tenth(series):
+    return series[..., -max(1, series.shape[-1] // 10) :]
 
 
 def stacked(results, rows):
     """[{name: array}] -> {name: arrays (rows, columns, ...)}"""
     return {name: np.array([each[name] for each in results]).reshape(
         rows, -1, *np.shape(results[0][name])) for name in results[0]}
+
+
+def split(items, parts):
+    """A list in so many lists of one length."""
+    size = len(items) // parts
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 # ---- Results on disk, and in parallel ------------------------------------------------------------
@@ -196,8 +264,7 @@ def measure(function, tasks, budget):
     groups, failed = {}, []
     for i, task in enumerate(tasks):
         if i not in results:
-            together = json.dumps(task._replace(optimizer="", lr=0)) if function is train else i
-            groups.setdefault(together, []).append(i)
+            groups.setdefault(shared(task) if function is train else i, []).append(i)
 
     def keep(members, outcome):
         """Store the results of the tasks number `members`."""
@@ -224,11 +291,24 @@ def call(function, tasks):
         return train(tasks) if function is train else [function(*task) for task in tasks]
 
 
+def bare(setting):
+    """What of a setting decides a result, whatever it is called."""
+    return setting._replace(name="", lr={})
+
+
+def shared(run):
+    """A key for what runs must have in common to see the same weights and batches."""
+    alike = bare(run.setting)._replace(clip=0, clipping="", weight_decay=0)
+    return json.dumps(run._replace(setting=alike, optimizer="", lr=0))
+
+
 def fingerprint(function, task):
     """What a stored result must agree with: its task, the code that computes it, numpy's version."""
-    optimizer = task.optimizer if isinstance(task, Run) else None
-    about = dict(function=function.__name__, code=code_digest(function, optimizer),
-                 task=task._asdict() if isinstance(task, Run) else task, numpy=np.__version__)
+    optimizer = None
+    if isinstance(task, Run):
+        optimizer, task = task.optimizer, dict(task._asdict(), setting=bare(task.setting)._asdict())
+    about = dict(function=function.__name__, code=code_digest(function, optimizer), task=task,
+                 numpy=np.__version__)
     return json.dumps(about, sort_keys=True, default=lambda array: [
         array.shape, hashlib.sha256(np.ascontiguousarray(array)).hexdigest()])
 
@@ -240,7 +320,8 @@ def code_digest(function, optimizer):
     trees = [tree_of(linattn)]
     used = [function, data.sample_prompts]
     if optimizer is not None:
-        used += [optimizers.clip_global_norm, *optimizers.by_name(optimizer).__mro__[:-1]]
+        used += [*optimizers.by_name(optimizer).__mro__[:-1], optimizers.clip_global_norm,
+                 optimizers.clip_coordinates]
     for each in used:
         trees.append(tree_of(each))
         names = {node.id for node in ast.walk(trees[-1]) if isinstance(node, ast.Name)}
@@ -338,34 +419,33 @@ def in_parallel(jobs, keep, budget):
 
 @contextlib.contextmanager
 def executor(budget, jobs):
-    """The budget's executor, or else processes of our own, with one BLAS thread each."""
+    """The budget's executor, or else processes of our own, with one BLAS thread each: matrices this
+    small gain from no more."""
     if budget.executor is not None:
         yield budget.executor
         return
     if multiprocessing.current_process().name != "MainProcess":  # imports an unguarded script again
         sys.exit(GUARD)
-    with one_thread(), ProcessPoolExecutor(
-            min(budget.jobs, jobs), multiprocessing.get_context("spawn"), follow_parent) as pool:
-        try:
-            yield pool
-        except BaseException:  # Ctrl-C, a full disk: do not wait for the workers
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
-
-
-@contextlib.contextmanager
-def one_thread():
-    """Child processes started inside have one BLAS thread: matrices this small gain from no more."""
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    before = {name: os.environ[name] for name in names if name in os.environ}
-    os.environ.update(dict.fromkeys(names, "1"))
+    before = dict(os.environ)
+    os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))  # read by the processes started below
     try:
-        yield
+        with ProcessPoolExecutor(min(budget.jobs, jobs), multiprocessing.get_context("spawn"),
+                                 follow_parent) as pool:
+            yield pool
+    except BaseException:  # Ctrl-C, a full disk: do not wait for the workers
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     finally:
-        for name in names:
-            del os.environ[name]
-        os.environ.update(before)
+        for name in BLAS_THREADS:
+            os.environ.pop(name)
+            os.environ.update({name: before[name]} if name in before else {})
+
+
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
+                "VECLIB_MAXIMUM_THREADS")
+GUARD = ("experiments.py: a script that calls an experiment needs `if __name__ == '__main__':` before "
+         "the call, for the worker processes import the script")
 
 
 def follow_parent():
@@ -373,10 +453,6 @@ def follow_parent():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-
-
-GUARD = ("experiments.py: a script that calls an experiment needs `if __name__ == '__main__':` before "
-         "the call, for the worker processes import the script")
 
 
 def progress(done, total, start):
@@ -400,8 +476,8 @@ def quantity(values, above=None, below=None, geometric=False):
     bound that the claim says it lies above, or below."""
     values = np.asarray(values, float)
     scale, back = (np.log, np.exp) if geometric else (np.asarray, np.asarray)
-    with np.errstate(all="ignore"):  # log 0, log -1: there is no interval
-        mean, low, high = (x if x is None else float(back(x)) for x in interval(scale(values)))
+    with np.errstate(all="ignore"):  # log 0, log -1, exp 1000: there is no interval
+        mean, low, high = numbers([np.nan if x is None else back(x) for x in interval(scale(values))])
     found = dict(per_seed=numbers(values), mean=mean, interval_95=[low, high])
     found.update({key: bound for key, bound in (("above", above), ("below", below)) if bound is not None})
     return found
@@ -439,14 +515,16 @@ def judge(measured):
         if isinstance(each, str):
             continue
         low, high = each["interval_95"]
-        low, high = (-np.inf, np.inf) if low is None else (low, high)
+        low, high = -np.inf if low is None else low, np.inf if high is None else high
         if "above" in each:
             cases.append((low - each["above"], high - each["above"]))
         if "below" in each:
             cases.append((each["below"] - high, each["below"] - low))
+    if not cases:
+        return "measured, nothing claimed"
     if any(high < 0 for _, high in cases):
         return "not reproduced"
-    return "reproduced" if cases and all(low > 0 for low, _ in cases) else "inconclusive"
+    return "reproduced" if all(low > 0 for low, _ in cases) else "inconclusive"
 
 
 def in_words(value):
@@ -455,17 +533,19 @@ def in_words(value):
         return value
     low, high = value["interval_95"]
     text = "unknown" if value["mean"] is None else f"{value['mean']:.3g}"
-    return f"{text}, no interval" if low is None else f"{text} [{low:.3g}, {high:.3g}]"
+    return f"{text}, no interval" if None in (low, high) else f"{text} [{low:.3g}, {high:.3g}]"
 
 
-def finding(experiment, budget, measured, arrays, paper="", settings=PAPER_SETTINGS, **configuration):
+def finding(experiment, budget, measured, arrays, paper="", settings=PAPER_SETTINGS, table=(),
+            **configuration):
     """What an experiment returns beside its figure. The claim is its docstring's first line; paper is
     what is printed there; measured maps names to quantities and texts; the configuration is the
     budget's and the settings', where the last arguments do not say otherwise."""
     claim, claimed = inspect.getdoc(experiment).split("\n")[0].rstrip(".").split(": ", 1)
     verdict = judge(measured)
-    if budget.optimizers != ("SGD", "Adam"):
-        verdict = "not judged: the claim is about SGD and Adam"
+    default = inspect.signature(experiment).parameters["budget"].default.optimizers
+    if budget.optimizers[: len(default)] != default[: len(budget.optimizers)] and verdict != judge({}):
+        verdict = f"not judged: the claim is about {' and '.join(default)}"
     configuration = dict(
         seeds=budget.seeds, steps=budget.steps, optimizers=budget.optimizers,
         settings=[dict(setting._asdict(), lr=setting.lr | budget.lr) for setting in settings]
@@ -474,7 +554,8 @@ def finding(experiment, budget, measured, arrays, paper="", settings=PAPER_SETTI
                     matplotlib=matplotlib.__version__, machine=platform.machine())
     return dict(claim=claim, claimed=claimed, paper=paper, verdict=verdict,
                 lines=[f"{name}: {in_words(value)}" for name, value in measured.items()],
-                measured=measured, configuration=configuration, versions=versions, arrays=arrays)
+                measured=measured, configuration=configuration, versions=versions, table=list(table),
+                arrays=arrays)
 
 
 # ---- Drawing -------------------------------------------------------------------------------------
@@ -511,6 +592,12 @@ def panels(columns, rows, caption):
     return figure, axes
 
 
+def bands(budget, what="line"):
+    """For captions: what is drawn of the seeds, and how long they ran."""
+    return (f"{what[0].upper()}{what[1:]}: median of {budget.seeds} seeds; band: smallest to largest. "
+            f"{budget.steps:,} steps, each on 1,000 fresh prompts. X: diverged.")
+
+
 def style(position):
     """Colour and dashes of the optimizer at this position."""
     return dict(color=COLOURS[position % 5], ls=DASHES[position % 5])
@@ -521,7 +608,8 @@ def draw_bands(ax, x, series, names, first=0):
     for position, (name, values) in enumerate(zip(names, series), first):
         alive = np.isfinite(values)
         shown = alive.any(axis=0)
-        low, middle, high = np.nanquantile(values[:, shown], (0, 0.5, 1), axis=0)
+        finite = np.where(alive, values, np.nan)[:, shown]
+        low, middle, high = np.nanquantile(finite, (0, 0.5, 1), axis=0)
         ax.fill_between(x[shown], low, high, color=style(position)["color"], alpha=0.25, lw=0)
         ax.plot(x[shown], middle, label=name, **style(position))
         for each in values[alive[:, 0] & ~alive[:, -1]]:
@@ -529,11 +617,11 @@ def draw_bands(ax, x, series, names, first=0):
             ax.plot(x[last], each[last], "X", color=style(position)["color"], ms=10)
 
 
-def draw_losses(ax, series, names, mean=True):
+def draw_losses(ax, series, names, mean=False, first=0):
     """Series (optimizers, seeds, steps) on a log scale as running medians; on request the running
     mean over all seeds, a thin line that may leave the frame."""
     x, median = in_blocks(series, np.median)
-    draw_bands(ax, x, median, names)
+    draw_bands(ax, x, median, names, first)
     ax.set_yscale("log")
     limits = ax.get_ylim()
     if mean:
@@ -559,6 +647,25 @@ def draw_density(ax, values, quantile=0.999):
     ax.set(xlabel="noise norm")
 
 
+def draw_dots(ax, x, values, color=COLOURS[3]):
+    """Values (groups, dots) at x = 0, 1, ... or as given: every dot, and a bar at their median."""
+    for at, dots in zip(x, values):
+        ax.plot(at + np.linspace(-0.15, 0.15, len(dots)), dots, "o", ms=4, alpha=0.5, color=color)
+        ax.plot(at, np.median(dots), "_", ms=26, mew=3, color=color)
+
+
+def draw_map(ax, values, rows, columns):
+    """A matrix as a picture on a log scale, each number written into its cell."""
+    ax.imshow(np.log(values), cmap="cividis", aspect="auto")
+    middle = np.log(values).min() / 2 + np.log(values).max() / 2
+    for (i, j), value in np.ndenumerate(values):
+        ax.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=16,
+                color="white" if np.log(value) < middle else "black")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.grid(False)
+
+
 EXPERIMENTS = {}  # filled below, in the order of the source
 
 
@@ -575,7 +682,7 @@ def experiment(function):
     return checked
 
 
-# ---- The experiments -----------------------------------------------------------------------------
+# ---- The paper's claims --------------------------------------------------------------------------
 
 
 @experiment
@@ -589,11 +696,15 @@ def adam_vs_sgd(budget=Budget()):
     trained = train_all(PAPER_SETTINGS, budget)
     measured = {}
     for setting, runs in zip(PAPER_SETTINGS, trained):
-        measured |= final_losses(setting.name, runs, budget.optimizers, above=1)
+        measured |= final_losses(short(setting), runs, budget.optimizers, above=1)
     return draw_adam_vs_sgd(PAPER_SETTINGS, budget, trained), finding(
         adam_vs_sgd, budget, measured, {key: np.array([runs[key] for runs in trained])
                                         for key in ("loss", "grad_norm", "diverged")},
         paper="loss curves; the authors' notebook ends Setting 1 near 8e-3 (SGD) and 1.7e-3 (Adam)")
+
+
+def short(setting):
+    return setting.name.split(":")[0]
 
 
 def final_losses(label, runs, names, **bound):
@@ -611,28 +722,17 @@ def final_losses(label, runs, names, **bound):
     return measured | ({f"{label}: diverged": "; ".join(diverged)} if diverged else {})
 
 
-def last_tenth(series):
-    """The last tenth of the last axis, the steps."""
-    return series[..., -max(1, series.shape[-1] // 10) :]
-
-
-def final_loss(loss):
-    """The median over the last tenth of the steps."""
-    return np.median(last_tenth(loss), axis=-1)
-
-
 def draw_adam_vs_sgd(settings, budget, trained):
     """Two rows, loss and gradient norm; a column for each setting."""
     figure, axes = panels(
         [f"{setting.name} (n = {setting.data['n']})" for setting in settings],
         ["training loss", "gradient norm"],
-        f"Thick: running median ({max(1, budget.steps // 50)}-step blocks), median over {budget.seeds} "
-        "seeds; band: smallest to largest over seeds; thin: running mean of the loss, which leaves the "
-        f"frame where rare prompts carry it. 3 layers; {budget.steps:,} steps, each on 1,000 fresh prompts, "
-        "so that the training loss is a test loss; norm before clipping. X: diverged.")
+        bands(budget, f"running median ({max(1, budget.steps // 50)}-step blocks)") + " Thin: running mean "
+        "of the loss, which leaves the frame where rare prompts carry it. 3 layers; every batch is fresh, "
+        "so that the training loss is a test loss; norm before clipping.")
     for column, runs in enumerate(trained):
-        draw_losses(axes[0, column], runs["loss"], budget.optimizers)
-        draw_losses(axes[1, column], runs["grad_norm"], budget.optimizers, mean=False)
+        draw_losses(axes[0, column], runs["loss"], budget.optimizers, mean=True)
+        draw_losses(axes[1, column], runs["grad_norm"], budget.optimizers)
     axes[0, 0].legend()
     return figure
 
@@ -656,29 +756,28 @@ def gradient_noise(budget=Budget()):
 def noise_tails(settings, budget, draws, skewness=None, kurtosis=None):
     """For each setting the noise norms (seeds, draws), and for each their tail figures; the last two
     arguments are the bounds that a claim sets."""
-    tasks = [(setting.data, setting.layers, seed, draws) for setting in settings
-             for seed in range(budget.seeds)]
-    results = measure(noise, tasks, budget)
+    results = measure(noise, [(bare(setting), seed, draws) for setting in settings
+                              for seed in range(budget.seeds)], budget)
     both = stacked(results, len(settings))
     return both["norms"], [{
-        f"{setting.name}: skewness of the noise norm": quantity(moment(norms, 3), above=skewness),
-        f"{setting.name}: kurtosis of the noise norm / 3":
+        f"{short(setting)}: skewness of the noise norm": quantity(moment(norms, 3), above=skewness),
+        f"{short(setting)}: kurtosis of the noise norm / 3":
             quantity(moment(norms, 4) / 3, above=kurtosis, geometric=True),
-        f"{setting.name}: kurtosis of the noise coordinates / 3":
+        f"{short(setting)}: kurtosis of the noise coordinates / 3":
             quantity(coordinates / 3, geometric=True)}
         for setting, norms, coordinates in zip(settings, both["norms"], both["kurtosis"])]
 
 
-def noise(arguments, layers, seed, draws):
+def noise(setting, seed, draws):
     """Norms (draws,) of the gradient noise, and the mean over coordinates of their kurtosis."""
-    init, stream = map(generator, np.random.SeedSequence(seed).spawn(2))
-    params = linattn.init_params(init, layers, arguments["d"])
+    init, stream = streams(seed)
+    params, gradient = initial(setting, init), gradient_of(setting)
 
-    def gradient():
-        return linattn.loss_and_grad(params, data.sample_prompts(stream, **arguments))[1]
+    def one():
+        return gradient(params, draw_prompts(stream, setting))[1]
 
-    big = sum(gradient() for _ in range(100)) / 100  # 100 batches of 1,000
-    noises = np.array([(gradient() - big).ravel() for _ in range(draws)])
+    big = sum(one() for _ in range(100)) / 100  # 100 batches, of 1,000 in the paper
+    noises = np.array([(one() - big).ravel() for _ in range(draws)])
     moving = noises[:, noises.any(axis=0)]  # the last P block has no gradient
     return dict(norms=np.linalg.norm(noises, axis=1), kurtosis=moment(moving.T, 4).mean())
 
@@ -695,9 +794,8 @@ def draw_gradient_noise(settings, norms):
         [setting.name for setting in settings], ["density", "noise norm"],
         "Norm of g(1,000 prompts) - g(100,000 prompts) at initialisation, 3 layers; "
         f"{norms[0].shape[1]:,} draws for each of {norms[0].shape[0]} seeds' initial weights, pooled. "
-        "Histograms up to the 99.9 % point. "
-        "Dashed: the Gaussian of the same mean and variance. A heavy right tail lies above the dashed "
-        "line, at the right.")
+        "Histograms up to the 99.9 % point. Dashed: the Gaussian of the same mean and variance. A heavy "
+        "right tail lies above the dashed line, at the right.")
     normal = statistics.NormalDist()
     for (top, bottom), each in zip(axes.T, norms):
         values = np.sort(each.ravel())
@@ -712,8 +810,8 @@ def draw_gradient_noise(settings, norms):
 
 
 def evaluation_batch(arguments, k):
-    """Evaluation batch k of 1,000 prompts, in Gram form; the same for every run."""
-    return linattn.compress(data.sample_prompts(generator([2310, k]), **arguments))
+    """Evaluation batch k; the same for every run."""
+    return data.sample_prompts(generator([2310, k]), 1000, **arguments)
 
 
 def along(function, settings, trained, budget, at, *options):
@@ -721,9 +819,8 @@ def along(function, settings, trained, budget, at, *options):
     setting, its arrays (optimizers, seeds, ...)."""
     tasks = [(setting.data, path, *options) for setting, runs in zip(settings, trained)
              for path in np.concatenate(runs["snapshots"])[:, at]]
-    results, rows = measure(function, tasks, budget), len(trained[0]["loss"])
-    count = len(results) // len(settings)
-    return [stacked(results[i : i + count], rows) for i in range(0, len(results), count)]
+    rows = len(trained[0]["loss"])
+    return [stacked(each, rows) for each in split(measure(function, tasks, budget), len(settings))]
 
 
 @experiment
@@ -733,35 +830,37 @@ def condition_number(budget=Budget(seeds=3)):
     Figure 3 and table 1. R_med = max |H_ii| / median |H_ii| over the diagonal of the Hessian; the
     table holds R_med of SGD over that of Adam at iterations 750 and 1250, on one evaluation batch of
     1,000 prompts. Here: on many, and on the Hessian pooled over all of them, and, from 2,000 steps on,
-    for other rates, matrices and seeds. Claimed: above 1, on the typical batch (median) as well as pooled.
+    for other rates, matrices and seeds. Claimed: above 1, on the typical batch (median) and pooled.
     """
     settings, batches = PAPER_SETTINGS, int(np.clip(budget.steps // 100, 2, 100))
     trained = train_all(settings, budget)
-    every, last = 50, budget.steps - 1
-    iterations = [t for t in (750, 1250) if t <= last] or [last // every * every]
+    last = (budget.steps - 1) // 50 * 50
+    iterations = [t for t in (750, 1250) if t <= last] or [last]
     tables = [found["diagonals"] for found in along(
-        hessian_diagonals, settings, trained, budget, [t // every for t in iterations], batches)]
+        hessian_diagonals, settings, trained, budget, [t // 50 for t in iterations], batches)]
     path, typical = r_med_along(settings, trained, budget)
     sizes = sorted({size for size in (1, 10, 100) if size <= batches} | {batches})
     ratios = [{size: np.divide(*r_med(grouped(table, size))[:2]) for size in sizes} for table in tables]
     measured = {}
     for setting, ratio, paper in zip(settings, ratios, PAPER_C3):
         for j, t in enumerate(iterations):
-            one, label = ratio[1][:, j], f"{setting.name}, iteration {t}"  # (seeds, batches)
+            one, label = ratio[1][:, j], f"{short(setting)}, iteration {t}"  # (seeds, batches)
             low, high = np.quantile(one, (0.05, 0.95))
             mean, std = one[:, 0].mean(), one[:, 0].std(ddof=min(1, len(one) - 1))
             measured |= {
                 f"{label}, typical batch": quantity(np.median(one, axis=1), above=1, geometric=True),
-                f"{label}, pooled {batches},000": quantity(ratio[batches][:, j, 0], above=1, geometric=True),
+                f"{label}, pooled {batches},000":
+                    quantity(ratio[batches][:, j, 0], above=1, geometric=True),
                 f"{label}, first batch": f"{mean:.3g} ({std:.2g}), paper {paper.get(t, 'none')}",
                 f"{label}, 90 % of single batches": f"{low:.3g} to {high:.3g}"}
     causes = r_med_causes(settings, budget, iterations[0]) if budget.steps >= 2000 else {}
     for name, values in causes.items():
         for setting, each in zip(settings, values):
-            measured[f"{setting.name}, iteration {iterations[0]}, {name}"] = quantity(each, geometric=True)
+            measured[f"{short(setting)}, iteration {iterations[0]}, {name}"] = quantity(
+                each, geometric=True)
     return draw_condition_number(settings, budget, path, typical, ratios, causes, iterations[0]), finding(
         condition_number, budget, measured, dict(table=r_med(np.array(tables)), along=np.array(typical)),
-        paper="; ".join(f"{setting.name[:9]}: {' and '.join(paper.values())}"
+        paper="; ".join(f"{short(setting)}: {' and '.join(paper.values())}"
                         for setting, paper in zip(settings, PAPER_C3)))
 
 
@@ -774,7 +873,6 @@ PAPER_C3 = (  # mean (standard deviation) of the ratio over seeds, table 1 of th
 
 def r_med_causes(settings, budget, t):
     """{what was changed: [typical ratio of R_med at iteration t (seeds,) for each setting]}"""
-    short = budget._replace(steps=min(budget.steps, t + 50), lr={})
     scaled = {factor: [setting._replace(lr={name: factor * learning_rate(setting, name, budget)
                                             for name in budget.optimizers}) for setting in settings]
               for factor in (0.5, 1, 2)}
@@ -782,7 +880,7 @@ def r_med_causes(settings, budget, t):
     found = {}
     for name, changed, seeds in (("half the rates", scaled[0.5], 1), ("twice the rates", scaled[2], 1),
                                  ("full matrices", full, 1), (f"{3 * budget.seeds} seeds", scaled[1], 3)):
-        spend = short._replace(seeds=seeds * budget.seeds)
+        spend = budget._replace(seeds=seeds * budget.seeds, steps=min(budget.steps, t + 50), lr={})
         diagonals = along(hessian_diagonals, changed, train_all(changed, spend), spend, [t // 50], 5)
         found[name] = [np.median(np.divide(*r_med(each["diagonals"])[:2, :, 0]), axis=-1)
                        for each in diagonals]
@@ -830,7 +928,7 @@ def draw_condition_number(settings, budget, path, typical, ratios, causes, t):
         f"largest of {budget.seeds} seeds. Next: {budget.optimizers[0]} over {budget.optimizers[1]} at "
         f"iteration {t}, a dot for each seed and evaluation batch; line: median. "
         + ("Below: the same on the typical of 5 batches, with something changed; a dot for each seed, bar: "
-        "median. ") * bool(causes) + "Dashed: 1, no difference.")
+           "median. ") * bool(causes) + "Dashed: 1, no difference.")
     for column, ratio in enumerate(ratios):
         top, middle, *bottom = axes[:, column]
         draw_bands(top, path, typical[column], budget.optimizers)
@@ -838,17 +936,15 @@ def draw_condition_number(settings, budget, path, typical, ratios, causes, t):
         size = 1000 * np.array(list(ratio))
         for x, values in zip(size, ratio.values()):
             dots = values[:, 0].ravel()
-            middle.plot(x * np.geomspace(0.8, 1.25, len(dots)), dots, "o", ms=3, alpha=0.35, color=COLOURS[2])
+            middle.plot(x * np.geomspace(0.8, 1.25, len(dots)), dots, "o", ms=3, alpha=0.35,
+                        color=COLOURS[2])
         middle.plot(size, [np.median(values[:, 0]) for values in ratio.values()], "k-", marker="s")
         middle.set(xscale="log", yscale="log", xlabel="prompts in the evaluation batch")
         middle.set_xticks(size, [f"{each:,}" for each in size], minor=False)
         middle.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         middle.axhline(1, color="#000000", ls="--", lw=1)
         for ax in bottom:
-            for x, values in enumerate(causes.values()):
-                dots = values[column]
-                ax.plot(x + np.linspace(-0.2, 0.2, len(dots)), dots, "o", ms=4, alpha=0.5, color=COLOURS[3])
-                ax.plot(x, np.median(dots), "k_", ms=30, mew=3)
+            draw_dots(ax, range(len(causes)), [values[column] for values in causes.values()])
             ax.set(yscale="log")
             ax.set_xticks(range(len(causes)), [name.replace(" ", "\n", 1) for name in causes])
             ax.axhline(1, color="#000000", ls="--", lw=1)
@@ -865,36 +961,57 @@ def directional_smoothness(budget=Budget(seeds=3)):
     SGD's minus Adam's, for the typical batch (the median over batches at each point) and for all
     pooled (the mean). Claimed: above 0, for both.
     """
-    settings, batches = PAPER_SETTINGS, int(np.clip(budget.steps // 500, 2, 10))
-    trained = train_all(settings, budget)
-    at = np.unique(np.linspace(0, trained[0]["snapshots"].shape[2] - 1, 50).astype(int))
-    curvatures = [found["curvatures"] for found in along(
-        step_curvatures, settings, trained, budget, at, batches)]
+    settings = PAPER_SETTINGS
+    at, curvatures = curvatures_along(settings, train_all(settings, budget), budget)
     measured = {}
     for setting, values in zip(settings, curvatures):
         for name, points in (("typical batch", np.median(values, -1)), ("pooled", values.mean(-1))):
-            level = np.median(points[..., len(at) // 10 :], axis=-1)  # (optimizers, seeds)
+            level = smoothness_level(points)
             pair = ", ".join(f"{each} {np.median(v):.3g}" for each, v in zip(budget.optimizers, level))
-            measured[f"{setting.name}, {name}: {pair}; difference"] = quantity(level[0] - level[1], above=0)
-        measured[f"{setting.name}, negative"] = ", ".join(
+            measured[f"{short(setting)}, {name}: {pair}; difference"] = quantity(
+                level[0] - level[1], above=0)
+        measured[f"{short(setting)}, negative"] = ", ".join(
             f"{name} {100 * (each < 0).mean():.0f} %" for name, each in zip(budget.optimizers, values))
-    return draw_directional_smoothness(settings, budget, 50 * at, curvatures), finding(
+    return draw_directional_smoothness(settings, budget, at, curvatures), finding(
         directional_smoothness, budget, measured, dict(curvatures=np.array(curvatures)), paper="curves")
+
+
+def curvatures_along(settings, trained, budget):
+    """Fifty iterations and v^T H v there (optimizers, seeds, 50, batches), for each setting."""
+    batches = int(np.clip(budget.steps // 500, 2, 10))
+    at = np.unique(np.linspace(0, trained[0]["snapshots"].shape[2] - 1, 50).astype(int))
+    found = along(step_curvatures, settings, trained, budget, at, batches)
+    return 50 * at, [each["curvatures"] for each in found]
+
+
+def smoothness_level(points):
+    """The median over the path (the last axis) without its first tenth."""
+    return np.median(points[..., points.shape[-1] // 10 :], axis=-1)
 
 
 def step_curvatures(arguments, path, batches):
     """v^T H v (points, batches) for pairs (before, after) of a path; NaN where a run had diverged."""
     curvatures = np.full((len(path), batches), np.nan)
     for k in range(batches):
-        prompts = evaluation_batch(arguments, k)
+        prompts = linattn.compress(evaluation_batch(arguments, k))
         for i, (before, after) in enumerate(path):
             if np.isfinite(after).all() and (after != before).any():
                 curvatures[i, k] = linattn.curvature(before, after - before, prompts)
     return dict(curvatures=curvatures)
 
 
+def signed_log(ax, series):
+    """A logarithmic scale for both signs, linear around 0, so that negative values show."""
+    linear = 10 ** np.floor(np.log10(np.nanmedian(np.abs(series))))
+    ax.set_yscale("symlog", linthresh=linear)
+    decades = np.arange(np.log10(linear), np.log10(np.nanmax(np.abs(series))) + 1)
+    ticks = 10.0 ** decades[:: 1 + len(decades) // 4]
+    ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=ax.get_ylim(), xlabel="iteration")
+    ax.axhline(0, color="#000000", lw=1)
+
+
 def draw_directional_smoothness(settings, budget, iterations, curvatures):
-    """Typical batch above, pooled below; linear around 0, so that negative values show."""
+    """Typical batch above, pooled below."""
     figure, axes = panels(
         [setting.name for setting in settings], ["typical batch", "pooled"],
         f"$v^T H v$, v the direction of the step; {curvatures[0].shape[-1]} evaluation batches of 1,000 "
@@ -903,12 +1020,7 @@ def draw_directional_smoothness(settings, budget, iterations, curvatures):
     for column, values in enumerate(curvatures):
         for ax, series in zip(axes[:, column], (np.median(values, -1), values.mean(-1))):
             draw_bands(ax, iterations, series, budget.optimizers)
-            linear = 10 ** np.floor(np.log10(np.nanmedian(np.abs(series))))
-            ax.set_yscale("symlog", linthresh=linear)
-            decades = np.arange(np.log10(linear), np.log10(np.nanmax(np.abs(series))) + 1)
-            ticks = 10.0 ** decades[:: 1 + len(decades) // 4]
-            ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=ax.get_ylim(), xlabel="iteration")
-            ax.axhline(0, color="#000000", lw=1)
+            signed_log(ax, series)
     axes[0, 0].legend()
     return figure
 
@@ -932,16 +1044,15 @@ def generalized_smoothness(budget=Budget(seeds=1)):
     measured = {}
     for setting, points in zip(settings, found):
         g, c, s = (points[key][0] for key in ("norms", "curvatures", "spectral"))
-        measured |= {
-            f"{setting.name}: slope of the directional smoothness": quantity(
-                [np.median([log_slope(*batch) for batch in zip(*each)]) for each in
-                 zip(g.swapaxes(1, 2), c.swapaxes(1, 2))], above=0),
-            f"{setting.name}: slope of the spectral norm": quantity(
-                [log_slope(*each) for each in zip(g[..., 0], s)], above=0)}
+        directional = [np.median([log_slope(*batch) for batch in zip(x.T, y.T)]) for x, y in zip(g, c)]
         x, y = np.median(g, axis=-1).ravel(), np.median(c, axis=-1).ravel()
         L1, L0 = np.polyfit(x[np.isfinite(y)], y[np.isfinite(y)], 1)
-        measured[f"{setting.name}: line"] = (f"L0 = {L0:.3g}, L1 = {L1:.3g}; "
-                                             f"{100 * (c <= 0).mean():.0f} % of v^T H v negative")
+        measured |= {
+            f"{short(setting)}: slope of the directional smoothness": quantity(directional, above=0),
+            f"{short(setting)}: slope of the spectral norm": quantity(
+                [log_slope(*each) for each in zip(g[..., 0], s)], above=0),
+            f"{short(setting)}: line": f"L0 = {L0:.3g}, L1 = {L1:.3g}; "
+                                       f"{100 * (c <= 0).mean():.0f} % of v^T H v negative"}
     return draw_generalized_smoothness(settings, spend, found), finding(
         generalized_smoothness, budget, measured,
         {key: np.array([points[key] for points in found]) for key in found[0]}, paper="positive slope",
@@ -952,12 +1063,13 @@ def smoothness_points(arguments, path, batches):
     """Gradient norm and v^T H v (points, batches); the spectral norm of H (points,) on the first
     batch, at every fourth point, for it needs a whole Hessian."""
     norms, spectral = np.full((len(path), batches), np.nan), np.full(len(path), np.nan)
-    for i, (theta, after) in enumerate(path):
-        for k in range(batches if np.isfinite(after).all() else 0):
-            prompts = evaluation_batch(arguments, k)
-            norms[i, k] = np.linalg.norm(linattn.loss_and_grad(theta, prompts)[1])
-            if k == 0 and i % 4 == 0:
-                spectral[i] = np.abs(np.linalg.eigvalsh(linattn.hessian(theta, prompts))).max()
+    for k in range(batches):
+        prompts = linattn.compress(evaluation_batch(arguments, k))
+        for i, (theta, after) in enumerate(path):
+            if np.isfinite(after).all():
+                norms[i, k] = np.linalg.norm(linattn.loss_and_grad(theta, prompts)[1])
+                if k == 0 and i % 4 == 0:
+                    spectral[i] = np.abs(np.linalg.eigvalsh(linattn.hessian(theta, prompts))).max()
     return dict(norms=norms, spectral=spectral, **step_curvatures(arguments, path, batches))
 
 
@@ -973,9 +1085,8 @@ def draw_generalized_smoothness(settings, budget, found):
         [setting.name for setting in settings], ["$v^T H v$", "spectral norm of H"],
         f"{budget.optimizers[-1]}, {budget.steps:,} steps, {budget.seeds} seeds; above: every 50 steps, "
         f"{found[0]['norms'].shape[-1]} evaluation batches of 1,000 prompts (where $v^T H v > 0$), "
-        "below: the "
-        "first of them, every 200 steps. Colour: iteration, from dark (start) to light. Line: least squares "
-        "in the logarithms, all points together.")
+        "below: the first of them, every 200 steps. Colour: iteration, from dark (start) to light. Line: "
+        "least squares in the logarithms, all points together.")
     for column, points in enumerate(found):
         g = points["norms"][0]
         when = np.broadcast_to(50 * np.arange(g.shape[1])[:, None], g.shape)
@@ -1007,19 +1118,19 @@ def softmax_vs_linear(budget=Budget(seeds=2, steps=400)):
     budget = budget._replace(seeds=min(budget.seeds, 2))
     settings, spend = (SETTING_1, *NONLINEAR), budget._replace(optimizers=budget.optimizers[-1:])
     losses = np.array([runs["loss"][0] for runs in train_all(settings, spend)])  # (kinds, seeds, steps)
-    final = final_loss(losses)
-    half = steps_to(losses, losses[..., :1] / 2)
+    final, half = final_loss(losses), steps_to(losses, losses[..., :1] / 2)
     measured = {}
     for i, (setting, bound) in enumerate(zip(NONLINEAR, (None, 1, 1)), 1):
         measured |= {f"{setting.name} / linear: final loss":
                      quantity(final[i] / final[0], above=bound, geometric=True),
                      f"{setting.name} / linear: steps to half the loss":
                      quantity(half[i] / half[0], above=bound, geometric=True)}
-    for setting, f, h in zip(settings, final, half):
-        name = "linear" if setting is SETTING_1 else setting.name
+    names = ["linear", *(setting.name for setting in NONLINEAR)]
+    for name, f, h in zip(names, final, half):
         measured[f"{name}: final loss"] = quantity(f, geometric=True)
         measured[f"{name}: steps to half the loss"] = f"{np.median(h):.0f}"
-    return draw_softmax_vs_linear(settings, spend, losses), finding(
+    rates = [learning_rate(setting, spend.optimizers[0], budget) for setting in settings]
+    return draw_softmax_vs_linear(spend, losses, names, rates), finding(
         softmax_vs_linear, budget, measured, dict(loss=losses), paper="curve", settings=settings)
 
 
@@ -1030,17 +1141,14 @@ def steps_to(losses, target):
     return np.where(ten.any(axis=-1), ten.argmax(axis=-1) + 1, losses.shape[-1])
 
 
-def draw_softmax_vs_linear(settings, budget, losses):
+def draw_softmax_vs_linear(budget, losses, names, rates):
     """Losses (kinds, seeds, steps) in one panel."""
     figure, ((ax,),) = panels(
         [f"3 layers, {SETTING_1.name}, {budget.optimizers[-1]}"], ["training loss"],
-        f"Running median, median over {budget.seeds} seeds; band: smallest to largest. "
-        f"{budget.steps:,} steps, each on 1,000 fresh prompts, the same for every kind. "
-        "softmax: weights over the n context keys sum to 1; "
-        "softmax/n: the authors' code, over all n + 1 keys, without the query's own, divided by n.")
-    rates = [learning_rate(setting, budget.optimizers[-1], budget) for setting in settings]
-    names = ["linear", *(setting.name for setting in settings[1:])]
-    draw_losses(ax, losses, [f"{name} (lr {rate:g})" for name, rate in zip(names, rates)], mean=False)
+        bands(budget, "running median") + " The batches are the same for every kind. softmax: weights "
+        "over the n context keys sum to 1; softmax/n: the authors' code, over all n + 1 keys, without the "
+        "query's own, divided by n.")
+    draw_losses(ax, losses, [f"{name} (lr {rate:g})" for name, rate in zip(names, rates)])
     ax.legend()
     return figure
 
@@ -1053,25 +1161,24 @@ def larger_model(budget=Budget(seeds=2, steps=200)):
     parameters. Claimed: Adam's final loss lower, noise skewed to the right with a kurtosis above 3.
     At most three seeds are trained.
     """
-    (runs,) = train_all((LARGE,), budget._replace(seeds=min(budget.seeds, 3)), every=500)
+    few = budget._replace(seeds=min(budget.seeds, 3))
+    (runs,) = train_all((LARGE,), few, every=500)
     (norms,), (tails,) = noise_tails((LARGE,), budget, max(5, budget.steps // 10), skewness=0, kurtosis=1)
     measured = final_losses(LARGE.name, runs, budget.optimizers, above=1) | tails
-    return draw_larger_model(budget, runs, norms), finding(
+    return draw_larger_model(few, runs, norms), finding(
         larger_model, budget, measured, dict(loss=runs["loss"], grad_norm=runs["grad_norm"], norms=norms),
-        paper="loss curve, noise histogram", settings=(LARGE,), trained_seeds=min(budget.seeds, 3))
+        paper="loss curve, noise histogram", settings=(LARGE,), trained_seeds=few.seeds)
 
 
 def draw_larger_model(budget, runs, norms):
     """Loss and gradient norm of runs (optimizers, seeds, steps); noise norms (seeds, draws)."""
     figure, axes = panels(
         ["training loss", "gradient norm", "gradient noise"], [LARGE.name],
-        f"Running median, median over {len(runs['loss'][0])} seeds; band: smallest to largest. "
-        f"{budget.steps:,} steps, each on 1,000 fresh prompts; norm before clipping. "
-        "X: diverged. Noise: norm of g(1,000 prompts) - g(100,000 prompts) at initialisation, "
-        f"{norms.shape[1]:,} draws for each of "
-        f"{len(norms)} seeds, up to the 99.9 % point; dashed: the Gaussian of the same mean and variance.")
+        bands(budget, "running median") + " Norm before clipping. Noise: norm of g(1,000 prompts) - "
+        f"g(100,000 prompts) at initialisation, {norms.shape[1]:,} draws for each of {len(norms)} seeds, "
+        "up to the 99.9 % point; dashed: the Gaussian of the same mean and variance.")
     for ax, key in zip(axes[0], ("loss", "grad_norm")):
-        draw_losses(ax, runs[key], budget.optimizers, mean=False)
+        draw_losses(ax, runs[key], budget.optimizers)
     draw_density(axes[0, 2], norms.ravel())
     axes[0, 0].legend()
     return figure
@@ -1087,8 +1194,8 @@ def study(settings, budget, ahead=()):
     measured, ratios = {}, [np.nanmedian(each[0] / each[1], axis=-1) for each in typical]
     for setting, runs, tail, ratio in zip(settings, trained, tails, ratios):
         bound = dict(above=1) if setting in ahead else {}
-        measured |= final_losses(setting.name, runs, budget.optimizers, **bound) | tail
-        measured[f"{setting.name}: ratio of R_med"] = quantity(ratio, geometric=True)
+        measured |= final_losses(short(setting), runs, budget.optimizers, **bound) | tail
+        measured[f"{short(setting)}: ratio of R_med"] = quantity(ratio, geometric=True)
     return trained, norms, path, typical, ratios, measured
 
 
@@ -1096,13 +1203,11 @@ def draw_study(settings, budget, trained, norms, path, typical, columns):
     """Loss, noise and R_med, a column for each setting."""
     figure, axes = panels(
         columns, ["training loss", "noise density", "$R_{med}$"],
-        "Above: running median of the loss. Middle: norm of the gradient noise at initialisation, "
+        bands(budget, "running median (loss), value ($R_{med}$)") + " Noise: its norm at initialisation, "
         f"{norms[0].shape[1]:,} draws for each seed, up to the 99 % point; dashed: the Gaussian of the "
-        "same mean and variance. Below: typical of up to 4 evaluation "
-        f"batches of 1,000 prompts. Line: median of {budget.seeds} seeds; band: smallest to largest. "
-        f"{budget.steps:,} steps, each on 1,000 fresh prompts. X: diverged.")
+        "same mean and variance. $R_{med}$: typical of up to 4 evaluation batches of 1,000 prompts.")
     for (top, middle, bottom), runs, each, values in zip(axes.T, trained, norms, typical):
-        draw_losses(top, runs["loss"], budget.optimizers, mean=False)
+        draw_losses(top, runs["loss"], budget.optimizers)
         draw_density(middle, each.ravel(), 0.99)
         draw_bands(bottom, path, values, budget.optimizers)
         bottom.set(yscale="log", xlabel="iteration")
@@ -1122,8 +1227,8 @@ def heavy_tails(budget=Budget(seeds=3, steps=600)):
     settings = (SPHERICAL, LIGHT_TAILS, SETTING_3)
     trained, norms, path, typical, ratios, measured = study(
         settings, budget, ahead=(SPHERICAL, SETTING_3))
-    loss = [runs["loss"] for runs in trained]
-    half = [steps_to(each, each[..., :1] / 2) for each in loss]
+    loss = np.array([runs["loss"] for runs in trained])
+    half = steps_to(loss, loss[..., :1] / 2)
     tail = moment(norms, 4)
     claims = {"kurtosis of the noise norm": tail[2] / tail[0], "ratio of R_med": ratios[2] / ratios[0]}
     claims |= {f"{name}, steps to half the loss": half[2][i] / half[0][i]
@@ -1132,9 +1237,8 @@ def heavy_tails(budget=Budget(seeds=3, steps=600)):
                  for name, values in claims.items()}
     return draw_study(settings, budget, trained, norms, path, typical, [
         f"{setting.name} (E|x|$^2$ = 1)" for setting in settings]), finding(
-        heavy_tails, budget, measured, dict(loss=np.array(loss), norms=norms,
-                                            r_med=np.array(typical)), paper="3 rows of plots",
-        settings=settings)
+        heavy_tails, budget, measured, dict(loss=loss, norms=norms, r_med=np.array(typical)),
+        paper="3 rows of plots", settings=settings)
 
 
 @experiment
@@ -1146,8 +1250,9 @@ def depth(budget=Budget(seeds=2, steps=300)):
     than for 2 and 4; the ratio of R_med is larger for L = 4, 6 and 8 than for 2.
     """
     trained, norms, path, typical, ratios, measured = study(DEEP, budget)
-    final = np.array([final_loss(runs["loss"]) for runs in trained])
-    gap, tail = final[:, 0] / final[:, 1], moment(norms, 4)
+    loss = np.array([runs["loss"] for runs in trained])
+    final, tail = final_loss(loss), moment(norms, 4)
+    gap = final[:, 0] / final[:, 1]
     claims = {"gap SGD / Adam, L = 8 over 2": gap[3] / gap[0],
               "kurtosis of the noise norm, L = 6, 8 over 2, 4":
                   np.sqrt(tail[2] * tail[3] / (tail[0] * tail[1])),
@@ -1157,12 +1262,16 @@ def depth(budget=Budget(seeds=2, steps=300)):
                for i, name in enumerate(budget.optimizers)}
     measured |= {name: quantity(values, above=1, geometric=True) for name, values in claims.items()}
     return draw_study(DEEP, budget, trained, norms, path, typical, [each.name for each in DEEP]), finding(
-        depth, budget, measured, dict(loss=np.array([runs["loss"] for runs in trained]),
-                                      norms=norms, r_med=np.array(typical)),
+        depth, budget, measured, dict(loss=loss, norms=norms, r_med=np.array(typical)),
         paper="3 rows of plots", settings=DEEP)
 
 
 RATES = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
+
+
+def rate_grid(setting, name):
+    """Ten rates; SGD wants a hundred times larger ones where the limit on the gradient is small."""
+    return RATES * (100 if name == "SGD" and setting.clip < 1 else 1)
 
 
 @experiment
@@ -1177,67 +1286,720 @@ def learning_rates(budget=Budget(seeds=2, steps=1200)):
     they are costly). Claimed: less than twice the best loss.
     """
     measuring = budget._replace(seeds=min(budget.seeds, 2), steps=max(1, budget.steps // 4))
-    others = [(setting, measuring._replace(steps=budget.steps // part, seeds=min(budget.seeds, 2)))
-              for part, group in ((20, (SPHERICAL, LIGHT_TAILS, *DEEP)), (40, (LARGE, *NONLINEAR)))
-              for setting in group if budget.steps >= 2000]
-    final, measured = [], {}
-    for setting, spend in [(setting, measuring) for setting in PAPER_SETTINGS] + others:
-        names = [name for name in budget.optimizers if name in setting.lr | budget.lr]
-        grid = {name: rate_grid(setting, name) for name in names}
-        tried = train_all([setting._replace(lr={name: float(grid[name][i]) for name in names})
-                           for i in range(len(RATES))],
-                          spend._replace(optimizers=names, lr={}), every=spend.steps)
-        loss = np.array([final_loss(runs["loss"]) for runs in tried])  # (rates, optimizers, seeds)
-        final.append(loss)
-        for i, name in enumerate(names):
-            measured |= best_rate(setting, name, grid[name], loss[:, i],
-                                  learning_rate(setting, name, budget), judged=setting in PAPER_SETTINGS)
-    return draw_learning_rates(measuring, PAPER_SETTINGS, final[:3]), finding(
-        learning_rates, budget, measured, dict(final=np.array(final[:3])), paper="0.02 and 0.02 (Setting 1), "
-        "0.01 and 0.005 (2), 0.02 and 0.02 (3) for SGD and Adam",
+    tried = [(measuring, PAPER_SETTINGS)]
+    if budget.steps >= 2000:
+        tried += [(measuring._replace(steps=budget.steps // 20), (SPHERICAL, LIGHT_TAILS, *DEEP)),
+                  (measuring._replace(steps=budget.steps // 40), (LARGE,)),
+                  (measuring._replace(steps=budget.steps // 40, optimizers=("Adam",)), NONLINEAR)]
+    measured, shown = {}, []
+    for spend, settings in tried:
+        for setting, (grid, runs, _, chosen) in zip(settings, tuned(settings, spend, rate_grid)):
+            shown.append(runs["loss"])
+            for i, name in enumerate(spend.optimizers):
+                measured |= best_rate(setting, name, grid[i], runs["loss"][:, i],
+                                      learning_rate(setting, name, spend), setting in PAPER_SETTINGS)
+            if spend is measuring:
+                ends = final_loss(chosen["loss"])
+                measured[f"{short(setting)}: final loss SGD / Adam, each at its best rate"] = quantity(
+                    ends[0] / ends[1], geometric=True)
+    return draw_rates(measuring, PAPER_SETTINGS, shown[:3], rate_grid), finding(
+        learning_rates, budget, measured, dict(final=final_loss(np.array(shown[:3]))),
+        paper="0.02 and 0.02 (Setting 1), 0.01 and 0.005 (2), 0.02 and 0.02 (3) for SGD and Adam",
         seeds=measuring.seeds, steps=measuring.steps)
 
 
-def rate_grid(setting, name):
-    """Ten rates; SGD wants a hundred times larger ones where the limit on the gradient is small."""
-    return RATES * (100 if name == "SGD" and setting.clip < 1 else 1)
-
-
 def best_rate(setting, name, grid, loss, used, judged):
-    """What final losses (rates, seeds) say of the rate in use."""
-    level = np.where(np.isfinite(loss).all(axis=1), np.log(loss).mean(axis=1), np.inf)
-    best, good = np.argmin(level), grid[level < level.min() + np.log(2)]
-    label = f"{setting.name}, {name}"
+    """What the losses (rates, seeds, steps) say of the rate in use."""
+    score, final = level(loss), final_loss(loss)
+    best, good = score.argmin(), grid[score < score.min() + np.log(2)]
+    label = f"{short(setting)}, {name}"
     measured = {f"{label}: best rate": f"{grid[best]:g}, in use {used:g}; within a factor 2 of the best: "
                                        f"{good.min():g} to {good.max():g}; "
-                                       f"{(~np.isfinite(loss)).sum()} of {loss.size} runs diverged"}
+                                       f"{(~np.isfinite(final)).sum()} of {final.size} runs diverged"}
     if judged and used in grid:
         measured[f"{label}: final loss at the rate in use / at the best"] = quantity(
-            loss[list(grid).index(used)] / loss[best], below=2, geometric=True)
+            final[list(grid).index(used)] / final[best], below=2, geometric=True)
     return measured
 
 
-def draw_learning_rates(budget, settings, final):
-    """Final loss against the rate; diverged runs as crosses at the top."""
+def draw_rates(budget, settings, losses, grid):
+    """Final loss of losses (rates, optimizers, seeds, steps) against the rate; diverged runs as
+    crosses at the top."""
     figure, axes = panels(
         [setting.name for setting in settings], ["final loss"],
-        f"Median training loss over the last tenth of {budget.steps:,} steps; line: median of {budget.seeds} "
-        "seeds, band: smallest to largest. X, at the top: rates at which a run diverged. "
+        f"Median training loss over the last tenth of {budget.steps:,} steps; line: median of "
+        f"{budget.seeds} seeds, band: smallest to largest. X, at the top: rates at which a run diverged. "
         "Circle: the rate that the other experiments use.")
-    for ax, setting, loss in zip(axes[0], settings, final):
+    for ax, setting, loss in zip(axes[0], settings, map(final_loss, losses)):
         for i, name in enumerate(budget.optimizers):
-            grid, each = rate_grid(setting, name), loss[:, i]
-            draw_bands(ax, grid, np.where(np.isfinite(each).all(1), each.T, np.nan)[None], [name], i)
+            rates, each, color = grid(setting, name), loss[:, i], COLOURS[i % 5]
             lost = ~np.isfinite(each).all(axis=1)
-            ax.plot(grid[lost], np.full(lost.sum(), 0.98 - 0.04 * i), "X", color=COLOURS[i % 5], ms=10,
+            draw_bands(ax, rates[~lost], each[~lost].T[None], [name], i)
+            ax.plot(rates[lost], np.full(lost.sum(), 0.98 - 0.04 * i), "X", color=color, ms=10,
                     transform=ax.get_xaxis_transform())
-            used = np.isclose(grid, learning_rate(setting, name, budget))
-            ax.plot(grid[used], np.median(each[used], axis=-1), "o", ms=13, mfc="none", mew=2,
-                    color=COLOURS[i % 5])
+            used = np.isclose(rates, setting.lr.get(name, np.nan))
+            ax.plot(rates[used], np.median(each[used], axis=-1), "o", ms=13, mfc="none", mew=2,
+                    color=color)
         ax.set(xscale="log", yscale="log", xlabel="learning rate",
-               ylim=(np.nanmin(loss) / 2, 4 * loss[0].max()))
+               ylim=(np.nanmin(loss) / 2, 4 * np.nanmax(loss[0])))
     axes[0, 0].legend()
     return figure
+
+
+@experiment
+def full_batch(budget=Budget(seeds=3, steps=250, optimizers=("SGD", "Adam", "SignDescent"))):
+    """C10: Without gradient noise Adam still beats SGD, and so does sign descent.
+
+    Quoted by the paper from Kunstner et al. 2023 (arXiv 2304.13960). Settings 1 and 3, on one and the
+    same batch of 1,000 prompts at every step, and on fresh batches of 100, 400 and 1,600. Every
+    optimizer at the best of half, once and twice its rate; at most 600 steps. Claimed, on the fixed
+    batch: the final loss of SGD over that of Adam, and of sign descent with momentum, above 1.
+    """
+    budget = budget._replace(steps=min(budget.steps, 600))
+    tasks, sizes = (SETTING_1, SETTING_3), (100, 400, 1600, 1000)
+    found = list(tuned([setting._replace(batch=size, fixed=size == 1000) for setting in tasks
+                        for size in sizes], budget, three_rates))
+    measured, gaps = {}, []
+    for setting, each in zip(tasks, split(found, len(tasks))):
+        final = np.array([final_loss(chosen["loss"]) for *_, chosen in each])  # (sizes, optimizers, seeds)
+        gaps.append(final[:, :1] / final[:, 1:])
+        for size, gap in zip(sizes, gaps[-1]):
+            where, bound = (f"batches of {size:,}", {}) if size != 1000 else ("fixed batch", dict(above=1))
+            measured |= {f"{short(setting)}, {where}: final loss {budget.optimizers[0]} / {name}":
+                         quantity(values, geometric=True, **bound)
+                         for name, values in zip(budget.optimizers[1:], gap)}
+    losses = [chosen["loss"] for *_, chosen in found[3::4]]
+    return draw_full_batch(budget, tasks, losses, sizes, gaps), finding(
+        full_batch, budget, measured, dict(gaps=np.array(gaps)), paper="quoted", settings=tasks)
+
+
+def three_rates(setting, name):
+    return setting.lr[name] * np.array([0.5, 1, 2])
+
+
+def draw_full_batch(budget, settings, losses, sizes, gaps):
+    """Loss on the fixed batch above; the gaps (sizes, optimizers, seeds) against the size below."""
+    figure, axes = panels(
+        [setting.name for setting in settings], ["loss, fixed batch", "ratio of final losses"],
+        f"Line: median of {budget.seeds} seeds; band: smallest to largest. {budget.steps:,} steps, every "
+        "optimizer at the best of three rates. Below: SGD over the others, on fresh batches of 100 to "
+        "1,600 prompts and, at the right, on one batch of 1,000 for all steps. Dotted: 1, no difference.")
+    for (top, bottom), loss, gap in zip(axes.T, losses, gaps):
+        draw_losses(top, loss, budget.optimizers)
+        names = [f"{budget.optimizers[0]} / {name}" for name in budget.optimizers[1:]]
+        draw_bands(bottom, np.arange(4), gap.transpose(1, 2, 0), names, 1)
+        bottom.set_xticks(range(4), [f"{size:,}" for size in sizes[:-1]] + ["fixed"])
+        bottom.set(yscale="log", xlabel="prompts in a batch")
+        bottom.axhline(1, color="#000000", ls=":", lw=1)
+    axes[0, 0].legend()
+    axes[1, 0].legend()
+    return figure
+
+
+@experiment
+def clipping(budget=Budget(seeds=3, steps=500)):
+    """C11: Clipping lowers directional smoothness, coordinate by coordinate most of all.
+
+    Quoted by the paper from Pan & Li 2023. SGD and Adam in Settings 1 and 3 without clipping, with the
+    global norm limited to 1, and with every coordinate limited to 1/sqrt(150), so that the norm has
+    the same bound; all else the same; at most 2,000 steps. SGD at a quarter of its rate, for at the
+    full one it diverges without clipping. Claimed, for v^T H v on the typical batch
+    (median over the path without its first tenth): no clipping minus global norm, and global norm
+    minus coordinates, above 0.
+    """
+    budget = budget._replace(steps=min(budget.steps, 2000))
+    kinds, tasks = ("none", "global", "coordinates"), [
+        setting._replace(lr=setting.lr | dict(SGD=0.005)) for setting in (SETTING_1, SETTING_3)]
+    settings = [setting._replace(clipping=kind) for setting in tasks for kind in kinds]
+    trained = train_all(settings, budget)
+    at, curvatures = curvatures_along(settings, trained, budget)
+    typical = [np.median(values, axis=-1) for values in curvatures]
+    measured = {}
+    for setting, runs, points in zip(tasks, split(trained, len(tasks)), split(typical, len(tasks))):
+        height = smoothness_level(np.array(points))  # (kinds, optimizers, seeds)
+        for i, name in enumerate(budget.optimizers):
+            label = f"{short(setting)}, {name}"
+            for first, second in ((0, 1), (1, 2)):
+                measured[f"{label}: v^T H v, {kinds[first]} minus {kinds[second]}"] = quantity(
+                    height[first, i] - height[second, i], above=0)
+            for kind, each, h in zip(kinds, runs, height[:, i]):
+                measured[f"{label}, {kind}: final loss"] = quantity(
+                    final_loss(each["loss"][i]), geometric=True)
+                measured[f"{label}, {kind}: clipped steps, v^T H v"] = (
+                    f"{100 * each['clipped'][i].mean():.0f} %, {np.median(h):.3g}")
+    return draw_clipping(budget, tasks, kinds, trained, at, typical), finding(
+        clipping, budget, measured, dict(curvatures=np.array(curvatures)), paper="quoted", settings=tasks)
+
+
+def draw_clipping(budget, settings, kinds, trained, at, typical):
+    """Loss and directional smoothness, a column for each setting and optimizer, a line for each kind."""
+    columns = [f"{short(setting)}, {name}" for setting in settings for name in budget.optimizers]
+    figure, axes = panels(columns, ["training loss", "$v^T H v$"], bands(budget, "running median (loss), "
+                          "value (below)") + " $v^T H v$: typical of the evaluation batches of 1,000 "
+                          "prompts. In brackets: share of the steps that were clipped.")
+    for j, (top, bottom) in enumerate(axes.T):
+        task, i = divmod(j, len(budget.optimizers))
+        runs, points = (split(each, len(settings))[task] for each in (trained, typical))
+        names = [f"{kind} ({100 * each['clipped'][i].mean():.0f} %)" for kind, each in zip(kinds, runs)]
+        draw_losses(top, np.array([each["loss"][i] for each in runs]), names)
+        draw_bands(bottom, at, np.array([each[i] for each in points]), names)
+        signed_log(bottom, np.array([each[i] for each in points]))
+        top.legend(fontsize=11)
+    return figure
+
+
+@experiment
+def initialization(budget=Budget(seeds=2, steps=100)):
+    """Question: From which initial scale do gradients vanish, explode, or train, and at which depth?
+
+    L = 2, 4 and 8 in Setting 1, entries of standard deviation 0.01 to 0.8, in the paper's blocks and in
+    full matrices. Measured: the gradient's norm in the first and in the last layer at initialisation,
+    on one evaluation batch; and the final loss of both optimizers after at most 400 steps. A run
+    "trains" if it ends below half of the loss of predicting 0, which is d.
+    """
+    budget, scales = budget._replace(steps=min(budget.steps, 400)), (0.01, 0.05, 0.2, 0.8)
+    tasks = [(deep, full) for deep in (DEEP[0], DEEP[1], DEEP[3]) for full in (False, True)]
+    settings = [deep._replace(full=full, std=std) for deep, full in tasks for std in scales]
+    norms = stacked(measure(layer_gradients, [(bare(setting), seed) for setting in settings
+                                              for seed in range(budget.seeds)], budget), len(settings))
+    norms = np.array(split(norms["first_last"], len(tasks)))  # (tasks, scales, seeds, first and last)
+    final = np.array(split([final_loss(runs["loss"]) for runs in train_all(settings, budget)], len(tasks)))
+    measured = {}
+    for (deep, full), norm, ends in zip(tasks, norms, final):
+        label = f"{deep.name}, {'full matrices' if full else 'blocks'}"
+        for std, each in zip(scales, norm):
+            measured[f"{label}, std {std:g}: gradient norm, first layer"] = quantity(
+                each[:, 0], geometric=True)
+        for i, name in enumerate(budget.optimizers):
+            good = (np.nan_to_num(ends[:, i], nan=np.inf) < deep.data["d"] / 2).all(axis=-1)
+            lost = (~np.isfinite(ends[:, i])).any(axis=-1)
+            measured[f"{label}: {name}"] = "; ".join(
+                f"{word} at std {', '.join(f'{std:g}' for std, is_so in zip(scales, each) if is_so)}"
+                for word, each in (("trains", good), ("diverges", lost)) if any(each)) or "trains nowhere"
+    return draw_initialization(budget, tasks, scales, norms, final), finding(
+        initialization, budget, measured, dict(norms=norms, final=final), settings=DEEP)
+
+
+def layer_gradients(setting, seed):
+    """Norms of the gradient at initialisation in the first and in the last layer."""
+    params = initial(setting, streams(seed)[0])
+    grad = linattn.loss_and_grad(params, evaluation_batch(setting.data, seed))[1]
+    return dict(first_last=np.linalg.norm(grad.reshape(len(grad), -1), axis=1)[[0, -1]])
+
+
+def draw_initialization(budget, tasks, scales, norms, final):
+    """Gradient norms above, final losses below, against the initial scale; a column for each depth."""
+    figure, axes = panels(
+        [f"{deep.name}, {SETTING_1.name}" for deep, full in tasks if full], ["gradient norm", "final loss"],
+        f"Above: at initialisation, on 1,000 prompts. Below: median over the last tenth of {budget.steps:,} "
+        f"steps. Line: median of {budget.seeds} seeds; band: smallest to largest; X: no point for larger "
+        "ones, a run diverged. Dotted: the loss of predicting 0.")
+    for j, (top, bottom) in enumerate(axes.T):
+        for full, where in enumerate(("blocks", "full")):
+            draw_bands(top, np.array(scales), norms[2 * j + full].transpose(2, 1, 0),
+                       [f"{where}, first layer", f"{where}, last layer"], 2 * full)
+            draw_bands(bottom, np.array(scales), final[2 * j + full].transpose(1, 2, 0),
+                       [f"{where}, {name}" for name in budget.optimizers], 2 * full)
+        top.set(xscale="log", yscale="log", ylim=(0.03, 1e5))
+        bottom.set(xscale="log", yscale="log", ylim=(0.03, 1e5), xlabel="initial standard deviation")
+        bottom.axhline(SETTING_1.data["d"], color="#000000", ls=":", lw=1)
+    axes[0, 0].legend(fontsize=11)
+    axes[1, 0].legend(fontsize=11)
+    return figure
+
+
+@experiment
+def tails_times_depth(budget=Budget(seeds=2, steps=120)):
+    """Question: How do heavy tails and depth interact?
+
+    A factorial grid at E|x|^2 = 1: s ~ Gamma(k, .) with k = 2.5 (Gaussian x), 0.5 and 0.1, times
+    L = 2, 4 and 6; clip limit 1, every optimizer at the best of four rates of one grid, at most 500
+    steps. Measured: SGD's final loss over Adam's, the kurtosis of the noise norm at initialisation, the
+    ratio of R_med at the end. Interaction: by what factor one step towards heavy tails changes the
+    effect of one step in depth (fit in the logarithms, per seed).
+    """
+    budget = budget._replace(steps=min(budget.steps, 500))
+    shapes, depths = (2.5, 0.5, 0.1), (2, 4, 6)
+    settings = [Setting(f"k = {k}, L = {L}", dict(n=20, d=5, covariates="gamma", shape=k, second_moment=1.0),
+                        {}, layers=L) for k in shapes for L in depths]
+    chosen = [each for *_, each in tuned(settings, budget, wide_rates, every=50)]
+    final = np.array([final_loss(runs["loss"]) for runs in chosen])  # (cells, optimizers, seeds)
+    norms, _ = noise_tails(settings, budget, max(5, budget.steps // 2))
+    diagonals = along(hessian_diagonals, settings, chosen, budget, [-1], 4)
+    ratio = [np.divide(*np.median(r_med(each["diagonals"][:2, :, 0]), axis=-1)) for each in diagonals]
+    gap, tail = f"final loss {budget.optimizers[0]} / {budget.optimizers[1]}", "kurtosis of the noise norm / 3"
+    maps = {gap: final[:, 0] / final[:, 1], tail: moment(norms, 4) / 3,
+            "ratio of $R_{med}$": np.array(ratio)}
+    contrast, measured = np.outer((-1, 0, 1), (-1, 0, 1)).ravel(), {}
+    for name, values in maps.items():
+        measured[f"interaction, {name}"] = quantity(
+            np.exp(contrast @ np.log(values) / (contrast**2).sum()), geometric=True)
+        for setting, each in zip(settings, values):
+            measured[f"{setting.name}: {name}"] = quantity(each, geometric=True)
+    return draw_tails_times_depth(budget, maps, shapes, depths), finding(
+        tails_times_depth, budget, measured, {name.split()[0]: each for name, each in maps.items()},
+        settings=settings)
+
+
+def wide_rates(setting, name):
+    """Four rates, each four or five times the one before; Adam's moves are scaled already."""
+    return (0.005, 0.02, 0.05, 0.1) if name == "Adam" else (0.02, 0.1, 0.5, 2.0)
+
+
+def draw_tails_times_depth(budget, maps, shapes, depths):
+    """A map for each measure, tails downwards and depth to the right."""
+    figure, (axes,) = panels(
+        list(maps), ["shape k of the tail"],
+        f"Geometric mean of {budget.seeds} seeds, {budget.steps:,} steps on fresh batches of 1,000 prompts. "
+        "k = 2.5: Gaussian x; smaller k: heavier tails at the same E|x|$^2$ = 1.")
+    for ax, values in zip(axes, maps.values()):
+        draw_map(ax, np.exp(np.log(values).mean(axis=-1)).reshape(3, 3), shapes, depths)
+        ax.set(xlabel="layers L")
+    return figure
+
+
+@experiment
+def label_noise(budget=Budget(seeds=3, steps=400)):
+    """Question: How far above the Bayes risk does each optimizer end when labels are noisy?
+
+    Setting 1 with noise of standard deviation sigma on the context's labels; the target stays clean.
+    As w ~ N(0, I), the Bayes predictor is ridge regression with penalty sigma^2. Measured after at
+    most 2,000 steps: the loss minus that of the ridge regression on the same evaluation batches of
+    1,000 prompts (median over twenty batches and the last two snapshots).
+    """
+    budget, sigmas = budget._replace(steps=min(budget.steps, 2000)), (0.0, 0.1, 0.3, 1.0, 3.0)
+    settings = [SETTING_1._replace(name=f"sigma = {sigma:g}", data=dict(SETTING_1.data, noise=sigma))
+                for sigma in sigmas]
+    trained = train_all(settings, budget)
+    losses = np.array([found["losses"] for found in along(
+        evaluation_losses, settings, trained, budget, last_two(trained), 20)])  # (sigmas, optimizers, seeds, 2, 20)
+    bayes = np.array([ridge_losses(setting.data, sigma**2) for setting, sigma in zip(settings, sigmas)])
+    excess = np.median(losses - bayes[:, None, None, None], axis=(-2, -1))
+    final, measured = np.median(losses, axis=(-2, -1)), {}
+    for setting, above, risk in zip(settings, excess, bayes):
+        measured[f"{setting.name}: excess {budget.optimizers[0]} / {budget.optimizers[1]}"] = quantity(
+            above[0] / above[1], geometric=True)
+        measured |= {f"{setting.name}: excess {name}": quantity(each, geometric=True)
+                     for name, each in zip(budget.optimizers, above)}
+        measured[f"{setting.name}: Bayes risk"] = f"{risk.mean():.3g}"
+    return draw_label_noise(budget, sigmas, final, excess, np.median(bayes, axis=-1)), finding(
+        label_noise, budget, measured, dict(final=final, excess=excess, bayes=bayes), settings=settings)
+
+
+def last_two(trained):
+    """The numbers of the last two snapshots."""
+    return list(range(trained[0]["snapshots"].shape[2]))[-2:]
+
+
+def evaluation_losses(arguments, path, batches):
+    """Losses (points, batches) on the first evaluation batches; NaN after divergence."""
+    losses = np.full((len(path), batches), np.nan)
+    for k in range(batches):
+        prompts = linattn.compress(evaluation_batch(arguments, k))
+        for i, theta in enumerate(path[:, 0]):
+            if np.isfinite(theta).all():
+                losses[i, k] = linattn.loss_and_grad(theta, prompts)[0]
+    return dict(losses=losses)
+
+
+def ridge_losses(arguments, penalty, batches=20):
+    """Losses (batches,) of ridge regression on the context, on the same evaluation batches."""
+    losses = []
+    for k in range(batches):
+        prompts = evaluation_batch(arguments, k)
+        X, y, query = prompts.Z[:, :-1, :-1], prompts.Z[:, -1:, :-1], prompts.Z[:, :-1, -1]
+        gram = X @ X.transpose(0, 2, 1) + penalty * np.eye(X.shape[1])
+        w = np.linalg.solve(gram, X @ y.transpose(0, 2, 1))[..., 0]
+        losses.append(np.mean(((w * query).sum(axis=1) - prompts.target) ** 2))
+    return np.array(losses)
+
+
+def draw_label_noise(budget, sigmas, final, excess, risk):
+    """Final loss beside the Bayes risk; the excess over it. Arrays (sigmas, optimizers, seeds)."""
+    figure, ((left, right),) = panels(
+        ["final loss and Bayes risk", "final loss minus Bayes risk"], ["loss on clean targets"],
+        bands(budget) + " Setting 1, 3 layers; noise on the context's labels only. Bayes: ridge regression "
+        "with penalty $\\sigma^2$ (0 without noise), on the same evaluation batches.")
+    x = np.arange(len(sigmas))
+    for ax, values in ((left, final), (right, excess)):
+        draw_bands(ax, x, values.transpose(1, 2, 0), budget.optimizers)
+        ax.set_xticks(x, [f"{sigma:g}" for sigma in sigmas])
+        ax.set(yscale="log", xlabel="standard deviation $\\sigma$ of the label noise")
+    left.plot(x[1:], risk[1:], "k:", marker="s", label="Bayes risk")
+    left.legend()
+    return figure
+
+
+@experiment
+def remedies(budget=Budget(seeds=2, steps=120)):
+    """Question: What helps against heavy-tailed prompts: normalised x, clipping, weight decay, large batches?
+
+    Setting 3 without clipping, then with one remedy, then with all. Normalised: (x_i, y_i) divided by
+    |x_i|, which is the spherical task; undone on the prediction, its error is |x|^2 times the
+    spherical one, and as E|x|^2 = 1 and |x| is independent of the direction, both risks are the same
+    number. Clipping: global norm 1. Weight decay: 0.01, decoupled. Large batch: 4,000 prompts. Every
+    optimizer at the best of a fifth, once and five times its rate; at most 500 steps. Measured: the
+    loss at the end relative to no remedy, and the ratio SGD / Adam. The losses are those on batches of
+    1,000 (median over twenty and over the last two snapshots), for with heavy tails the typical loss
+    of a larger batch is a larger one.
+    """
+    budget = budget._replace(steps=min(budget.steps, 500))
+    plain = SETTING_3._replace(name="none", clipping="none")
+    changes = {"normalised x": dict(data=SPHERICAL.data, lr=dict(SGD=1.0, Adam=0.1)), "clipping": dict(clipping="global"),
+               "weight decay": dict(weight_decay=0.01), "large batch": dict(batch=4000)}
+    everything = {key: value for change in changes.values() for key, value in change.items()}
+    settings = [plain, *(plain._replace(name=name, **change) for name, change in changes.items()),
+                plain._replace(name="all four", **everything)]
+    chosen = [each for *_, each in tuned(settings, budget, lambda setting, name: (
+        setting.lr[name] * np.array([0.2, 1, 5])), every=max(1, budget.steps // 20))]
+    final = np.array([np.median(found["losses"], axis=(-2, -1)) for found in along(
+        evaluation_losses, settings, chosen, budget, last_two(chosen), 20)])
+    measured = {}
+    for setting, ends in zip(settings, final):
+        for name, end, before in zip(budget.optimizers, ends, final[0]):
+            measured[f"{setting.name}: final loss {name}"] = quantity(end, geometric=True)
+            if setting is not plain:
+                measured[f"{setting.name}: {name}, with / without"] = quantity(end / before, geometric=True)
+        measured[f"{setting.name}: {budget.optimizers[0]} / {budget.optimizers[1]}"] = quantity(
+            ends[0] / ends[1], geometric=True)
+    return draw_remedies(budget, [setting.name for setting in settings], final), finding(
+        remedies, budget, measured, dict(final=final), settings=settings)
+
+
+def draw_remedies(budget, names, final):
+    """Final losses (remedies, optimizers, seeds), and the ratio of the first two optimizers."""
+    figure, (axes,) = panels(
+        ["final loss", f"{budget.optimizers[0]} / {budget.optimizers[1]}"], [SETTING_3.name],
+        f"A dot for each of {budget.seeds} seeds, bar: median. Typical loss on 1,000 prompts after "
+        f"{budget.steps:,} steps, every optimizer at the best of three rates. Normalised x: the spherical "
+        "task, whose risk is that of the original one after undoing.")
+    x = np.arange(len(names))
+    for i, (name, each) in enumerate(zip(budget.optimizers, final.swapaxes(0, 1))):
+        draw_dots(axes[0], x + 0.3 * i, each, COLOURS[i % 5])
+        axes[0].plot([], [], "o", color=COLOURS[i % 5], label=name)
+    draw_dots(axes[1], x, final[:, 0] / final[:, 1])
+    for ax in axes:
+        ax.set_xticks(x, [name.replace(" ", "\n") for name in names], fontsize=11)
+        ax.set(yscale="log")
+    axes[1].axhline(1, color="#000000", ls=":", lw=1)
+    axes[0].legend()
+    return figure
+
+
+@experiment
+def what_it_learns(budget=Budget(seeds=2, steps=400)):
+    """Question: What is in the weights: is a trained layer a step of gradient descent?
+
+    Adam in Setting 1, L = 1 to 4, at most 2,000 steps. Measured: the final loss beside that of L steps
+    of gradient descent, with one step size and with one for each layer (the best ones; for isotropic x
+    a preconditioner adds nothing else), and with P_l = g_l I, which changes the x between the steps,
+    too (least squares has loss 0); the share of P_l and Q_l off the multiples of the identity. For one layer, E|x|^2 = m and E|x|^4 = m4 give T = E tr S^2 =
+    m4 / n + (1 - 1/n) m^2 / d and so the best Q = -c I, c = m / T, of loss m (1 - m^2 / (d T)) (for
+    Gaussian x: c = n / (n + d + 1)); measured: learnt over best c, and final over least loss.
+    """
+    budget = budget._replace(steps=min(budget.steps, 2000), optimizers=budget.optimizers[-1:])
+    deep = [SETTING_1._replace(name=f"L = {L}", layers=L) for L in (1, 2, 3, 4)]
+    cases = [("gaussian", n) for n in (5, 10, 20, 40, 80)] + [(name, 20) for name in MOMENTS if
+                                                             name != "gaussian"]
+    single = [SETTING_1._replace(name=f"{family} x, n = {n}", layers=1,
+                                 data=dict(n=n, d=5, covariates=family)) for family, n in cases]
+    trained = train_all(deep + single, budget, every=10)
+    final = np.array([final_loss(runs["loss"][0]) for runs in trained[:4]])  # (L, seeds)
+    descents = measure(descent, [(SETTING_1.data, L, kind) for L in (1, 2, 3, 4) for kind in range(3)],
+                       budget)
+    steps = np.array([float(each["loss"]) for each in descents]).reshape(4, 3)
+    measured, off = {}, [off_identity(runs["snapshots"][0, :, :, 0]) for runs in trained[:4]]
+    for setting, end, least, share in zip(deep, final, steps, off):
+        measured[f"{setting.name}: final loss"] = quantity(end, geometric=True)
+        for kind, loss in zip(DESCENTS, least):
+            measured[f"{setting.name}: final loss / that of {kind}"] = quantity(end / loss, geometric=True)
+        measured[f"{setting.name}: share of Q off the identity"] = quantity(share[:, -1, :, 1].mean(-1))
+    learnt = []
+    for (family, n), setting, runs in zip(cases, single, trained[4:]):
+        c, least = one_layer(*MOMENTS[family], n, 5)
+        Q = runs["snapshots"][0, :, :, 0, 0, 1]  # (seeds, snapshots, d, d)
+        found = -last_tenth(np.trace(Q, axis1=-2, axis2=-1) / 5).mean(axis=-1)
+        loss = last_tenth(runs["loss"][0]).mean(axis=-1)
+        learnt.append((found / c, loss / least, np.full(len(loss), least)))
+        measured[f"{setting.name}: learnt / best c"] = quantity(found / c, geometric=True)
+        measured[f"{setting.name}: mean final loss / least loss {least:.3g}"] = quantity(
+            loss / least, geometric=True)
+    weights = trained[2]["snapshots"][0, 0, -1, 1]
+    return draw_what_it_learns(budget, weights, off[2], final, steps, cases, np.array(learnt)), finding(
+        what_it_learns, budget, measured, dict(weights=weights, final=final, descent=steps),
+        settings=deep + single)
+
+
+DESCENTS = ("L steps, one size", "L steps, L sizes", "L sizes, P = g I")
+MOMENTS = {  # E|x|^2 and E|x|^4 of each family of data.py at its default parameters, d = 5
+    "gaussian": (5, 35), "sphere": (1, 1), "gamma": (1, 11), "student": (25 / 3, 875 / 3)}
+
+
+def one_layer(m, m4, n, d):
+    """The best step size c of one layer, and its loss."""
+    T = m4 / n + (1 - 1 / n) * m**2 / d
+    return m / T, m * (1 - m**2 / (d * T))
+
+
+def descent(arguments, layers, kind):
+    """The least loss when all matrices are multiples of the identity: kind 0, L steps of gradient
+    descent with one step size (Q_l = -c I, P_l = 0); 1, with one for each layer; 2, P_l free, too.
+    Fitted by Adam to one evaluation batch, the loss on twenty others (median)."""
+    multiples = np.zeros((layers, 2))
+    multiples[:, 1] = -0.5
+
+    def matrices():
+        return multiples[..., None, None] * np.eye(arguments["d"])
+
+    fitted = linattn.compress(evaluation_batch(arguments, 100))
+    for lr in (0.05, 0.005):
+        adam = optimizers.Adam(lr)
+        for _ in range(600):
+            slope = np.trace(linattn.loss_and_grad(matrices(), fitted)[1], axis1=2, axis2=3)
+            if kind < 2:
+                slope[:, 0] = 0
+            if kind == 0:
+                slope[:, 1] = slope[:, 1].mean()
+            multiples = adam.step(multiples, slope)
+    return dict(multiples=multiples, loss=np.median([
+        linattn.loss_and_grad(matrices(), evaluation_batch(arguments, k))[0] for k in range(20)]))
+
+
+def off_identity(weights):
+    """Share of each matrix (..., d, d) in norm that is not a multiple of the identity."""
+    mean = np.trace(weights, axis1=-2, axis2=-1) / weights.shape[-1]
+    rest = weights - mean[..., None, None] * np.eye(weights.shape[-1])
+    return np.linalg.norm(rest, axis=(-2, -1)) / np.linalg.norm(weights, axis=(-2, -1))
+
+
+def draw_what_it_learns(budget, weights, off, final, steps, cases, learnt):
+    """Learnt matrices; their share off the identity; losses against L and, for one layer, against n."""
+    figure, axes = panels(["weights, L = 3", "share off the identity", "final loss"], ["", ""],
+                          bands(budget) + f" {SETTING_1.name}, {budget.optimizers[0]}. Weights: one seed, rows "
+                          "P and Q, columns the layers (the last P is not trained). One layer: c is the step "
+                          "size in Q = -c I; the best c and its loss are exact, the loss is a mean.")
+    titles = ("one layer: learnt c / best c", "one layer: loss / least loss", "one layer, Gaussian x: loss")
+    for ax, title in zip(axes[1], titles):
+        ax.set_title(title)
+        ax.title.set_visible(True)
+    (pictures, shares, depths), (rates, losses, context) = axes
+    tiles = np.full((2 * 6 - 1, 3 * 6 - 1), np.nan)
+    for (layer, which), matrix in zip(np.ndindex(3, 2), weights.reshape(-1, 5, 5)):
+        tiles[6 * which : 6 * which + 5, 6 * layer : 6 * layer + 5] = matrix
+    largest = np.nanmax(np.abs(tiles))
+    drawn = pictures.imshow(tiles, cmap="PuOr", vmin=-largest, vmax=largest)
+    pictures.set_xticks((2, 8, 14), ("layer 1", "layer 2", "layer 3"))
+    pictures.set_yticks((2, 8), ("P", "Q"))
+    pictures.grid(False)
+    figure.colorbar(drawn, ax=pictures, shrink=0.8)
+    x = 10 * np.arange(off.shape[1])
+    draw_bands(shares, x, np.stack([off[..., -1, 1], off[..., 0, 1], off[..., 0, 0]]),
+               ("Q, last layer", "Q, first layer", "P, first layer"))
+    shares.set(xlabel="iteration")
+    shares.legend()
+    L = np.array([1, 2, 3, 4])
+    draw_bands(depths, L, final.T[None], ("trained",), 1)
+    for kind, loss, color, mark in zip(DESCENTS, steps.T, (0, 2, 3), ("o--", "s:", "D-.")):
+        depths.plot(L, loss, mark, color=COLOURS[color], label=kind)
+    depths.set(yscale="log", xlabel="layers L", xticks=L)
+    depths.legend(fontsize=11)
+    names = [f"{family}\nn = {n}" for family, n in cases]
+    for ax, which in ((rates, 0), (losses, 1)):
+        draw_dots(ax, range(4), learnt[[2, 5, 6, 7], which])
+        ax.set_xticks(range(4), [names[i] for i in (2, 5, 6, 7)], fontsize=11)
+        ax.axhline(1, color="#000000", ls=":", lw=1)
+    n = np.array([n for _, n in cases[:5]])
+    context.plot(n, learnt[:5, 2, 0], "k:", label="least loss d (d + 1) / (n + d + 1)")
+    draw_bands(context, n, (learnt[:5, 1] * learnt[:5, 2]).T[None], ("trained",), 1)
+    context.set(xscale="log", yscale="log", xlabel="context length n")
+    context.set_xticks(n, n)
+    context.minorticks_off()
+    context.legend(fontsize=11)
+    return figure
+
+
+@experiment
+def block_heterogeneity(budget=Budget(seeds=2, steps=150)):
+    """Question: Do Hessian spectra differ between parameter blocks where Adam is ahead?
+
+    Zhang et al. 2024 (arXiv 2402.16788) explain Adam's lead so. Exact spectra of the Hessian's
+    diagonal blocks, one for each P_l and Q_l (but the last P, which is not trained), on one evaluation
+    batch: at initialisation and at the end. Distance of two blocks: the mean difference of
+    log10 |eigenvalue|, the eigenvalues sorted; of a model: the mean over pairs. Measured against depth
+    and tails, beside the ratio of final losses, and their rank correlation over the six settings.
+    """
+    settings = (*DEEP[:3], SPHERICAL, LIGHT_TAILS, SETTING_3)
+    trained = train_all(settings, budget)
+    found = along(block_spectra, settings, trained, budget, [0, -1])
+    spectra = [each["spectra"] for each in found]  # (optimizers, seeds, points, blocks, eigenvalues)
+    distances = np.array([spectrum_distance(each) for each in spectra])
+    final = np.array([final_loss(runs["loss"]) for runs in trained])
+    gap, measured = final[:, 0] / final[:, 1], {}
+    for setting, distance, ratio in zip(settings, distances, gap):
+        measured[f"{short(setting)}: distance at initialisation"] = quantity(distance[0, :, 0])
+        measured |= {f"{short(setting)}: distance at the end, {name}": quantity(each[:, -1])
+                     for name, each in zip(budget.optimizers, distance)}
+        measured[f"{short(setting)}: final loss {budget.optimizers[0]} / {budget.optimizers[1]}"] = (
+            quantity(ratio, geometric=True))
+    for when, at in (("at initialisation", 0), ("at the end of SGD", 1)):
+        measured[f"rank correlation with the ratio, distance {when}"] = quantity(
+            [rank_correlation(*pair) for pair in zip(distances[:, 0, :, at].T, gap.T)])
+    return draw_block_heterogeneity(budget, settings, spectra, distances, gap), finding(
+        block_heterogeneity, budget, measured, dict(distances=distances, gap=gap), settings=settings)
+
+
+def block_spectra(arguments, path):
+    """Absolute eigenvalues (points, blocks, d^2), sorted, of the Hessian's blocks P_1, Q_1, P_2, ..."""
+    prompts, spectra = linattn.compress(evaluation_batch(arguments, 0)), []
+    for theta in path[:, 0]:
+        blocks, size = 2 * len(theta), theta[0, 0].size
+        if not np.isfinite(theta).all():
+            spectra.append(np.full((blocks, size), np.nan))
+            continue
+        H = linattn.hessian(theta, prompts).reshape(blocks, size, blocks, size)
+        spectra.append(np.sort(np.abs([np.linalg.eigvalsh(H[b, :, b]) for b in range(blocks)])))
+    return dict(spectra=np.array(spectra))
+
+
+def spectrum_distance(spectra):
+    """Mean over pairs of blocks (..., blocks, eigenvalues) of the mean difference in log10."""
+    logs = np.log10(np.delete(spectra, -2, axis=-2) + 1e-12)
+    first, second = np.triu_indices(logs.shape[-2], 1)
+    return np.abs(logs[..., first, :] - logs[..., second, :]).mean(axis=(-2, -1))
+
+
+def rank_correlation(x, y):
+    """Spearman's: the correlation of the ranks."""
+    return np.corrcoef(*(np.argsort(np.argsort(each)) for each in (x, y)))[0, 1]
+
+
+def draw_block_heterogeneity(budget, settings, spectra, distances, gap):
+    """Spectra at initialisation; distances at three points, and against the gap."""
+    figure, axes = panels([setting.name for setting in (settings[0], settings[2], settings[5])],
+                          ["|eigenvalue|", "distance of the spectra"],
+                          "Above: spectra of the blocks at initialisation, one seed; solid: Q, dashed: P, from "
+                          f"dark (first layer) to light. Below, {budget.seeds} seeds: distance in decades, at the "
+                          f"beginning and after {budget.steps:,} steps, medians (dashed: "
+                          f"{budget.optimizers[0]}, solid: {budget.optimizers[1]}); and at the beginning.")
+    for ax, which in zip(axes[0], (0, 2, 5)):
+        blocks = spectra[which][0, 0, 0]
+        for b in [b for b in range(len(blocks)) if b != len(blocks) - 2]:
+            shade = matplotlib.colormaps["cividis"](0.9 * (b // 2) / (len(blocks) // 2))
+            ax.plot(1 + np.arange(blocks.shape[1]), blocks[b, ::-1], "-" if b % 2 else "--", color=shade)
+        ax.set(yscale="log", xlabel="rank of the eigenvalue")
+    titles = ("depth, Setting 1", "tails, E|x|$^2$ = 1", "ratio of final losses")
+    for ax, title in zip(axes[1], titles):
+        ax.set_title(title)
+        ax.title.set_visible(True)
+    for ax, group in ((axes[1, 0], (0, 1, 2)), (axes[1, 1], (3, 4, 5))):
+        for shade, which in enumerate(group):
+            for i in range(2):
+                ax.plot(range(2), np.median(distances[which, i], axis=0), DASHES[i],
+                        color=COLOURS[shade + 1], label=short(settings[which]) if i else None)
+        ax.set_xticks(range(2), ["start", "end"])
+        ax.legend(fontsize=11)
+    for which, setting in enumerate(settings):
+        axes[1, 2].plot(distances[which, 0, :, 0], gap[which], "o", color=COLOURS[which % 3 + 1],
+                        mfc="none" if which > 2 else None, label=short(setting))
+    axes[1, 2].set(yscale="log", xlabel="distance at the beginning")
+    axes[1, 2].legend(fontsize=9)
+    return figure
+
+
+@experiment
+def nonlinear_regression(budget=Budget(seeds=2, steps=150)):
+    """C12: The picture is the same for nonlinear regression with an MLP before the attention.
+
+    y = <w, f(x)> with a fixed random ReLU network f of width 10; a trainable ReLU MLP of width 30
+    before three layers of linear attention with full matrices; batches of 2,000, at most three seeds.
+    R_med and v^T H v from exact Hessian-vector products on one evaluation batch, at five points.
+    Claimed: Adam's final loss lower; the noise norm skewed, its kurtosis above 3; R_med larger and
+    v^T H v larger along SGD's path (medians over the last four points).
+    """
+    budget = budget._replace(seeds=min(budget.seeds, 3))
+    (runs,) = trained = train_all((NONLINEAR_TASK,), budget)
+    (norms,), (tails,) = noise_tails((NONLINEAR_TASK,), budget, max(5, budget.steps // 10), 0, 1)
+    at = np.unique(np.linspace(0, runs["snapshots"].shape[2] - 1, 5).astype(int))
+    (points,) = along(mlp_points, (NONLINEAR_TASK,), trained, budget, at)
+    condition, smooth = (np.median(points[key][..., 1:], axis=-1) for key in ("r_med", "curvatures"))
+    measured = final_losses("MLP", runs, budget.optimizers, above=1) | tails
+    measured["MLP: ratio of R_med"] = quantity(condition[0] / condition[1], above=1, geometric=True)
+    measured["MLP: v^T H v, SGD minus Adam"] = quantity(smooth[0] - smooth[1], above=0)
+    return draw_nonlinear_regression(budget, runs, norms, 50 * at, points), finding(
+        nonlinear_regression, budget, measured, dict(loss=runs["loss"], norms=norms, **points),
+        paper="loss, noise, R_med, smoothness", settings=(NONLINEAR_TASK,))
+
+
+def mlp_points(arguments, path):
+    """R_med and v^T H v (points,) on one evaluation batch; NaN where a run had diverged."""
+    prompts, found = evaluation_batch(arguments, 0), np.full((2, len(path)), np.nan)
+    for i, (before, after) in enumerate(path):
+        if np.isfinite(after).all() and (after != before).any():
+            found[0, i] = r_med(np.array([linattn.hessian_vector_product(
+                before, unit, prompts, linattn.mlp_loss_and_grad)[j]
+                for j, unit in enumerate(np.eye(before.size))]))
+            found[1, i] = linattn.curvature(before, after - before, prompts, linattn.mlp_loss_and_grad)
+    return dict(r_med=found[0], curvatures=found[1])
+
+
+def draw_nonlinear_regression(budget, runs, norms, at, points):
+    """Loss, noise, R_med and smoothness."""
+    figure, ((loss, density), (condition, smooth)) = panels(
+        ["", ""], ["training loss", "$R_{med}$"],
+        bands(budget, "running median (loss), value").replace("1,000", "2,000") + " Noise: its norm at "
+        f"initialisation, {norms.shape[1]:,} draws a seed, up to the 99.9 % point; dashed: the Gaussian of the "
+        "same mean and variance. $R_{med}$ and $v^T H v$: on one evaluation batch of 1,000 prompts.")
+    draw_losses(loss, runs["loss"], budget.optimizers)
+    draw_density(density, norms.ravel())
+    draw_bands(condition, at, points["r_med"], budget.optimizers)
+    draw_bands(smooth, at, points["curvatures"], budget.optimizers)
+    condition.set(yscale="log", xlabel="iteration")
+    smooth.set(xlabel="iteration", ylabel="$v^T H v$")
+    density.set(ylabel="density")
+    for ax in (density, smooth):
+        ax.yaxis.label.set_visible(True)
+    loss.legend()
+    return figure
+
+
+@experiment
+def screen(budget=Budget(seeds=2, steps=200, optimizers=("SGD", "Adam", "SignDescent"))):
+    """Question: Which optimizer should I take, and how carefully must its rate be chosen?
+
+    Every optimizer in Settings 1, 2 and 3 at ten rates, at most 500 steps. Ranked by the final loss at
+    its best rate (geometric mean over the settings of its ratio to the best one). Besides: the good
+    range, rates within a factor 2 of its best loss, as largest over smallest; steps until ten losses in
+    a row lie below twice the best final loss; share of diverged runs over the grid; share of steps
+    whose gradient norm is above ten times the median, at the best rate. Also written as screen.csv.
+    """
+    budget = budget._replace(steps=min(budget.steps, 500))
+    table, losses = [], []
+    for setting, (grid, runs, best, chosen) in zip(PAPER_SETTINGS, tuned(PAPER_SETTINGS, budget, rate_grid)):
+        losses.append(runs["loss"])
+        score, target = level(runs["loss"]), 2 * np.exp(level(runs["loss"]).min())
+        for i, name in enumerate(budget.optimizers):
+            norm = chosen["grad_norm"][i]
+            good = grid[i][score[:, i] < score[best[i], i] + np.log(2)]
+            table.append(dict(
+                setting=short(setting), optimizer=name, best_rate=grid[i][best[i]],
+                final_loss=np.exp(score[best[i], i]), ratio_to_best=np.exp(score[best[i], i] - score.min()),
+                good_range=good.max() / good.min() if len(good) else np.nan,
+                steps_to_target=np.median(steps_to(chosen["loss"][i], target)),
+                diverged=np.mean(runs["diverged"][:, i] >= 0),
+                spikes=np.mean(norm > 10 * np.nanmedian(norm, axis=-1, keepdims=True))))
+    merit = {name: np.exp(np.mean([np.log(row["ratio_to_best"]) for row in table if row["optimizer"] == name]))
+             for name in budget.optimizers}
+    ranked = sorted(merit, key=merit.get)
+    table.sort(key=lambda row: (ranked.index(row["optimizer"]), row["setting"]))
+    measured = {"rank, by geometric mean of the ratio to the best": "; ".join(
+        f"{place} {name} ({merit[name]:.3g})" for place, name in enumerate(ranked, 1))}
+    for row in table:
+        measured[f"{row['optimizer']:<12} {row['setting']}"] = (
+            f"rate {row['best_rate']:<5g} loss {row['final_loss']:<8.3g} good range {row['good_range']:<5.3g} "
+            f"steps to target {row['steps_to_target']:<5.0f} diverged {100 * row['diverged']:.0f} % "
+            f"spikes {100 * row['spikes']:.1f} %")
+    return draw_rates(budget, PAPER_SETTINGS, losses, rate_grid), finding(
+        screen, budget, measured, dict(final=final_loss(np.array(losses))), table=table)
 
 
 COST_N = (10, 20, 40, 80, 160)
@@ -1330,7 +2092,8 @@ def save(name, figure, found, out, slides=False):
     """Write NAME.png, .pdf, .npz and .json into the folder out, for slides NAME-1.png, .pdf, ... with
     one panel each, too."""
     out, arrays = Path(out), found["arrays"]
-    text = json.dumps({key: found[key] for key in found if key != "arrays"}, indent=1, allow_nan=False)
+    text = json.dumps({key: found[key] for key in found if key not in ("arrays", "table")}, indent=1,
+                      allow_nan=False)
     pictures = {name: figure}
     if slides:
         pictures |= {f"{name}-{i}": each for i, each in enumerate(single_panels(figure), 1)}
@@ -1339,6 +2102,12 @@ def save(name, figure, found, out, slides=False):
             for form, options in (("png", dict(dpi=120)), ("pdf", dict(metadata={"CreationDate": None}))):
                 write(out / f"{stem}.{form}", lambda file: picture.savefig(file, format=form, **options))
     write(out / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
+    if found["table"]:
+        rows = io.StringIO()
+        writer = csv.DictWriter(rows, found["table"][0])
+        writer.writeheader()
+        writer.writerows(found["table"])
+        write(out / f"{name}.csv", lambda file: file.write(rows.getvalue().encode()))
     write(out / f"{name}.json", lambda file: file.write((text + "\n").encode()))
 
 
@@ -1372,10 +2141,12 @@ def report(out):
             rows.append(f"| {name} | | no finding in this folder | |")
             continue
         found = json.loads(path.read_text(encoding="utf-8"))
-        judged = [f"{key}: {in_words(value)}" for key, value in found["measured"].items()
-                  if isinstance(value, dict) and ("above" in value or "below" in value)]
+        bounded = [key for key, value in found["measured"].items()
+                   if isinstance(value, dict) and ("above" in value or "below" in value)]
+        shown = [f"{key}: {in_words(found['measured'][key])}"
+                 for key in bounded or list(found["measured"])[:3]]
         rows.append(f"| {found['claim']} `{name}`: {found['claimed']} | {found['paper']} | "
-                    f"{'; '.join(judged)} | {found['verdict']} |")
+                    f"{'<br>'.join(shown)} | {found['verdict']} |")
     return "\n".join(rows)
 
 
@@ -1448,15 +2219,13 @@ def check(budget):
     if not isinstance(budget.lr, dict) or not set(budget.lr) <= set(names):
         raise ValueError(f"lr: got {budget.lr!r}, wants a dict from some of {', '.join(names)} to rates")
     for name in names:
-        cls = optimizers.by_name(name)
-        for setting in PAPER_SETTINGS:
-            rate = learning_rate(setting, name, budget)
-            if not isinstance(rate, (int, float)) or not 0 < rate < np.inf:
-                raise ValueError(f"lr: got {rate!r}, wants a number > 0")
-            try:
-                cls(rate)
-            except Exception as error:
-                raise ValueError(f"optimizer: got {name}, wants a class of one argument, lr ({error})")
+        cls, rate = optimizers.by_name(name), budget.lr.get(name, 0.01)
+        if not isinstance(rate, (int, float)) or not 0 < rate < np.inf:
+            raise ValueError(f"lr: got {rate!r}, wants a number > 0")
+        try:
+            cls(rate)
+        except Exception as error:
+            raise ValueError(f"optimizer: got {name}, wants a class of one argument, lr ({error})")
     if not isinstance(budget.out, (str, Path)) or not str(budget.out):
         raise ValueError(f"out: got {budget.out!r}, wants the name of a folder")
     try:
@@ -1492,7 +2261,10 @@ def main(arguments=None):
         return 1
     except RunFailed as error:
         print(error, file=sys.stderr)
-    except (OSError, ValueError) as error:
+    except ValueError as error:  # an optimizer without a rate
+        say(str(error))
+        return 2
+    except OSError as error:
         say(str(error))
     except KeyboardInterrupt:
         say("interrupted")
