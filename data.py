@@ -24,22 +24,24 @@ class Prompts(NamedTuple):
 
 
 def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0.1, scale=10.0,
-                   df=5.0, second_moment=None, noise=0.0, covariance=None):
+                   df=5.0, second_moment=None, noise=0.0, covariance=None, hidden=None):
     """Draw a batch of prompts.
 
     rng : numpy.random.Generator
-    covariates : "gaussian", x ~ N(0, I); "sphere", |x| = 1; "gamma", s ~ Gamma(shape, scale), so that
-        E|x|^2 = shape * scale; "student", the multivariate t with df degrees of freedom, of which
-        only moments below df exist. Gamma(d/2, 2) is N(0, I). The paper's heavy tails are
+    covariates : "gaussian", x ~ N(0, I); "sphere", |x| = 1; "gamma", s ~ Gamma(shape, scale), so
+        that E|x|^2 = shape * scale; "student", the multivariate t with df degrees of freedom, of
+        which only moments below df exist. Gamma(d/2, 2) is N(0, I). The paper's heavy tails are
         Gamma(0.1, 10): against Gamma(2.5, 2), E|x|^2 falls from 5 to 1 as the tail grows.
     second_moment : if given, x is rescaled so that E|x|^2 is this number whatever the tail.
     noise : standard deviation of the noise on the context's labels; the target stays clean.
     covariance : (d, d) matrix Sigma = C C^T: x becomes C x and w ~ N(0, Sigma^-1) instead of
         N(0, I). E|x|^2 and the families above describe x before that.
+    hidden : if given, labels are <w, f(x)>, f(x) = W2 relu(W1 x) a ReLU network R^d -> R^d of this
+        width with weights N(0, 2/d), N(0, 1/hidden), the same in every call. Z still holds x.
 
     Raises ValueError, naming the argument, for anything else, and if an entry of Z overflows.
     """
-    _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise)
+    _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise, hidden)
     x = rng.standard_normal((batch, d, n + 1))
     if covariates == "gaussian":
         factor, moment = 1.0, d  # x^2 is multiplied by factor; moment is E|x|^2 after that
@@ -62,7 +64,13 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
         C = _cholesky(covariance, d)
         x = C @ x
         w = w @ np.linalg.inv(C)
-    Z = np.concatenate([x, w @ x], axis=1)
+    features = x
+    if hidden is not None:
+        network = np.random.default_rng([2310, 1082, hidden, d])
+        W1 = np.sqrt(2 / d) * network.standard_normal((hidden, d))
+        W2 = np.sqrt(1 / hidden) * network.standard_normal((d, hidden))
+        features = W2 @ np.maximum(W1 @ x, 0)
+    Z = np.concatenate([x, w @ features], axis=1)
     target = Z[:, d, n].copy()
     Z[:, d, n] = 0.0
     if noise > 0:
@@ -90,8 +98,8 @@ class Setting(NamedTuple):
     weight_decay: float = 0.0
 
 
-# Data: the paper's section 3. Learning rates and clip limits: the authors' published code, their
-# best of a grid of ten for L = 3.
+# Data: the paper's section 3. Rates and clip limits: the authors' code, their best of a grid of ten
+# for L = 3; those of SignDescent: ours, as below.
 SETTING_1 = Setting("Setting 1", dict(n=20, d=5, covariates="gaussian"),
                     dict(SGD=0.02, Adam=0.02, SignDescent=0.01))
 SETTING_2 = Setting("Setting 2: fewer covariates", dict(n=5, d=5, covariates="gaussian"),
@@ -100,12 +108,13 @@ SETTING_3 = Setting("Setting 3: heavy-tailed x", dict(n=20, d=5, covariates="gam
                     dict(SGD=0.02, Adam=0.02, SignDescent=0.01))
 SPHERICAL = Setting("Spherical x", dict(n=20, d=5, covariates="sphere"),
                     dict(SGD=5.0, Adam=0.1), 0.1)
-# Rates from our own grid (`learning_rates` in experiments.py), on short runs. For L >= 4 the best of
-# the grid lies near the edge beyond which runs diverge, so the next lower one is taken.
+# Rates from our own grid (`learning_rates`), on short runs. For L >= 4 the best one lies near the
+# edge beyond which runs diverge, so a lower one is taken.
 LIGHT_TAILS = Setting("Gaussian x", dict(n=20, d=5, covariates="gaussian", second_moment=1.0),
                       dict(SGD=2.0, Adam=0.1), 0.1)
 DEEP = tuple(Setting(f"L = {layers}", SETTING_1.data, dict(SGD=sgd, Adam=adam), layers=layers)
-             for layers, sgd, adam in ((2, 0.02, 0.02), (4, 0.1, 0.02), (6, 0.05, 0.01), (8, 0.05, 0.005)))
+             for layers, sgd, adam in ((2, 0.02, 0.02), (4, 0.1, 0.02), (6, 0.05, 0.01),
+                                       (8, 0.05, 0.005)))
 LARGE = Setting("L = 8, d = 20, n = 60", dict(n=60, d=20), dict(SGD=0.05, Adam=0.005), layers=8)
 NONLINEAR = tuple(Setting(name, SETTING_1.data, dict(Adam=adam), activation=name)
                   for name, adam in (("relu", 0.05), ("softmax", 0.01), ("softmax/n", 0.05)))
@@ -113,26 +122,21 @@ NONLINEAR_TASK = Setting("MLP", dict(n=20, d=5, hidden=10), dict(SGD=0.05, Adam=
                          activation="mlp", std=0.1, batch=2000)  # the authors' code
 
 
-def _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise):
+def _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise, hidden):
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng: got {rng!r}, wants a numpy.random.Generator")
-    for name, value in (("batch", batch), ("n", n), ("d", d)):
+    for name, value in dict(batch=batch, n=n, d=d, hidden=1 if hidden is None else hidden).items():
         if not isinstance(value, (int, np.integer)) or value is True or value < 1:
             raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
     if not isinstance(covariates, str) or covariates not in FAMILIES:
         raise ValueError(f"covariates: got {covariates!r}, wants one of {', '.join(FAMILIES)}")
-    positive = dict(shape=shape, scale=scale, df=df)
-    if second_moment is not None:
-        positive["second_moment"] = second_moment
-    for name, value in positive.items():
-        if not _is_number(value) or not 0 < value < np.inf:
-            raise ValueError(f"{name}: got {value!r}, wants a number > 0")
-    if not _is_number(noise) or not 0 <= noise < np.inf:
-        raise ValueError(f"noise: got {noise!r}, wants a standard deviation >= 0")
-
-
-def _is_number(value):
-    return isinstance(value, (int, float, np.integer, np.floating))
+    positive = dict(shape=shape, scale=scale, df=df,
+                    second_moment=1.0 if second_moment is None else second_moment)
+    for name, value in dict(positive, noise=noise).items():
+        number = isinstance(value, (int, float, np.integer, np.floating)) and 0 <= value < np.inf
+        if not number or (value == 0 and name != "noise"):
+            least = ">= 0" if name == "noise" else "> 0"
+            raise ValueError(f"{name}: got {value!r}, wants a number {least}")
 
 
 def _cholesky(covariance, d):
@@ -143,4 +147,4 @@ def _cholesky(covariance, d):
             return np.linalg.cholesky(covariance)
     except (np.linalg.LinAlgError, TypeError):
         pass
-    raise ValueError("covariance: got one that is not symmetric positive definite, wants one that is")
+    raise ValueError("covariance: got one that is not symmetric and positive definite, wants both")

@@ -1,90 +1,67 @@
-"""Linear attention on in-context linear regression: the model and its derivatives, by hand.
+"""Linear attention on in-context regression: the model and its derivatives, by hand.
 
-Source: Ahn et al., "Linear attention is (maybe) all you need (to understand Transformer
-optimization)", ICLR 2024, arXiv 2310.01082. The letters are the paper's:
+Ahn et al., "Linear attention is (maybe) all you need (to understand Transformer optimization)",
+ICLR 2024, arXiv 2310.01082, whose letters are:
 
-    Z       one prompt, (d+1, n+1): column i holds (x_i, y_i), the last column the query (x, 0)
-    C       the n context columns of Z, that is Z M without the last column
+    Z       one prompt, (D, n+1), D = d + 1: column i holds (x_i, y_i), the last the query (x, 0)
+    C, q    the n context columns of Z, and the query column
     M       diag(1, ..., 1, 0): nobody attends to the query
-    P, Q    value matrix and joint key-query matrix of a layer, (d+1, d+1)
-    G       the Gram matrix C C^T / n, (d+1, d+1), symmetric
-    q       the query column, (d+1,)
+    P, Q    value matrix and joint key-query matrix of a layer, (D, D)
+    G       the Gram matrix C C^T / n, (D, D), symmetric
     A       I + P G Q, what one linear layer does to every column
-    dX      dLoss/dX, for any X
-    D       d + 1
+    X', dX  X after the layer, and dLoss/dX, for any X; X.mT transposes the matrix of every prompt
 
-One layer is Z <- Z + (1/n) P Z M act(Z^T Q Z), here Z + P Z W with the attention weights W = act(S)
-of the scores S = Z^T Q Z; act carries M and the 1/n. The prediction is MINUS the bottom-right entry
-of the last Z. Why minus: with P = diag(0, ..., 0, 1), Q = diag(-c I, 0) and c > 0 a layer subtracts
-from every label what one step of gradient descent, of size c, fits to the context. Context labels so
-become residuals, from which the next layer takes the next step; the query's label, which starts at
-0, becomes minus the sum of the estimates.
+One layer is Z' = Z + (1/n) P Z M act(Z^T Q Z). The prediction is MINUS the bottom-right entry of
+the last Z. Why minus: with P = diag(0, ..., 0, 1), Q = diag(-c I, 0) and c > 0 a layer subtracts
+from every label what one step of gradient descent, of size c, fits to the context. Labels so become
+residuals for the next step, and the query's, from 0, becomes minus the sum of the estimates.
 
-Parameters are one array (layers, 2, k, k): [l, 0] = P_l and [l, 1] = Q_l. With k = d + 1 every entry
-is trained. With k = d only the top-left d x d blocks are; P's bottom-right entry is 1 and the rest
-is 0 (the parametrisation behind the published figures). The last P block then has no gradient: it
-only moves the query's x, and after the last layer nobody reads that (dq is 0 there but for its last
-entry). Gram form, Hessian and curvature are for linear attention alone.
+Parameters are one array (layers, 2, k, k): [l, 0] = P_l and [l, 1] = Q_l. With k = D every entry is
+trained. With k = d only the top-left blocks are; P's bottom-right entry is 1, the rest is 0 (as
+behind the published figures). The last P block then has no gradient: it only moves the query's x,
+and after the last layer only the label is read. ValueErrors say "name: got ..., wants ...".
 """
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
+ACTIVATIONS = ("linear", "relu", "softmax", "softmax/n")
 STEP = 1e-20  # of the complex step: its square vanishes beside 1, so nothing is rounded away
 CHUNK = 40_000  # numbers in the largest array of a chunk of prompts: small enough for the cache
 np.empty(31 * 2**20, np.uint8)  # freeing a large array once makes glibc keep what is freed later,
 # instead of returning it to the system and asking for zeroed memory again: a quarter less time
 
 
-class Gram(NamedTuple):
-    """Prompts in the form that linear attention needs; made by `compress`."""
-
-    G: np.ndarray  # (batch, D, D)
-    q: np.ndarray  # (batch, D)
-    target: np.ndarray  # (batch,)
+Gram = namedtuple("Gram", "G q target")  # (batch, D, D), (batch, D) and (batch,), by `compress`
 
 
 def init_params(rng, layers=3, d=5, std=0.05, full=False):
-    """Draw every entry from N(0, std^2); returns (layers, 2, k, k), k = d + 1 if full, else d.
-
-    Raises ValueError if rng is no numpy Generator, layers or d is below 1, or std is negative.
-    """
-    if not isinstance(rng, np.random.Generator):
-        raise ValueError(f"rng: got {rng!r}, wants a numpy.random.Generator")
-    for name, value in (("layers", layers), ("d", d)):
-        if not isinstance(value, (int, np.integer)) or value is True or value < 1:
-            raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
-    if not isinstance(std, (int, float, np.integer, np.floating)) or not 0 <= std < np.inf:
-        raise ValueError(f"std: got {std!r}, wants a number >= 0")
+    """Entries from N(0, std^2), (layers, 2, k, k) with k = d + 1 if full, else d."""
+    _check_init(rng, std, layers=layers, d=d)
     k = d + 1 if full else d
     return std * rng.standard_normal((layers, 2, k, k))
 
 
 def predict(params, Z, activation="linear"):
-    """Predictions of the query's label, (batch,), from prompts Z (batch, d+1, n+1).
-
-    Raises ValueError for wrong shapes, numbers that are not finite, or an unknown activation.
-    """
-    Z = _checked_prompts(Z)
+    """Predictions of the query's label, (batch,), from prompts Z (batch, d+1, n+1)."""
+    Z = _checked_Z(Z)
     layers = _embed(params, Z.shape[1])
     if activation == "linear":
         return _gram_forward(layers, *_gram(Z))[0]
-    return _textbook_forward(layers, Z, _activation(activation)[0])[0]
+    return _textbook_forward(layers, Z, activation)[0]
 
 
 def loss_and_grad(params, prompts, activation="linear"):
-    """Mean squared error of the predictions and its gradient.
+    """Mean squared error of the predictions and its gradient: (loss, array shaped like params).
 
     prompts : anything with .Z (batch, d+1, n+1) and .target (batch,), or, for linear attention
         only, a `Gram` from `compress` when several calls share a batch.
     activation : "linear", "relu", "softmax" (over the n context keys, weights that sum to 1 and no
-        further 1/n), or "softmax/n", the authors' code: over all n + 1 keys, the query's own
-        included, whose weight is then dropped, and divided by n.
+        further 1/n), or "softmax/n", the authors' code: over all n + 1 keys, then times M / n.
 
-    Returns (loss, array shaped like params); loss is a float, or complex if params is. Large params
-    may overflow: then the loss is infinite or NaN, with numpy's warning.
-    Raises ValueError for wrong shapes, numbers that are not finite, or an unknown activation.
+    The loss is a float, or complex if params is; large params may overflow. Raises ValueError for
+    wrong shapes, entries that are not finite, or an unknown activation.
     """
     if activation == "linear":
         return _over_chunks(_gram_backprop, params, compress(prompts))
@@ -92,87 +69,72 @@ def loss_and_grad(params, prompts, activation="linear"):
 
 
 def textbook_loss_and_grad(params, prompts, activation="linear"):
-    """`loss_and_grad` by the definition, at a cost of O(n^2) a layer; the only form for relu and
-    softmax."""
-    functions = _activation(activation)
-
-    def backprop(layers, Z, target):
-        return _textbook_backprop(layers, Z, target, *functions)
-
-    return _over_chunks(backprop, params, _unpacked(prompts))
+    """`loss_and_grad` by the definition, at O(n^2) a layer; the only form for relu and softmax."""
+    return _over_chunks(_textbook_backprop, params, _unpacked(prompts), activation)
 
 
-# ---- The definition: Z + P Z act(Z^T Q Z), M and 1/n within act ----------------------------------
+# ---- The definition: Z' = Z + P Z W, W = act(S) with M and 1/n, S = Z^T Q Z ----------------------
 
-
-def _textbook_forward(layers, Z, act):
-    """Predictions (batch,) and, for the backward pass, every layer's (Z, X, S, W, V)."""
+def _textbook_forward(layers, Z, activation):
+    """Predictions (batch,) and, for the backward pass, every layer's (Z, X, S, R, W, V)."""
+    _require(activation in ACTIVATIONS, "activation", repr(activation),
+             f"one of {', '.join(ACTIVATIONS)}")
     cache = []
     for l, (P, Q) in enumerate(layers):
         X = Z if l < len(layers) - 1 else Z[:, :, -1:]  # of the last layer only the query is read
-        S = Z.transpose(0, 2, 1) @ Q @ X  # scores: [D, n+1], [D, m] -> [n+1 keys, m queries]
-        W = act(S)
+        S = Z.mT @ Q @ X  # scores: [D, n+1], [D, m] -> [n+1 keys, m queries]
+        R, W = _act(S, activation)
         V = Z @ W  # [D, m]
-        cache.append((Z, X, S, W, V))
+        cache.append((Z, X, S, R, W, V))
         Z = X + P @ V
     return -Z[:, -1, -1], cache
 
 
-def _textbook_backprop(layers, Z, target, act, act_backward):
-    """Sum of squared errors and its gradient. Each line is the forward line above it in reverse:
-    Y = X1 X2 gives dX1 = dY X2^T and dX2 = X1^T dY, and what is used twice receives twice."""
-    prediction, cache = _textbook_forward(layers, Z, act)
-    error = prediction - target
-    grad = np.empty_like(layers)
+def _textbook_backprop(params, Z, target, activation):
+    """Sum of squared errors and its gradient. Each line is the forward line in its comment, in
+    reverse: Y = X1 X2 gives dX1 = dY X2^T, dX2 = X1^T dY; what is used twice receives twice."""
+    layers, k = _embed(params, Z.shape[1]), np.shape(params)[-1]
+    prediction, cache = _textbook_forward(layers, Z, activation)
+    error, grad = prediction - target, np.empty_like(layers)
     dZ = np.zeros((*Z.shape[:2], 1), layers.dtype)
-    dZ[:, -1, -1] = -2 * error
+    dZ[:, -1, -1] = -2 * error  # loss = error^2, prediction = -Z[d, n]
     for l in reversed(range(len(layers))):
-        (P, Q), (Z, X, S, W, V) = layers[l], cache[l]
+        (P, Q), (Z, X, S, R, W, V) = layers[l], cache[l]
         dX = dZ
-        grad[l, 0] = (dX @ V.transpose(0, 2, 1)).sum(0)  # Z' = X + P V
+        grad[l, 0] = (dX @ V.mT).sum(0)  # dP, from Z' = X + P V
         dV = P.T @ dX
-        dZ = dV @ W.transpose(0, 2, 1)  # V = Z W
-        dS = act_backward(Z.transpose(0, 2, 1) @ dV, S, W)
+        dZ = dV @ W.mT  # V = Z W
+        dR = Z.mT @ dV  # dW, which is dR if W = R
+        if activation != "softmax":
+            dR *= _mask(S)  # W = M R / n
+        if activation in ("linear", "relu"):
+            dS = dR if activation == "linear" else dR * (S.real > 0)
+        else:
+            dS = R * (dR - (R * dR).sum(axis=1, keepdims=True))
         ZdS = Z @ dS
-        grad[l, 1] = (ZdS @ X.transpose(0, 2, 1)).sum(0)  # S = Z^T Q X
-        dZ += Q @ X @ dS.transpose(0, 2, 1)
+        grad[l, 1] = (ZdS @ X.mT).sum(0)  # dQ, from S = Z^T Q X: Z dS X^T
+        dZ += Q @ X @ dS.mT
         dZ[:, :, -X.shape[2] :] += dX + Q.T @ ZdS  # X is Z, or its last column
-    return (error * error).sum(), grad
+    return (error * error).sum(), grad[:, :, :k, :k]
 
 
-def _mask(S):
-    """M / n as a column: the n context keys count, the query's own does not."""
-    n = S.shape[1] - 1
-    return np.append(np.ones(n), 0)[:, None] / n
+def _act(S, activation):
+    """R = act(S) and W = M R / n. A softmax is not linear in the scores: Z W then does not regroup
+    into a Gram matrix, and every layer must read all columns."""
+    if activation in ("linear", "relu"):
+        R = S if activation == "linear" else S * (S.real > 0)
+        return R, R * _mask(S)
+    keys = S[:, :-1] if activation == "softmax" else S  # axis 1, without or with the query's own
+    E, R = np.exp(keys - keys.max(axis=1, keepdims=True)), np.zeros_like(S)  # exp(0) at most
+    R[:, : keys.shape[1]] = E / E.sum(axis=1, keepdims=True)
+    return R, (R if activation == "softmax" else R * _mask(S))
 
 
-def _softmax(S):
-    """Over the keys, axis 1; subtracting the maximum cancels and keeps exp from overflowing."""
-    E = np.exp(S - S.max(axis=1, keepdims=True))
-    return E / E.sum(axis=1, keepdims=True)
+def _mask(S):  # M / n as a column: one entry for each key
+    return np.append(np.ones(S.shape[1] - 1), 0)[:, None] / (S.shape[1] - 1)
 
 
-def _context_softmax(S):
-    W = np.zeros_like(S)
-    W[:, :-1] = _softmax(S[:, :-1])
-    return W
-
-
-def _softmax_backward(dW, W):
-    return W * (dW - (W * dW).sum(axis=1, keepdims=True))
-
-
-ACTIVATIONS = {  # name: (W = act(S), dS from (dW, S, W)); axis 1 of S holds the n + 1 keys
-    "linear": (lambda S: S * _mask(S), lambda dW, S, W: dW * _mask(S)),
-    "relu": (lambda S: S * (S.real > 0) * _mask(S), lambda dW, S, W: dW * (S.real > 0) * _mask(S)),
-    "softmax": (_context_softmax, lambda dW, S, W: _softmax_backward(dW, W)),
-    "softmax/n": (lambda S: _softmax(S) * _mask(S),
-                  lambda dW, S, W: _softmax_backward(dW * _mask(S), _softmax(S))),
-}
-
-
-# ---- The linear case through the Gram matrix ----------------------------------------------------
-
+# ---- Linear attention through the Gram matrix ---------------------------------------------------
 
 def compress(prompts):
     """The Gram form of prompts (with .Z and .target); a Gram is checked and returned as it is.
@@ -182,19 +144,19 @@ def compress(prompts):
     G' = C' C'^T / n = A G A^T. A prompt therefore enters only through G and q, and a layer costs
     O(d^3) whatever n is. Only this call, O(n d^2), reads the n columns.
     """
-    if isinstance(prompts, Gram):
-        G, q, target = map(np.asarray, prompts)
-        if q.ndim != 2 or len(q) < 1 or G.shape != (*q.shape, q.shape[1]) or target.shape != q.shape[:1]:
-            got = f"shapes {G.shape}, {q.shape} and {target.shape}"
-            raise ValueError(f"Gram: got {got}, wants (batch, D, D), (batch, D) and (batch,)")
-        return Gram(_finite("G", G), _finite("q", q), _finite("target", target))
-    Z, target = _unpacked(prompts)
-    return Gram(*_gram(Z), target)
+    if not isinstance(prompts, Gram):
+        Z, target = _unpacked(prompts)
+        return Gram(*_gram(Z), target)
+    G, q, target = map(_finite, Gram._fields, prompts)
+    fits = q.ndim == 2 and len(q) and G.shape == (*q.shape, q.shape[1]) and len(q) == target.size
+    _require(fits and target.ndim == 1, "Gram", f"shapes {G.shape}, {q.shape} and {target.shape}",
+             "(batch, D, D), (batch, D) and (batch,)")
+    return Gram(G, q, target)
 
 
 def _gram(Z):
     C = Z[:, :, :-1]
-    return C @ C.transpose(0, 2, 1) / C.shape[2], np.ascontiguousarray(Z[:, :, -1])
+    return C @ C.mT / C.shape[2], np.ascontiguousarray(Z[:, :, -1])
 
 
 def _gram_forward(layers, G, q):
@@ -210,12 +172,13 @@ def _gram_forward(layers, G, q):
         cache.append((G, A, q, u, t))
         q = q + t @ P.T  # q' = q + P G Q q
         if A is not None:
-            G = A @ (G @ _transposed(A))  # G' = A G A^T
+            G = A @ (G @ np.ascontiguousarray(A.mT))  # G' = A G A^T; a view takes twice the time
     return -q[:, -1], cache
 
 
-def _gram_backprop(layers, G, q, target):
-    """Sum of squared errors and its gradient. Y = X1 X2 gives dX1 = dY X2^T, dX2 = X1^T dY, so
+def _gram_backprop(params, G, q, target, to_input=False):
+    """Sum of squared errors, its gradient, the cache with every layer's (dq', H'), and, if
+    to_input, (dq, H) of the prompts. Y = X1 X2 gives dX1 = dY X2^T, dX2 = X1^T dY, so
 
         query    u = Q q         ->  dQ = du q^T     dq = dq' + Q^T du
                  t = G u         ->  dG = dt u^T     du = G dt            (G^T = G)
@@ -223,226 +186,225 @@ def _gram_backprop(layers, G, q, target):
         context  A = I + P G Q   ->  dP += dA Q^T G  dQ += G P^T dA       dG += P^T dA Q^T
                  G' = A G A^T    ->  dA = (dG' + dG'^T) A G               dG += A^T dG' A
 
-    each summed over prompts for dP and dQ. A occurs twice in A G A^T, hence the sum in dA; and
-    nothing but H = dG + dG^T is ever needed, so H is what the code carries from layer to layer:
-    H = A^T H' A + X + X^T with X = dt u^T + P^T dA Q^T.
+    dP and dQ summed over prompts. A occurs twice in A G A^T, hence the sum in dA. The code carries
+    H = dG + dG^T, for nothing else is needed: H = A^T H' A + X + X^T, X = dt u^T + P^T dA Q^T.
     """
+    layers, D, k = _embed(params, q.shape[1]), q.shape[1], np.shape(params)[-1]
     prediction, cache = _gram_forward(layers, G, q)
-    error = prediction - target
-    return (error * error).sum(), _gram_backward(layers, cache, error)[0]
-
-
-def _gram_backward(layers, cache, error):
-    """The gradient, and (dq', H') of every layer."""
-    grad, received = np.empty_like(layers), [None] * len(layers)
-    dq = np.zeros(cache[0][2].shape, layers.dtype)
-    dq[:, -1] = -2 * error  # prediction = -q[d]
-    H = None  # the last layer makes no G'
+    error, grad = prediction - target, np.empty_like(layers)
+    dq, H = np.zeros(q.shape, layers.dtype), None  # the last layer makes no G'
+    dq[:, -1] = -2 * error  # loss = error^2, prediction = -q[d]
     for l in reversed(range(len(layers))):
         (P, Q), (G, A, q, u, t) = layers[l], cache[l]
-        received[l] = dq, H
+        cache[l] += (dq, H)
         dt = dq @ P
         du = _apply(G, dt)
-        grad[l, 0] = dq.T @ t
-        grad[l, 1] = du.T @ q
+        grad[l, 0] = dq.T @ t  # dP = dq' t^T
+        grad[l, 1] = du.T @ q  # dQ = du q^T
         dq = dq + du @ Q
         X = np.einsum("bi,bj->bij", dt, u)
         if H is not None:
             HA = H @ A
             dA = HA @ G
             PtdA = P.T @ dA
-            grad[l, 0] += np.tensordot(_times(dA, Q.T), G, ((0, 2), (0, 1)))  # over prompts, too
-            grad[l, 1] += _rows(G).T @ _rows(PtdA)  # sum over prompts of G^T PtdA
+            grad[l, 0] += np.tensordot(_times(dA, Q.T), G, ((0, 2), (0, 1)))  # dP += dA Q^T G
+            grad[l, 1] += G.reshape(-1, D).T @ PtdA.reshape(-1, D)  # dQ += G P^T dA
             X += _times(PtdA, Q.T)
-        if l > 0:
-            AtHA = 0 if H is None else A.transpose(0, 2, 1) @ HA
-            H = AtHA + X
-            H += X.transpose(0, 2, 1)
-    return grad, received
+        if l > 0 or to_input:
+            H = (0 if H is None else A.mT @ HA) + X
+            H += X.mT
+    return (error * error).sum(), grad[:, :, :k, :k], cache, (dq, H)
 
 
-def _rows(X):
-    """(batch, D, D) -> (batch * D, D), without a copy."""
-    return X.reshape(-1, X.shape[2])
+def _times(X, W):  # X W for every prompt and one matrix W: a single large product
+    return (X.reshape(-1, X.shape[2]) @ W).reshape(X.shape)
 
 
-def _times(X, W):
-    """X W for every prompt and one matrix W: a single large product."""
-    return (_rows(X) @ W).reshape(X.shape)
-
-
-def _apply(A, q):
-    """A q for every prompt."""
+def _apply(A, q):  # A q for every prompt
     return np.einsum("bij,bj->bi", A, q)
 
 
-def _transposed(A):
-    """A^T as a new array: a product with a transposed view on its right takes twice the time."""
-    return np.ascontiguousarray(A.transpose(0, 2, 1))
+# ---- An MLP in front: the columns become (W2 relu(W1 x + b1) + b2, y) ---------------------------
+
+def init_mlp_params(rng, layers=3, d=5, hidden=30, std=0.1):
+    """Entries from N(0, std^2), flat: W1 (hidden, d), b1 (hidden,), W2 (d, hidden), b2 (d,), and
+    the attention's (layers, 2, d+1, d+1)."""
+    _check_init(rng, std, layers=layers, d=d, hidden=hidden)
+    return std * rng.standard_normal((2 * d + 1) * hidden + d + 2 * layers * (d + 1) ** 2)
+
+
+def mlp_loss_and_grad(params, prompts, layers=3):
+    """`loss_and_grad` with the MLP; params as from `init_mlp_params`, whose size gives `hidden`."""
+    return _over_chunks(_mlp_backprop, params, _unpacked(prompts), layers)
+
+
+def _mlp_backprop(params, Z, target, layers):
+    """Sum of squared errors and its gradient; the points x of all prompts are the columns of x.
+
+        a = W1 x + b1               ->  dW1 = da x^T   db1 = sum of da
+        h = relu(a)                 ->  da = dh where a > 0, else 0
+        f = W2 h + b2               ->  dW2 = df h^T   db2 = sum of df   dh = W2^T df
+        G = C C^T / n               ->  dC = (dG + dG^T) C / n = H C / n
+        C, q = columns (f, y)       ->  df = dC, dq without their label
+    """
+    (batch, D, columns), params = Z.shape, _finite("params", params, "iufc")
+    d, attention = D - 1, 2 * layers * D * D
+    hidden, rest = divmod(params.size - attention - d, 2 * d + 1)
+    _require(params.ndim == 1 and hidden >= 1 and rest == 0, "params", f"shape {params.shape}",
+             f"({2 * d + 1} hidden + {d + attention},) for d = {d} and {layers} layers")
+    parts = np.split(params, np.cumsum([hidden * d, hidden, d * hidden, d]))
+    shapes = (hidden, d), (hidden, 1), (d, hidden), (d, 1), (layers, 2, D, D)
+    W1, b1, W2, b2, attention = map(np.reshape, parts, shapes)
+    x = Z[:, :d].transpose(1, 0, 2).reshape(d, -1)  # [batch, d, n+1] -> [d, batch * (n+1)]
+    a = W1 @ x + b1
+    h = a * (a.real > 0)
+    f = (W2 @ h + b2).reshape(d, batch, columns).transpose(1, 0, 2)
+    C = np.concatenate([f, Z[:, d:]], axis=1)
+    loss, grad, _, (dq, H) = _gram_backprop(attention, *_gram(C), target, to_input=True)
+    dC = np.concatenate([H @ C[:, :, :-1] / (columns - 1), dq[:, :, None]], axis=2)
+    df = dC[:, :d].transpose(1, 0, 2).reshape(d, -1)
+    da = W2.T @ df * (a.real > 0)
+    grads = da @ x.T, da.sum(1), df @ h.T, df.sum(1), grad
+    return loss, np.concatenate([part.ravel() for part in grads])
 
 
 # ---- Second derivatives: the complex step -------------------------------------------------------
-#
-# The gradient is a polynomial with real coefficients, so grad(theta + i h v) = grad(theta)
-# + i h H v - O(h^2): the imaginary part over h is H v, without a subtraction that would round.
 
-
-def hessian_vector_product(params, v, prompts):
-    """H v for linear attention, shaped like params. Raises ValueError unless params and v are real,
-    finite and of one shape."""
-    params, v = np.asarray(params), np.asarray(v)
-    if v.shape != params.shape:
-        raise ValueError(f"v: got shape {v.shape}, wants that of params, {params.shape}")
-    size = np.abs(_finite("v", v)).max(initial=0) or 1.0  # a step of length 1e-20 whatever v is
+def hessian_vector_product(params, v, prompts, gradient=loss_and_grad):
+    """H v, shaped like params, for a gradient(params, prompts) -> (loss, grad) made of sums and
+    products (and relu), such as `mlp_loss_and_grad`. It is a polynomial with real coefficients, so
+    grad(theta + i h v) = grad(theta) + i h H v - O(h^2): the imaginary part over h is H v, without
+    a subtraction that would round. Raises ValueError unless params and v are finite and alike.
+    """
+    params, v = _finite("params", params), _finite("v", v)
+    _require(v.shape == params.shape, "v", f"shape {v.shape}", f"that of params, {params.shape}")
+    size = np.abs(v).max(initial=0) or 1.0  # a step of length 1e-20 whatever v is
     step = 1j * STEP * (v / size)
-    return loss_and_grad(_finite("params", params) + step, prompts)[1].imag / STEP * size
+    return gradient(params + step, prompts)[1].imag / STEP * size
 
 
-def curvature(params, v, prompts):
+def curvature(params, v, prompts, gradient=loss_and_grad):
     """v^T H v / v^T v: the curvature of the loss along v (the paper's directional smoothness when v
     is an optimizer's step). Raises ValueError for v = 0."""
-    v = _finite("v", np.asarray(v))
-    if not v.any():
-        raise ValueError("v: got all zeros, wants a direction")
+    v = _finite("v", v)
+    _require(v.any(), "v", "all zeros", "a direction")
     unit = v / np.abs(v).max()  # first, so that the norm neither overflows nor vanishes
     unit = unit / np.linalg.norm(unit)
-    return float(np.vdot(unit, hessian_vector_product(params, unit, prompts)))
+    return float(np.vdot(unit, hessian_vector_product(params, unit, prompts, gradient)))
 
 
 def hessian(params, prompts):
-    """Hessian of the linear-attention loss, symmetric (p, p) with p = params.size.
-
-    For a parameter of layer l, the layers below are constants. So its row is the complex step of the
-    gradient of the upper part alone, which starts at layer l from that layer's G and q, and the rest
-    of the row is known by symmetry.
-    """
-    gram, params = compress(prompts), _finite("params", np.asarray(params))
-    D = gram.q.shape[1]
-    full, k, depth = _embed(params, D), params.shape[-1], len(params)
-    H = np.zeros((depth, 2, k, k) * 2)
-    for G, q, target in _chunks(gram, D * D):
-        for l, (G_l, _, q_l, _, _) in enumerate(_gram_forward(full, G, q)[1]):
-            for entry in np.ndindex(2, k, k):
-                upper = full[l:].astype(complex)
-                upper[(0, *entry)] += 1j * STEP
-                row = _gram_backprop(upper, G_l, q_l, target)[1][:, :, :k, :k].imag / STEP
-                H[(l, *entry, slice(l, None))] += row
-    H = H.reshape(params.size, params.size) / len(gram.target)
+    """Hessian of the linear-attention loss, (params.size, params.size). A row is H e for a unit
+    vector e of layer l. The layers below are constants for it, so the product starts from the G and
+    q that they give, and symmetry supplies the entries left out."""
+    gram, params = compress(prompts), _finite("params", params)
+    cache = _gram_forward(_embed(params, gram.q.shape[1]), gram.G, gram.q)[1]
+    H = np.zeros((params.size, params.size))
+    for row, unit in enumerate(np.eye(params.size).reshape(-1, *params.shape)):
+        l = row // params[0].size
+        upper = Gram(cache[l][0], cache[l][2], gram.target)
+        product = hessian_vector_product(params[l:], unit[l:], upper)
+        H[row, -product.size :] = product.ravel()
     return np.triu(H) + np.triu(H, 1).T
 
 
 def hessian_diagonal(params, prompts):
-    """The diagonal of `hessian`, shaped like params, at a tenth of its cost.
+    """The diagonal of `hessian`, shaped like params, at a fraction of its cost.
 
     Let X1 be the derivative of X along one parameter. With loss = error^2 the second derivative is
-    2 prediction1^2 plus, for each layer, what that layer adds to the second derivative of its q' and
-    G' in its own right, weighted by dq' and dG' of one backward pass: nothing is propagated twice.
+    2 prediction1^2 plus what each layer adds to the second derivative of its q' and G', weighted by
+    the dq' and dG' of one backward pass:
 
-        q' = A q      ->  q'1 = A q1 + A1 q        adds 2 A1 q1
-        G' = A G A^T  ->  G'1 = A1 G A^T + A G1 A^T + A G A1^T
-                          adds 2 (A1 G1 A^T + A G1 A1^T + A1 G A1^T)
-
-    whose weighted sums are 2 <dq', A1 q1> and <H' A1, 2 A G1 + A1 G>.
+        q' = A q      ->  q'1 = A q1 + A1 q        adds 2 A1 q1, in all 2 <dq', A1 q1>
+        G' = A G A^T  ->  G'1 = A1 G A^T + A G1 A^T + A G A1^T      adds <H' A1, 2 A G1 + A1 G>
     """
-    gram, params = compress(prompts), _finite("params", np.asarray(params))
-    D = gram.q.shape[1]
-    full, diagonal = _embed(params, D), np.zeros(params.shape)
-    for G, q, target in _chunks(gram, D * D):
-        prediction, cache = _gram_forward(full, G, q)
-        received = _gram_backward(full, cache, prediction - target)[1]
-        for index in np.ndindex(params.shape):
-            diagonal[index] += _second_derivative(full, cache, received, *index)
-    return diagonal / len(gram.target)
+    return _over_chunks(_diagonal, _finite("params", params), compress(prompts))[1]
 
 
-def _second_derivative(layers, cache, received, l, which, i, j):
-    """Sum over prompts of the second derivative of error^2 along entry (i, j) of P_l or Q_l."""
-    (P, Q), (G, A, q, _, _) = layers[l], cache[l]
-    A1, G1, total = np.zeros(G.shape), np.zeros(G.shape), 0.0
-    if which == 0:
-        A1[:, i, :] = G[:, j] @ Q  # A = I + P G Q along P_ij: e_i e_j^T G Q
-    else:
-        A1[:, :, j] = G[:, i] @ P.T  # along Q_ij: P G e_i e_j^T
-    q1 = np.zeros(q.shape)  # the layer's own q and G do not move, only its A does
-    for (P, Q), (G, A, q, u, _), (dq, H) in zip(layers[l:], cache[l:], received[l:]):
-        if A1 is None:
-            A1 = _times(P @ G1, Q)
-        total += 2 * np.vdot(dq, _apply(A1, q1))
-        if A is None:
-            q1 = q1 + _apply(A1, q) + _apply(G, q1 @ Q.T) @ P.T
-            break
-        AG1, A1G = A @ G1, A1 @ G
-        total += np.vdot(H @ A1, 2 * AG1 + A1G)
-        q1 = _apply(A, q1) + _apply(A1, q)
-        At = _transposed(A)
-        G1 = A1G @ At
-        G1 = G1 + G1.transpose(0, 2, 1) + AG1 @ At
-        A1 = None
-    return 2 * np.vdot(q1[:, -1], q1[:, -1]) + total
+def _diagonal(params, G, q, target):
+    loss, diagonal, cache, _ = _gram_backprop(params, G, q, target)
+    layers = _embed(params, q.shape[1])
+    for first, which, i, j in np.ndindex(params.shape):
+        A1, G1, q1, total = np.zeros(G.shape), np.zeros(G.shape), np.zeros(q.shape), 0.0
+        for l in range(first, len(layers)):
+            (P, Q), (G, A, q, _, _, dq, H) = layers[l], cache[l]
+            if l > first:
+                A1 = _times(P @ G1, Q)
+            elif which == 0:  # the parameter's own layer: A = I + P G Q moves, q and G do not
+                A1[:, i, :] = G[:, j] @ Q  # along P_ij: e_i e_j^T G Q
+            else:
+                A1[:, :, j] = G[:, i] @ P.T  # along Q_ij: P G e_i e_j^T
+            total += 2 * np.vdot(dq, _apply(A1, q1))
+            if A is None:  # the last layer: A q1 by its parts, and no G'
+                q1 = q1 + _apply(A1, q) + _apply(G, q1 @ Q.T) @ P.T
+                break
+            AG1, A1G, At = A @ G1, A1 @ G, np.ascontiguousarray(A.mT)
+            total += np.vdot(H @ A1, 2 * AG1 + A1G)
+            q1 = _apply(A, q1) + _apply(A1, q)
+            G1 = A1G @ At
+            G1 = G1 + G1.mT + AG1 @ At
+        diagonal[first, which, i, j] = 2 * np.vdot(q1[:, -1], q1[:, -1]) + total
+    return loss, diagonal
 
 
 # ---- Shapes, chunks and checks ------------------------------------------------------------------
 
-
 def _embed(params, D):
     """params as full matrices, (layers, 2, D, D)."""
-    params = np.asarray(params)
-    shape = params.shape
-    if len(shape) != 4 or shape[0] < 1 or shape[1] != 2 or shape[2:] not in ((D, D), (D - 1, D - 1)):
-        wants = f"(layers, 2, {D - 1}, {D - 1}) or (layers, 2, {D}, {D}) for prompts with d = {D - 1}"
-        raise ValueError(f"params: got shape {shape}, wants {wants}")
-    if params.dtype.kind not in "iufc" or not np.isfinite(params).all():
-        raise ValueError("params: got entries that are not finite numbers, wants finite numbers")
-    if shape[2] == D:
-        return params.astype(np.result_type(params, float))
-    full = np.zeros((shape[0], 2, D, D), np.result_type(params, float))
-    full[:, :, :-1, :-1] = params
+    params = _finite("params", params, "iufc")
+    count, two, *block = params.shape if params.ndim == 4 else (0, 0)
+    fits = count and two == 2 and block in ([D - 1] * 2, [D] * 2)
+    wants = f"(layers, 2, {D - 1}, {D - 1}) or (layers, 2, {D}, {D}) for prompts with d = {D - 1}"
+    _require(fits, "params", f"shape {params.shape}", wants)
+    full = np.zeros((count, 2, D, D), np.result_type(params, float))
     full[:, 0, -1, -1] = 1
+    full[:, :, : block[0], : block[0]] = params
     return full
 
 
-def _chunks(arrays, numbers_per_prompt):
-    size = max(1, CHUNK // numbers_per_prompt)
-    for start in range(0, len(arrays[-1]), size):
-        yield [array[start : start + size] for array in arrays]
-
-
-def _over_chunks(backprop, params, arrays):
+def _over_chunks(backprop, params, arrays, *options):
     """Mean loss and gradient over all prompts, a cache-sized chunk at a time."""
-    layers = _embed(params, arrays[0].shape[1])
-    loss, grad = 0.0, np.zeros_like(layers)
-    for chunk in _chunks(arrays, max(arrays[0].shape[1:]) ** 2):
-        chunk_loss, chunk_grad = backprop(layers, *chunk)
+    loss, grad, batch = 0.0, 0.0, len(arrays[-1])
+    size = max(1, CHUNK // max(arrays[0].shape[1:]) ** 2)
+    for start in range(0, batch, size):
+        chunk = [array[start : start + size] for array in arrays]
+        chunk_loss, chunk_grad, *_ = backprop(params, *chunk, *options)
         loss += chunk_loss
         grad += chunk_grad
-    k, batch = np.shape(params)[-1], len(arrays[-1])
-    return loss.item() / batch, grad[:, :, :k, :k] / batch
+    return loss.item() / batch, grad / batch
 
 
 def _unpacked(prompts):
-    """(Z, target), checked."""
-    if not (hasattr(prompts, "Z") and hasattr(prompts, "target")):
-        raise ValueError(f"prompts: got {type(prompts).__name__}, wants something with .Z and .target")
-    Z, target = _checked_prompts(prompts.Z), np.asarray(prompts.target)
-    if target.shape != (len(Z),):
-        raise ValueError(f"target: got shape {target.shape}, wants ({len(Z)},), one for each prompt")
-    return Z, _finite("target", target)
+    both = hasattr(prompts, "Z") and hasattr(prompts, "target")
+    _require(both, "prompts", type(prompts).__name__, "something with .Z and .target")
+    Z, target = _checked_Z(prompts.Z), _finite("target", prompts.target)
+    _require(target.shape == Z.shape[:1], "target", f"shape {target.shape}", f"({len(Z)},)")
+    return Z, target
 
 
-def _checked_prompts(Z):
-    Z = np.asarray(Z)
-    if Z.ndim != 3 or len(Z) < 1 or min(Z.shape[1:]) < 2:
-        raise ValueError(f"Z: got shape {Z.shape}, wants (batch, d+1, n+1), each of batch, d, n >= 1")
-    return _finite("Z", Z)
+def _checked_Z(Z):
+    Z = _finite("Z", Z)
+    fits = Z.ndim == 3 and len(Z) and min(Z.shape[1:]) > 1
+    _require(fits, "Z", f"shape {Z.shape}", "(batch, d+1, n+1), batch, d, n >= 1")
+    return Z
 
 
-def _finite(name, array):
-    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
-        raise ValueError(f"{name}: got entries that are not finite real numbers, wants finite ones")
+def _finite(name, array, kinds="iuf"):
+    array = np.asarray(array)
+    good = array.dtype.kind in kinds and np.isfinite(array).all()
+    _require(good, name, "entries that are not finite numbers", "finite numbers")
     return array
 
 
-def _activation(name):
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(f"activation: got {name!r}, wants one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+def _check_init(rng, std, **sizes):
+    _require(isinstance(rng, np.random.Generator), "rng", repr(rng), "a numpy.random.Generator")
+    for name, value in sizes.items():
+        whole = isinstance(value, (int, np.integer)) and value is not True and value >= 1
+        _require(whole, name, repr(value), "a whole number >= 1")
+    number = isinstance(std, (int, float, np.integer, np.floating)) and 0 <= std < np.inf
+    _require(number, "std", repr(std), "a number >= 0")
+
+
+def _require(good, name, got, wants):
+    if not good:
+        raise ValueError(f"{name}: got {got}, wants {wants}")

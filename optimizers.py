@@ -13,10 +13,8 @@ file and every experiment runs it by its name (`--optimizers Adam Lion --lr Lion
             return params - self.lr * direction
 
 Weight decay is decoupled (Loshchilov & Hutter, arXiv 1711.05101): it shrinks the parameters by
-lr * weight_decay at each step and does not enter the moments.
-
-    theta, g    parameters and gradient
-    v, m        running (squared) gradients
+lr * weight_decay at each step and does not enter the moments. Below, theta and g are parameters and
+gradient, v and m running (squared) gradients.
 """
 
 import numpy as np
@@ -36,13 +34,9 @@ class SGD:
         return params - self.lr * (self.v + self.weight_decay * params)
 
 
-class SignDescent:
+class SignDescent(SGD):
     """The sign of SGD's running gradient, coordinate by coordinate (Kunstner et al. 2023,
     arXiv 2304.13960): v <- momentum v + g, theta <- theta - lr sign(v)."""
-
-    def __init__(self, lr, momentum=0.9, weight_decay=0.0):
-        _check(lr, weight_decay, momentum=momentum)
-        self.lr, self.momentum, self.weight_decay, self.v = lr, momentum, weight_decay, 0.0
 
     def step(self, params, grad):
         """New params; arrays of one shape, else ValueError."""
@@ -77,8 +71,8 @@ class Adam:
 
 
 def clip_global_norm(grad, limit):
-    """grad scaled down, if need be, to Euclidean norm `limit` over all its entries. Raises ValueError
-    for a limit that is not positive and for a norm that is not finite."""
+    """grad scaled down, if need be, to Euclidean norm `limit` over all its entries. Raises
+    ValueError for a limit that is not positive and for a norm that is not finite."""
     _check_positive("limit", limit)
     grad, norm = np.asarray(grad), np.linalg.norm(grad)
     if not np.isfinite(norm):
@@ -94,7 +88,8 @@ def clip_coordinates(grad, limit):
 
 def by_name(name):
     """The optimizer class of this module that is called `name`; ValueError if there is none."""
-    known = {key: cls for key, cls in globals().items() if isinstance(cls, type) and hasattr(cls, "step")}
+    known = {key: each for key, each in globals().items()
+             if isinstance(each, type) and hasattr(each, "step")}
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"optimizer: got {name!r}, wants one of {', '.join(known)}")
     return known[name]
@@ -120,4 +115,5 @@ def _is_number(value):
 
 def _check_shapes(params, grad):
     if np.shape(params) != np.shape(grad):
-        raise ValueError(f"grad: got shape {np.shape(grad)}, wants that of params, {np.shape(params)}")
+        wants = f"that of params, {np.shape(params)}"
+        raise ValueError(f"grad: got shape {np.shape(grad)}, wants {wants}")

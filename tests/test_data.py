@@ -98,6 +98,24 @@ def test_covariance():
     assert y.var() == pytest.approx(D, rel=0.03)
 
 
+def test_nonlinear_labels():
+    """At d = 1 the network is two slopes that meet at 0: y / (w x) takes two values, in every call
+    the same; and <w, f(x)> has about the variance of <w, x>."""
+    for seed in (0, 1):
+        linear, bent = (sample_prompts(rng(seed), 50, 12, 1, hidden=hidden).Z[:, :, :12]
+                        for hidden in (None, 6))
+        assert np.array_equal(bent[:, 0], linear[:, 0])
+        positive, slopes = linear[:, 0] > 0, bent[:, 1] / linear[:, 1]
+        right, left = slopes[positive].mean(), slopes[~positive].mean()
+        np.testing.assert_allclose(slopes, np.where(positive, right, left), rtol=1e-9)
+        assert abs(right - left) > 0.1
+        first = (right, left) if seed == 0 else first
+        assert (right, left) == pytest.approx(first, rel=1e-9)
+    Z, target = sample_prompts(rng(), BATCH, N, D, hidden=100)
+    assert Z[:, D, :N].var() == pytest.approx(D, rel=0.3) and not Z[:, D, N].any()
+    assert target.var() == pytest.approx(D, rel=0.3)
+
+
 def test_same_seed_same_numbers_and_read_only():
     first, second, other = (sample_prompts(rng(seed), 4, 3, 2, "gamma") for seed in (0, 0, 1))
     assert np.array_equal(first.Z, second.Z) and not np.array_equal(first.Z, other.Z)
@@ -116,7 +134,7 @@ def test_the_papers_settings():
     ]
     for setting, n, family, sgd, adam, clip in wanted:
         assert setting.data == dict(n=n, d=5, covariates=family)
-        assert setting.lr == dict(SGD=sgd, Adam=adam) and setting.clip == clip
+        assert (setting.lr["SGD"], setting.lr["Adam"], setting.clip) == (sgd, adam, clip)
 
 
 @pytest.mark.parametrize("argument, value", [
@@ -124,7 +142,7 @@ def test_the_papers_settings():
     ("covariates", "cauchy"), ("covariates", None), ("shape", 0), ("scale", -1.0), ("df", 0),
     ("df", np.nan), ("second_moment", 0), ("noise", -0.1), ("noise", np.inf), ("noise", "loud"),
     ("covariance", np.eye(3)), ("covariance", -np.eye(5)), ("covariance", np.triu(np.ones((5, 5)))),
-    ("covariance", np.full((5, 5), np.nan)), ("rng", 0), ("rng", np.random),
+    ("covariance", np.full((5, 5), np.nan)), ("rng", 0), ("rng", np.random), ("hidden", 0), ("hidden", 2.5),
 ])
 def test_bad_input_is_named(argument, value):
     arguments = dict(dict(rng=rng()), **{argument: value})

@@ -128,7 +128,14 @@ def test_chunks_do_not_change_the_sum(monkeypatch):
     whole = [linattn.loss_and_grad(params, prompts, name) for name in ACTIVATIONS]
     whole_hessian = linattn.hessian(params, prompts)
     monkeypatch.setattr(linattn, "CHUNK", 300)
-    assert len(list(linattn._chunks(prompts, 16))) == 3
+    sizes = []
+
+    def record(params, G, q, target):
+        sizes.append(len(target))
+        return np.float64(0), 0
+
+    linattn._over_chunks(record, params, linattn.compress(prompts))
+    assert sizes == [18, 18, 14]
     for name, (loss, grad) in zip(ACTIVATIONS, whole):
         again = linattn.loss_and_grad(params, prompts, name)
         assert again[0] == pytest.approx(loss, rel=1e-13)
@@ -161,6 +168,84 @@ def test_hessian(full, layers):
     assert linattn.curvature(params, v, prompts) == pytest.approx(along, abs=1e-12 * size)
 
 
+# ---- The MLP in front ----
+
+BLOCKS = ("W1", "b1", "W2", "b2", "P", "Q")
+
+
+def mlp_problem(layers, hidden=4, d=3):
+    """Parameters of order 1, and targets that are not the prompts' own."""
+    prompts = problem(d=d)[1]
+    params = linattn.init_mlp_params(np.random.default_rng(1), layers, d, hidden, std=0.5)
+    return params, prompts, lambda p: linattn.mlp_loss_and_grad(p, prompts, layers)
+
+
+def blocks(flat, layers, hidden=4, d=3):
+    parts = np.split(flat, np.cumsum([hidden * d, hidden, d * hidden, d]))
+    P_and_Q = parts.pop().reshape(layers, 2, -1)
+    return dict(zip(BLOCKS, (*parts, P_and_Q[:, 0], P_and_Q[:, 1])))
+
+
+def assert_close_per_block(got, wanted, layers, tolerance):
+    got, wanted = blocks(got, layers), blocks(wanted, layers)
+    for name in BLOCKS:
+        error, size = np.abs(got[name] - wanted[name]).max(), np.abs(wanted[name]).max()
+        assert 0 < size and error <= tolerance * size, f"{name}: error {error:.1e} at size {size:.1e}"
+
+
+@pytest.mark.parametrize("layers", (1, 2, 3))
+def test_mlp_gradient_against_central_differences(layers):
+    params, _, function = mlp_problem(layers)
+    numerical = numerical_gradient(lambda p: function(p)[0], params)
+    assert_close_per_block(function(params)[1], numerical, layers, 1e-6)
+
+
+@pytest.mark.parametrize("layers", (1, 2, 3))
+def test_mlp_gradient_against_complex_step(layers, monkeypatch):
+    params, _, function = mlp_problem(layers)
+    monkeypatch.setattr(linattn, "CHUNK", 100)  # two prompts at a time
+    exact = [function(params + 1j * H * unit)[0].imag / H for unit in np.eye(params.size)]
+    assert_close_per_block(function(params)[1], np.array(exact), layers, 1e-12)
+
+
+@pytest.mark.parametrize("layers", (1, 3))
+def test_mlp_is_attention_on_its_features(layers):
+    params, prompts, function = mlp_problem(layers)
+    part = blocks(params, layers)
+    W1, W2 = part["W1"].reshape(4, 3), part["W2"].reshape(3, 4)
+    Z = prompts.Z.copy()
+    for b, column in np.ndindex(len(Z), Z.shape[2]):
+        x = Z[b, :3, column]
+        Z[b, :3, column] = W2 @ np.maximum(W1 @ x + part["b1"], 0) + part["b2"]
+    attention = np.stack([part["P"], part["Q"]], axis=1).reshape(layers, 2, 4, 4)
+    loss, grad = linattn.textbook_loss_and_grad(attention, prompts._replace(Z=Z))
+    assert function(params)[0] == pytest.approx(loss, rel=1e-12)
+    got = function(params)[1][-attention.size :].reshape(attention.shape)
+    assert_close_per_tensor(got, grad, 1e-12)
+
+
+def test_second_derivatives_of_the_mlp():
+    params, prompts, function = mlp_problem(3)
+
+    def product(v):
+        return linattn.hessian_vector_product(params, v, prompts, linattn.mlp_loss_and_grad)
+
+    hessian = np.array([product(unit) for unit in np.eye(params.size)])
+    size = np.abs(hessian).max()
+    np.testing.assert_allclose(hessian, hessian.T, atol=1e-12 * size)
+    v = np.random.default_rng(2).standard_normal(params.size)
+    difference = (function(params + 1e-6 * v)[1] - function(params - 1e-6 * v)[1]) / 2e-6
+    np.testing.assert_allclose(product(v), difference, atol=1e-6 * np.abs(difference).max())
+    along = linattn.curvature(params, v, prompts, linattn.mlp_loss_and_grad)
+    assert along == pytest.approx(v @ hessian @ v / (v @ v), abs=1e-12 * size)
+
+
+def test_init_mlp_params():
+    params = linattn.init_mlp_params(np.random.default_rng(0))
+    assert params.shape == (30 * 5 + 30 + 5 * 30 + 5 + 3 * 2 * 6 * 6,)
+    assert params.std() == pytest.approx(0.1, rel=0.1)
+
+
 def test_training_reaches_the_closed_form_of_one_layer():
     """x, w ~ N(0, I): the best Q is -c I, c = n/(n+d+1), with loss d(d+1)/(n+d+1)."""
     import optimizers
@@ -186,6 +271,7 @@ def test_init_params():
 
 
 PARAMS, PROMPTS = problem()
+MLP_PARAMS = linattn.init_mlp_params(np.random.default_rng(0), d=3)
 NAN = PROMPTS.Z.copy()
 NAN[0, 0, 0] = np.nan
 
@@ -214,6 +300,11 @@ NAN[0, 0, 0] = np.nan
     (lambda: linattn.loss_and_grad(PARAMS, PROMPTS.Z), "prompts"),
     (lambda: linattn.hessian_vector_product(PARAMS, PARAMS[0], PROMPTS), "v"),
     (lambda: linattn.curvature(PARAMS, 0 * PARAMS, PROMPTS), "v"),
+    (lambda: linattn.init_mlp_params(np.random.default_rng(0), hidden=0), "hidden"),
+    (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS[1:], PROMPTS), "params"),
+    (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS[:20], PROMPTS), "params"),
+    (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS[None], PROMPTS), "params"),
+    (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS * np.nan, PROMPTS), "params"),
 ])
 def test_bad_input_is_named(call, argument):
     with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):
