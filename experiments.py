@@ -5,8 +5,8 @@
     run         one training: a setting, an optimizer, a learning rate, a seed
     finding     what was claimed, what was measured, and the verdict that the numbers give
 
-From the top: training, results on disk, statistics, drawing, the experiments (claims C1 to C12 of the
-paper, then open questions), the command line. Source: Ahn et al., ICLR 2024, arXiv 2310.01082.
+From the top: training, results on disk, statistics, drawing, the experiments (claims C1 to C12 of
+the paper, then open questions), the command line. Source: Ahn et al., ICLR 2024, arXiv 2310.01082.
 """
 
 import argparse
@@ -47,7 +47,8 @@ from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, SETTING_1
 
 
 class Budget(NamedTuple):
-    """What an experiment may spend. lr maps an optimizer's name to the rate that replaces its own."""
+    """What an experiment may spend. lr maps an optimizer's name to the rate that replaces its
+    own."""
 
     seeds: int = 4
     steps: int = 1000
@@ -67,8 +68,8 @@ FULL = dict(seeds=6, steps=10_000)  # the paper's protocol
 
 
 class Run(NamedTuple):
-    """One training. Runs that differ in optimizer, rate, clipping and weight decay alone see the same
-    weights and batches."""
+    """One training. Runs that differ in optimizer, rate, clipping and weight decay alone see the
+    same weights and batches."""
 
     setting: Setting
     optimizer: str
@@ -137,7 +138,7 @@ def advance(result, t, loss, grad, blow_up, patience):
             result["clipped"][t] = not np.array_equal(clipped, grad)
             after = np.asarray(result["step"](params.copy(), clipped), float)
             if after.shape != params.shape:
-                raise ValueError(f"step returned shape {after.shape}, wants {params.shape}, as params")
+                raise ValueError(f"step returned shape {after.shape}, wants {params.shape}")
         except Exception as error:
             result["error"] = f"{type(error).__name__}: {error}"
             return
@@ -160,8 +161,8 @@ def clip(grad, setting):
 
 
 def streams(seed):
-    """Two generators: for the initial weights, and for the batches. SFC64 draws normals in 5/6 of the
-    time of numpy's default."""
+    """Two generators: for the initial weights, and for the batches. SFC64 draws normals in 5/6
+    of the time of numpy's default."""
     return [generator(each) for each in np.random.SeedSequence(seed).spawn(2)]
 
 
@@ -170,7 +171,8 @@ def generator(seed):
 
 
 def initial(setting, rng):
-    """Initial parameters: the attention layers', for the MLP in front of them a flat array of all."""
+    """Initial parameters: the attention layers', for the MLP in front of them a flat array of
+    all."""
     if setting.activation == "mlp":
         return linattn.init_mlp_params(rng, setting.layers, setting.data["d"], std=setting.std)
     return linattn.init_params(rng, setting.layers, setting.data["d"], setting.std, setting.full)
@@ -193,7 +195,8 @@ def learning_rate(setting, optimizer, budget):
     """The budget's rate for an optimizer, else the setting's."""
     rate = budget.lr.get(optimizer, setting.lr.get(optimizer))
     if rate is None:
-        raise ValueError(f"lr: got none for {optimizer} in {setting.name}, wants --lr {optimizer}=RATE")
+        raise ValueError(f"lr: got none for {optimizer} in {setting.name}, wants one, as --lr "
+                         f"{optimizer}=RATE")
     return rate
 
 
@@ -202,15 +205,17 @@ def train_all(settings, budget, every=50):
     arrays (optimizers, seeds, ...)."""
     results = measure(train, [
         Run(setting, name, learning_rate(setting, name, budget), seed, budget.steps, every)
-        for setting in settings for name in budget.optimizers for seed in range(budget.seeds)], budget)
+        for setting in settings for name in budget.optimizers for seed in range(budget.seeds)],
+        budget)
     return [stacked(each, len(budget.optimizers)) for each in split(results, len(settings))]
 
 
 def tuned(settings, budget, grid, every=None):
-    """Every setting trained at each rate of grid(setting, optimizer), as many for one optimizer as
-    for another. Of each setting: the rates (optimizers, rates); what `train_all` returns, its arrays
-    (rates, optimizers, seeds, ...); the index of each optimizer's best rate, of the lowest geometric
-    mean over seeds of the final loss, among the rates at which no run diverged; and the runs at it."""
+    """Every setting trained at each rate of grid(setting, optimizer), as many for one optimizer
+    as for another. Of each setting: the rates (optimizers, rates); what `train_all` returns, its
+    arrays (rates, optimizers, seeds, ...); the index of each optimizer's best rate, of the
+    lowest geometric mean over seeds of the final loss, among the rates at which no run diverged;
+    and the runs at it."""
     grids = [np.array([grid(setting, name) for name in budget.optimizers]) for setting in settings]
     trials = [setting._replace(lr=dict(zip(budget.optimizers, map(float, column))))
               for setting, rates in zip(settings, grids) for column in rates.T]
@@ -223,7 +228,8 @@ def tuned(settings, budget, grid, every=None):
 
 
 def level(loss):
-    """Mean over seeds of the log final loss of losses (..., seeds, steps); infinite where one diverged."""
+    """Mean over seeds of the log final loss of losses (..., seeds, steps); infinite where one
+    diverged."""
     final = np.log(final_loss(loss))
     return np.where(np.isfinite(final).all(axis=-1), final.mean(axis=-1), np.inf)
 
@@ -303,7 +309,8 @@ def shared(run):
 
 
 def fingerprint(function, task):
-    """What a stored result must agree with: its task, the code that computes it, numpy's version."""
+    """What a stored result must agree with: its task, the code that computes it, numpy's
+    version."""
     optimizer = None
     if isinstance(task, Run):
         optimizer, task = task.optimizer, dict(task._asdict(), setting=bare(task.setting)._asdict())
@@ -347,7 +354,8 @@ def file_of(key, budget):
 
 
 def write(path, save):
-    """Write a file as a whole or not at all: save(file) to a temporary one, which is then renamed."""
+    """Write a file as a whole or not at all: save(file) to a temporary one, which is then
+    renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -444,8 +452,8 @@ def executor(budget, jobs):
 
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
                 "VECLIB_MAXIMUM_THREADS")
-GUARD = ("experiments.py: a script that calls an experiment needs `if __name__ == '__main__':` before "
-         "the call, for the worker processes import the script")
+GUARD = ("experiments.py: a script that calls an experiment needs `if __name__ == '__main__':` "
+         "before the call, for the worker processes import the script")
 
 
 def follow_parent():
@@ -471,16 +479,20 @@ def say(text):
 # ---- Statistics and verdict ----------------------------------------------------------------------
 
 
-def quantity(values, above=None, below=None, geometric=False):
-    """What was measured, a value per seed: (geometric) mean and 95 % t interval over seeds; and the
+def quantity(values, above=None, below=None, back=np.asarray):
+    """What was measured, a value per seed, with its mean and 95 % t interval over seeds; and the
     bound that the claim says it lies above, or below."""
-    values = np.asarray(values, float)
-    scale, back = (np.log, np.exp) if geometric else (np.asarray, np.asarray)
-    with np.errstate(all="ignore"):  # log 0, log -1, exp 1000: there is no interval
-        mean, low, high = numbers([np.nan if x is None else back(x) for x in interval(scale(values))])
-    found = dict(per_seed=numbers(values), mean=mean, interval_95=[low, high])
-    found.update({key: bound for key, bound in (("above", above), ("below", below)) if bound is not None})
-    return found
+    with np.errstate(all="ignore"):  # exp 1000: there is no such interval
+        mean, low, high = numbers([np.nan if x is None else back(x) for x in interval(values)])
+    bounds = {key: value for key, value in dict(above=above, below=below).items()
+              if value is not None}
+    return dict(per_seed=numbers(back(values)), mean=mean, interval_95=[low, high]) | bounds
+
+
+def geometric(values, above=None, below=None):
+    """The same with the geometric mean: for ratios, and for what spans decades."""
+    with np.errstate(all="ignore"):  # log 0, log -1
+        return dict(quantity(np.log(values), above, below, np.exp), per_seed=numbers(values))
 
 
 def interval(values):
@@ -538,14 +550,15 @@ def in_words(value):
 
 def finding(experiment, budget, measured, arrays, paper="", settings=PAPER_SETTINGS, table=(),
             **configuration):
-    """What an experiment returns beside its figure. The claim is its docstring's first line; paper is
-    what is printed there; measured maps names to quantities and texts; the configuration is the
-    budget's and the settings', where the last arguments do not say otherwise."""
+    """What an experiment returns beside its figure. The claim is its docstring's first line;
+    paper is what is printed there; measured maps names to quantities and texts; the
+    configuration is the budget's and the settings', where the last arguments do not say
+    otherwise."""
     claim, claimed = inspect.getdoc(experiment).split("\n")[0].rstrip(".").split(": ", 1)
     verdict = judge(measured)
-    default = inspect.signature(experiment).parameters["budget"].default.optimizers
-    if budget.optimizers[: len(default)] != default[: len(budget.optimizers)] and verdict != judge({}):
-        verdict = f"not judged: the claim is about {' and '.join(default)}"
+    usual = inspect.signature(experiment).parameters["budget"].default.optimizers
+    if budget.optimizers[: len(usual)] != usual[: len(budget.optimizers)] and verdict != judge({}):
+        verdict = f"not judged: the claim is about {' and '.join(usual)}"
     configuration = dict(
         seeds=budget.seeds, steps=budget.steps, optimizers=budget.optimizers,
         settings=[dict(setting._asdict(), lr=setting.lr | budget.lr) for setting in settings]
@@ -554,7 +567,8 @@ def finding(experiment, budget, measured, arrays, paper="", settings=PAPER_SETTI
                     matplotlib=matplotlib.__version__, machine=platform.machine())
     return dict(claim=claim, claimed=claimed, paper=paper, verdict=verdict,
                 lines=[f"{name}: {in_words(value)}" for name, value in measured.items()],
-                measured=measured, configuration=configuration, versions=versions, table=list(table),
+                measured=measured, configuration=configuration, versions=versions,
+                table=list(table),
                 arrays=arrays)
 
 
@@ -581,7 +595,8 @@ STYLE = {
 
 
 def panels(columns, rows, caption):
-    """Figure and axes (rows, columns) in the shape of a slide: titles above, y labels at the left."""
+    """Figure and axes (rows, columns) in the shape of a slide: titles above, y labels at the
+    left."""
     figure = Figure(figsize=(13.33, 7.5), layout="constrained")
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for (i, j), ax in np.ndenumerate(axes):
@@ -594,8 +609,8 @@ def panels(columns, rows, caption):
 
 def bands(budget, what="line"):
     """For captions: what is drawn of the seeds, and how long they ran."""
-    return (f"{what[0].upper()}{what[1:]}: median of {budget.seeds} seeds; band: smallest to largest. "
-            f"{budget.steps:,} steps, each on 1,000 fresh prompts. X: diverged.")
+    return (f"{what[0].upper()}{what[1:]}: median of {budget.seeds} seeds; band: smallest to "
+            f"largest. {budget.steps:,} steps, each on 1,000 fresh prompts. X: diverged.")
 
 
 def style(position):
@@ -707,15 +722,20 @@ def short(setting):
     return setting.name.split(":")[0]
 
 
+def versus(budget):
+    return " / ".join(budget.optimizers[:2])
+
+
 def final_losses(label, runs, names, **bound):
-    """Of one setting: the final loss of the first optimizer over that of each other one; how far the
-    mean over the same steps lies above the median, which rare prompts decide; where runs diverged."""
+    """Of one setting: the final loss of the first optimizer over that of each other one; how far
+    the mean over the same steps lies above the median, which rare prompts decide; where runs
+    diverged."""
     final = final_loss(runs["loss"])
     measured = {f"{label}: final loss {names[0]} / {name}":
-                quantity(final[0] / each, geometric=True, **bound)
+                geometric(final[0] / each, **bound)
                 for name, each in zip(names[1:], final[1:])}
     for name, each, loss in zip(names, final, last_tenth(runs["loss"])):
-        measured[f"{label}: final loss {name}"] = quantity(each, geometric=True)
+        measured[f"{label}: final loss {name}"] = geometric(each)
         measured[f"{label}: mean over median, {name}"] = f"{loss.mean() / np.median(loss):.3g}"
     diverged = [f"{names[i]}, seed {seed}, at step {runs['diverged'][i, seed]}"
                 for i, seed in np.argwhere(runs["diverged"] >= 0)]
@@ -727,9 +747,10 @@ def draw_adam_vs_sgd(settings, budget, trained):
     figure, axes = panels(
         [f"{setting.name} (n = {setting.data['n']})" for setting in settings],
         ["training loss", "gradient norm"],
-        bands(budget, f"running median ({max(1, budget.steps // 50)}-step blocks)") + " Thin: running mean "
-        "of the loss, which leaves the frame where rare prompts carry it. 3 layers; every batch is fresh, "
-        "so that the training loss is a test loss; norm before clipping.")
+        bands(budget,
+              f"running median ({max(1, budget.steps // 50)}-step blocks)") + " Thin: running mean "
+        "of the loss, which leaves the frame where rare prompts carry it. 3 layers; every batch "
+        "is fresh, so that the training loss is a test loss; norm before clipping.")
     for column, runs in enumerate(trained):
         draw_losses(axes[0, column], runs["loss"], budget.optimizers, mean=True)
         draw_losses(axes[1, column], runs["grad_norm"], budget.optimizers)
@@ -741,10 +762,11 @@ def draw_adam_vs_sgd(settings, budget, trained):
 def gradient_noise(budget=Budget()):
     """C2: Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3.
 
-    Figure 2. At initialisation, the norm of g_batch - g_big: gradients on 1,000 and on 100,000 fresh
-    prompts; as many draws as the budget has steps, for each seed's initial weights. Measured: the
-    skewness of the norm and its kurtosis (a Gaussian has 0 and 3), and the kurtosis of the
-    coordinates. A few draws carry the kurtosis, so it is averaged over seeds on a logarithmic scale.
+    Figure 2. At initialisation, the norm of g_batch - g_big: gradients on 1,000 and on 100,000
+    fresh prompts; as many draws as the budget has steps, for each seed's initial weights. Measured:
+    the skewness of the norm and its kurtosis (a Gaussian has 0 and 3), and the kurtosis of the
+    coordinates. A few draws carry the kurtosis, so it is averaged over seeds on a logarithmic
+    scale.
     """
     norms, tails = noise_tails(PAPER_SETTINGS, budget, budget.steps, skewness=0, kurtosis=1)
     measured = {name: value for each in tails for name, value in each.items()}
@@ -754,17 +776,17 @@ def gradient_noise(budget=Budget()):
 
 
 def noise_tails(settings, budget, draws, skewness=None, kurtosis=None):
-    """For each setting the noise norms (seeds, draws), and for each their tail figures; the last two
-    arguments are the bounds that a claim sets."""
+    """For each setting the noise norms (seeds, draws), and for each their tail figures; the last
+    two arguments are the bounds that a claim sets."""
     results = measure(noise, [(bare(setting), seed, draws) for setting in settings
                               for seed in range(budget.seeds)], budget)
     both = stacked(results, len(settings))
     return both["norms"], [{
         f"{short(setting)}: skewness of the noise norm": quantity(moment(norms, 3), above=skewness),
         f"{short(setting)}: kurtosis of the noise norm / 3":
-            quantity(moment(norms, 4) / 3, above=kurtosis, geometric=True),
+            geometric(moment(norms, 4) / 3, above=kurtosis),
         f"{short(setting)}: kurtosis of the noise coordinates / 3":
-            quantity(coordinates / 3, geometric=True)}
+            geometric(coordinates / 3)}
         for setting, norms, coordinates in zip(settings, both["norms"], both["kurtosis"])]
 
 
@@ -793,9 +815,9 @@ def draw_gradient_noise(settings, norms):
     figure, axes = panels(
         [setting.name for setting in settings], ["density", "noise norm"],
         "Norm of g(1,000 prompts) - g(100,000 prompts) at initialisation, 3 layers; "
-        f"{norms[0].shape[1]:,} draws for each of {norms[0].shape[0]} seeds' initial weights, pooled. "
-        "Histograms up to the 99.9 % point. Dashed: the Gaussian of the same mean and variance. A heavy "
-        "right tail lies above the dashed line, at the right.")
+        f"{norms[0].shape[1]:,} draws for each of {norms[0].shape[0]} seeds' initial weights, "
+        "pooled. Histograms up to the 99.9 % point. Dashed: the Gaussian of the same mean and "
+        "variance. A heavy right tail lies above the dashed line, at the right.")
     normal = statistics.NormalDist()
     for (top, bottom), each in zip(axes.T, norms):
         values = np.sort(each.ravel())
@@ -828,9 +850,10 @@ def condition_number(budget=Budget(seeds=3)):
     """C3: R_med is larger along SGD's path than along Adam's.
 
     Figure 3 and table 1. R_med = max |H_ii| / median |H_ii| over the diagonal of the Hessian; the
-    table holds R_med of SGD over that of Adam at iterations 750 and 1250, on one evaluation batch of
-    1,000 prompts. Here: on many, and on the Hessian pooled over all of them, and, from 2,000 steps on,
-    for other rates, matrices and seeds. Claimed: above 1, on the typical batch (median) and pooled.
+    table holds R_med of SGD over that of Adam at iterations 750 and 1250, on one evaluation batch
+    of 1,000 prompts. Here: on many, and on the Hessian pooled over all of them, and, from 2,000
+    steps on, for other rates, matrices and seeds. Claimed: above 1, on the typical batch (median)
+    and pooled.
     """
     settings, batches = PAPER_SETTINGS, int(np.clip(budget.steps // 100, 2, 100))
     trained = train_all(settings, budget)
@@ -840,7 +863,8 @@ def condition_number(budget=Budget(seeds=3)):
         hessian_diagonals, settings, trained, budget, [t // 50 for t in iterations], batches)]
     path, typical = r_med_along(settings, trained, budget)
     sizes = sorted({size for size in (1, 10, 100) if size <= batches} | {batches})
-    ratios = [{size: np.divide(*r_med(grouped(table, size))[:2]) for size in sizes} for table in tables]
+    ratios = [{size: np.divide(*r_med(grouped(table, size))[:2]) for size in sizes}
+              for table in tables]
     measured = {}
     for setting, ratio, paper in zip(settings, ratios, PAPER_C3):
         for j, t in enumerate(iterations):
@@ -848,18 +872,20 @@ def condition_number(budget=Budget(seeds=3)):
             low, high = np.quantile(one, (0.05, 0.95))
             mean, std = one[:, 0].mean(), one[:, 0].std(ddof=min(1, len(one) - 1))
             measured |= {
-                f"{label}, typical batch": quantity(np.median(one, axis=1), above=1, geometric=True),
+                f"{label}, typical batch": geometric(np.median(one, axis=1), above=1),
                 f"{label}, pooled {batches},000":
-                    quantity(ratio[batches][:, j, 0], above=1, geometric=True),
+                    geometric(ratio[batches][:, j, 0], above=1),
                 f"{label}, first batch": f"{mean:.3g} ({std:.2g}), paper {paper.get(t, 'none')}",
                 f"{label}, 90 % of single batches": f"{low:.3g} to {high:.3g}"}
     causes = r_med_causes(settings, budget, iterations[0]) if budget.steps >= 2000 else {}
     for name, values in causes.items():
         for setting, each in zip(settings, values):
-            measured[f"{short(setting)}, iteration {iterations[0]}, {name}"] = quantity(
-                each, geometric=True)
-    return draw_condition_number(settings, budget, path, typical, ratios, causes, iterations[0]), finding(
-        condition_number, budget, measured, dict(table=r_med(np.array(tables)), along=np.array(typical)),
+            measured[f"{short(setting)}, iteration {iterations[0]}, {name}"] = geometric(
+                each)
+    return draw_condition_number(settings, budget, path, typical, ratios, causes,
+                                 iterations[0]), finding(
+        condition_number, budget, measured,
+        dict(table=r_med(np.array(tables)), along=np.array(typical)),
         paper="; ".join(f"{short(setting)}: {' and '.join(paper.values())}"
                         for setting, paper in zip(settings, PAPER_C3)))
 
@@ -878,10 +904,13 @@ def r_med_causes(settings, budget, t):
               for factor in (0.5, 1, 2)}
     full = [setting._replace(full=True) for setting in scaled[1]]
     found = {}
-    for name, changed, seeds in (("half the rates", scaled[0.5], 1), ("twice the rates", scaled[2], 1),
-                                 ("full matrices", full, 1), (f"{3 * budget.seeds} seeds", scaled[1], 3)):
+    for name, changed, seeds in (("half the rates", scaled[0.5], 1),
+                                 ("twice the rates", scaled[2], 1),
+                                 ("full matrices", full, 1),
+                                 (f"{3 * budget.seeds} seeds", scaled[1], 3)):
         spend = budget._replace(seeds=seeds * budget.seeds, steps=min(budget.steps, t + 50), lr={})
-        diagonals = along(hessian_diagonals, changed, train_all(changed, spend), spend, [t // 50], 5)
+        diagonals = along(hessian_diagonals, changed, train_all(changed, spend), spend, [t // 50],
+                          5)
         found[name] = [np.median(np.divide(*r_med(each["diagonals"])[:2, :, 0]), axis=-1)
                        for each in diagonals]
     return found
@@ -897,7 +926,8 @@ def r_med_along(settings, trained, budget, every=50):
 
 
 def hessian_diagonals(arguments, path, batches):
-    """Hessian diagonals (points, batches, p) on the first evaluation batches; NaN after divergence."""
+    """Hessian diagonals (points, batches, p) on the first evaluation batches; NaN after
+    divergence."""
     diagonals = np.full((len(path), batches, path[0, 0].size), np.nan)
     for k in range(batches):
         prompts = evaluation_batch(arguments, k)
@@ -924,11 +954,12 @@ def draw_condition_number(settings, budget, path, typical, ratios, causes, t):
     figure, axes = panels(
         [setting.name for setting in settings],
         ["$R_{med}$", *["ratio of $R_{med}$"] * (2 if causes else 1)],
-        f"Above: typical of up to 4 evaluation batches of 1,000 prompts; line: median, band: smallest to "
-        f"largest of {budget.seeds} seeds. Next: {budget.optimizers[0]} over {budget.optimizers[1]} at "
-        f"iteration {t}, a dot for each seed and evaluation batch; line: median. "
-        + ("Below: the same on the typical of 5 batches, with something changed; a dot for each seed, bar: "
-           "median. ") * bool(causes) + "Dashed: 1, no difference.")
+        "Above: typical of up to 4 evaluation batches of 1,000 prompts; line: median, band: "
+        f"smallest to largest of {budget.seeds} seeds. Next: {budget.optimizers[0]} over "
+        f"{budget.optimizers[1]} at iteration {t}, a dot for each seed and evaluation batch; "
+        "line: median. "
+        + ("Below: the same on the typical of 5 batches, with something changed; a dot for each "
+           "seed, bar: median. ") * bool(causes) + "Dashed: 1, no difference.")
     for column, ratio in enumerate(ratios):
         top, middle, *bottom = axes[:, column]
         draw_bands(top, path, typical[column], budget.optimizers)
@@ -957,8 +988,8 @@ def directional_smoothness(budget=Budget(seeds=3)):
     """C4: Directional smoothness is smaller along Adam's path.
 
     Figure 4. v^T H v for the direction v of each step, H at the point before it, on evaluation
-    batches of 1,000 prompts. Measured, per seed: the median over the path without its first tenth, of
-    SGD's minus Adam's, for the typical batch (the median over batches at each point) and for all
+    batches of 1,000 prompts. Measured, per seed: the median over the path without its first tenth,
+    of SGD's minus Adam's, for the typical batch (the median over batches at each point) and for all
     pooled (the mean). Claimed: above 0, for both.
     """
     settings = PAPER_SETTINGS
@@ -967,13 +998,16 @@ def directional_smoothness(budget=Budget(seeds=3)):
     for setting, values in zip(settings, curvatures):
         for name, points in (("typical batch", np.median(values, -1)), ("pooled", values.mean(-1))):
             level = smoothness_level(points)
-            pair = ", ".join(f"{each} {np.median(v):.3g}" for each, v in zip(budget.optimizers, level))
+            pair = ", ".join(f"{each} {np.median(v):.3g}"
+                             for each, v in zip(budget.optimizers, level))
             measured[f"{short(setting)}, {name}: {pair}; difference"] = quantity(
                 level[0] - level[1], above=0)
         measured[f"{short(setting)}, negative"] = ", ".join(
-            f"{name} {100 * (each < 0).mean():.0f} %" for name, each in zip(budget.optimizers, values))
+            f"{name} {100 * (each < 0).mean():.0f} %"
+            for name, each in zip(budget.optimizers, values))
     return draw_directional_smoothness(settings, budget, at, curvatures), finding(
-        directional_smoothness, budget, measured, dict(curvatures=np.array(curvatures)), paper="curves")
+        directional_smoothness, budget, measured, dict(curvatures=np.array(curvatures)),
+        paper="curves")
 
 
 def curvatures_along(settings, trained, budget):
@@ -990,7 +1024,8 @@ def smoothness_level(points):
 
 
 def step_curvatures(arguments, path, batches):
-    """v^T H v (points, batches) for pairs (before, after) of a path; NaN where a run had diverged."""
+    """v^T H v (points, batches) for pairs (before, after) of a path; NaN where a run had
+    diverged."""
     curvatures = np.full((len(path), batches), np.nan)
     for k in range(batches):
         prompts = linattn.compress(evaluation_batch(arguments, k))
@@ -1014,9 +1049,10 @@ def draw_directional_smoothness(settings, budget, iterations, curvatures):
     """Typical batch above, pooled below."""
     figure, axes = panels(
         [setting.name for setting in settings], ["typical batch", "pooled"],
-        f"$v^T H v$, v the direction of the step; {curvatures[0].shape[-1]} evaluation batches of 1,000 "
-        f"prompts: their median above, their mean below. Line: median over {budget.seeds} seeds, band: "
-        "smallest to largest. Logarithmic scale, linear between the two ticks nearest to 0.")
+        f"$v^T H v$, v the direction of the step; {curvatures[0].shape[-1]} evaluation batches of "
+        f"1,000 prompts: their median above, their mean below. Line: median over {budget.seeds} "
+        "seeds, band: smallest to largest. Logarithmic scale, linear between the two ticks "
+        "nearest to 0.")
     for column, values in enumerate(curvatures):
         for ax, series in zip(axes[:, column], (np.median(values, -1), values.mean(-1))):
             draw_bands(ax, iterations, series, budget.optimizers)
@@ -1029,11 +1065,11 @@ def draw_directional_smoothness(settings, budget, iterations, curvatures):
 def generalized_smoothness(budget=Budget(seeds=1)):
     """C5: Smoothness grows with the gradient norm.
 
-    Figure 5, (L0, L1)-smoothness. Along the first 2,000 steps of Adam, on evaluation batches of 1,000
-    prompts: v^T H v and, on the first batch, the spectral norm of H, against the norm of the gradient
-    at the same point and on the same batch. Measured, for three times the budget's seeds: the slope of
-    log against log (directional: median over batches, where v^T H v > 0), and L0, L1 of the line
-    v^T H v = L0 + L1 |g| through the typical points. Claimed: both slopes above 0.
+    Figure 5, (L0, L1)-smoothness. Along the first 2,000 steps of Adam, on evaluation batches of
+    1,000 prompts: v^T H v and, on the first batch, the spectral norm of H, against the norm of the
+    gradient at the same point and on the same batch. Measured, for three times the budget's seeds:
+    the slope of log against log (directional: median over batches, where v^T H v > 0), and L0, L1
+    of the line v^T H v = L0 + L1 |g| through the typical points. Claimed: both slopes above 0.
     """
     settings, batches = PAPER_SETTINGS, int(np.clip(budget.steps // 500, 2, 4))
     spend = budget._replace(seeds=3 * budget.seeds, steps=min(budget.steps, 2000),
@@ -1044,18 +1080,21 @@ def generalized_smoothness(budget=Budget(seeds=1)):
     measured = {}
     for setting, points in zip(settings, found):
         g, c, s = (points[key][0] for key in ("norms", "curvatures", "spectral"))
-        directional = [np.median([log_slope(*batch) for batch in zip(x.T, y.T)]) for x, y in zip(g, c)]
+        directional = [np.median([log_slope(*batch) for batch in zip(x.T, y.T)])
+                       for x, y in zip(g, c)]
         x, y = np.median(g, axis=-1).ravel(), np.median(c, axis=-1).ravel()
         L1, L0 = np.polyfit(x[np.isfinite(y)], y[np.isfinite(y)], 1)
         measured |= {
-            f"{short(setting)}: slope of the directional smoothness": quantity(directional, above=0),
+            f"{short(setting)}: slope of the directional smoothness":
+                quantity(directional, above=0),
             f"{short(setting)}: slope of the spectral norm": quantity(
                 [log_slope(*each) for each in zip(g[..., 0], s)], above=0),
             f"{short(setting)}: line": f"L0 = {L0:.3g}, L1 = {L1:.3g}; "
                                        f"{100 * (c <= 0).mean():.0f} % of v^T H v negative"}
     return draw_generalized_smoothness(settings, spend, found), finding(
         generalized_smoothness, budget, measured,
-        {key: np.array([points[key] for points in found]) for key in found[0]}, paper="positive slope",
+        {key: np.array([points[key] for points in found]) for key in found[0]},
+        paper="positive slope",
         seeds=spend.seeds, steps=spend.steps)
 
 
@@ -1083,10 +1122,10 @@ def draw_generalized_smoothness(settings, budget, found):
     """Directional smoothness above, spectral norm below, against the gradient norm."""
     figure, axes = panels(
         [setting.name for setting in settings], ["$v^T H v$", "spectral norm of H"],
-        f"{budget.optimizers[-1]}, {budget.steps:,} steps, {budget.seeds} seeds; above: every 50 steps, "
-        f"{found[0]['norms'].shape[-1]} evaluation batches of 1,000 prompts (where $v^T H v > 0$), "
-        "below: the first of them, every 200 steps. Colour: iteration, from dark (start) to light. Line: "
-        "least squares in the logarithms, all points together.")
+        f"{budget.optimizers[-1]}, {budget.steps:,} steps, {budget.seeds} seeds; above: every 50 "
+        f"steps, {found[0]['norms'].shape[-1]} evaluation batches of 1,000 prompts (where $v^T H "
+        "v > 0$), below: the first of them, every 200 steps. Colour: iteration, from dark (start) "
+        "to light. Line: least squares in the logarithms, all points together.")
     for column, points in enumerate(found):
         g = points["norms"][0]
         when = np.broadcast_to(50 * np.arange(g.shape[1])[:, None], g.shape)
@@ -1111,23 +1150,24 @@ def softmax_vs_linear(budget=Budget(seeds=2, steps=400)):
 
     Three layers of linear, ReLU and softmax attention from the same weights on the same batches of
     Setting 1, with the budget's last optimizer; learning rates from `learning_rates`. Measured: the
-    final loss (median over the last tenth of the steps) over that of linear attention, and the first
-    step from which ten losses in a row are below half of the first one (the last step if none is).
-    Claimed: both ratios above 1 for both kinds of softmax. At most two seeds.
+    final loss (median over the last tenth of the steps) over that of linear attention, and the
+    first step from which ten losses in a row are below half of the first one (the last step if none
+    is). Claimed: both ratios above 1 for both kinds of softmax. At most two seeds.
     """
     budget = budget._replace(seeds=min(budget.seeds, 2))
     settings, spend = (SETTING_1, *NONLINEAR), budget._replace(optimizers=budget.optimizers[-1:])
-    losses = np.array([runs["loss"][0] for runs in train_all(settings, spend)])  # (kinds, seeds, steps)
+    losses = np.array([runs["loss"][0]
+                       for runs in train_all(settings, spend)])  # (kinds, seeds, steps)
     final, half = final_loss(losses), steps_to(losses, losses[..., :1] / 2)
     measured = {}
     for i, (setting, bound) in enumerate(zip(NONLINEAR, (None, 1, 1)), 1):
         measured |= {f"{setting.name} / linear: final loss":
-                     quantity(final[i] / final[0], above=bound, geometric=True),
+                     geometric(final[i] / final[0], above=bound),
                      f"{setting.name} / linear: steps to half the loss":
-                     quantity(half[i] / half[0], above=bound, geometric=True)}
+                     geometric(half[i] / half[0], above=bound)}
     names = ["linear", *(setting.name for setting in NONLINEAR)]
     for name, f, h in zip(names, final, half):
-        measured[f"{name}: final loss"] = quantity(f, geometric=True)
+        measured[f"{name}: final loss"] = geometric(f)
         measured[f"{name}: steps to half the loss"] = f"{np.median(h):.0f}"
     rates = [learning_rate(setting, spend.optimizers[0], budget) for setting in settings]
     return draw_softmax_vs_linear(spend, losses, names, rates), finding(
@@ -1145,9 +1185,10 @@ def draw_softmax_vs_linear(budget, losses, names, rates):
     """Losses (kinds, seeds, steps) in one panel."""
     figure, ((ax,),) = panels(
         [f"3 layers, {SETTING_1.name}, {budget.optimizers[-1]}"], ["training loss"],
-        bands(budget, "running median") + " The batches are the same for every kind. softmax: weights "
-        "over the n context keys sum to 1; softmax/n: the authors' code, over all n + 1 keys, without the "
-        "query's own, divided by n.")
+        bands(budget,
+              "running median") + " The batches are the same for every kind. softmax: weights "
+        "over the n context keys sum to 1; softmax/n: the authors' code, over all n + 1 keys, "
+        "without the query's own, divided by n.")
     draw_losses(ax, losses, [f"{name} (lr {rate:g})" for name, rate in zip(names, rates)])
     ax.legend()
     return figure
@@ -1163,10 +1204,12 @@ def larger_model(budget=Budget(seeds=2, steps=200)):
     """
     few = budget._replace(seeds=min(budget.seeds, 3))
     (runs,) = train_all((LARGE,), few, every=500)
-    (norms,), (tails,) = noise_tails((LARGE,), budget, max(5, budget.steps // 10), skewness=0, kurtosis=1)
+    (norms,), (tails,) = noise_tails((LARGE,), budget, max(5, budget.steps // 10), skewness=0,
+                                     kurtosis=1)
     measured = final_losses(LARGE.name, runs, budget.optimizers, above=1) | tails
     return draw_larger_model(few, runs, norms), finding(
-        larger_model, budget, measured, dict(loss=runs["loss"], grad_norm=runs["grad_norm"], norms=norms),
+        larger_model, budget, measured,
+        dict(loss=runs["loss"], grad_norm=runs["grad_norm"], norms=norms),
         paper="loss curve, noise histogram", settings=(LARGE,), trained_seeds=few.seeds)
 
 
@@ -1174,9 +1217,10 @@ def draw_larger_model(budget, runs, norms):
     """Loss and gradient norm of runs (optimizers, seeds, steps); noise norms (seeds, draws)."""
     figure, axes = panels(
         ["training loss", "gradient norm", "gradient noise"], [LARGE.name],
-        bands(budget, "running median") + " Norm before clipping. Noise: norm of g(1,000 prompts) - "
-        f"g(100,000 prompts) at initialisation, {norms.shape[1]:,} draws for each of {len(norms)} seeds, "
-        "up to the 99.9 % point; dashed: the Gaussian of the same mean and variance.")
+        bands(budget,
+              "running median") + " Norm before clipping. Noise: norm of g(1,000 prompts) - "
+        f"g(100,000 prompts) at initialisation, {norms.shape[1]:,} draws for each of {len(norms)} "
+        "seeds, up to the 99.9 % point; dashed: the Gaussian of the same mean and variance.")
     for ax, key in zip(axes[0], ("loss", "grad_norm")):
         draw_losses(ax, runs[key], budget.optimizers)
     draw_density(axes[0, 2], norms.ravel())
@@ -1195,7 +1239,7 @@ def study(settings, budget, ahead=()):
     for setting, runs, tail, ratio in zip(settings, trained, tails, ratios):
         bound = dict(above=1) if setting in ahead else {}
         measured |= final_losses(short(setting), runs, budget.optimizers, **bound) | tail
-        measured[f"{short(setting)}: ratio of R_med"] = quantity(ratio, geometric=True)
+        measured[f"{short(setting)}: ratio of R_med"] = geometric(ratio)
     return trained, norms, path, typical, ratios, measured
 
 
@@ -1203,9 +1247,11 @@ def draw_study(settings, budget, trained, norms, path, typical, columns):
     """Loss, noise and R_med, a column for each setting."""
     figure, axes = panels(
         columns, ["training loss", "noise density", "$R_{med}$"],
-        bands(budget, "running median (loss), value ($R_{med}$)") + " Noise: its norm at initialisation, "
-        f"{norms[0].shape[1]:,} draws for each seed, up to the 99 % point; dashed: the Gaussian of the "
-        "same mean and variance. $R_{med}$: typical of up to 4 evaluation batches of 1,000 prompts.")
+        bands(budget,
+              "running median (loss), value ($R_{med}$)") + " Noise: its norm at initialisation, "
+        f"{norms[0].shape[1]:,} draws for each seed, up to the 99 % point; dashed: the Gaussian "
+        "of the same mean and variance. $R_{med}$: typical of up to 4 evaluation batches of 1,000 "
+        "prompts.")
     for (top, middle, bottom), runs, each, values in zip(axes.T, trained, norms, typical):
         draw_losses(top, runs["loss"], budget.optimizers)
         draw_density(middle, each.ravel(), 0.99)
@@ -1217,12 +1263,12 @@ def draw_study(settings, budget, trained, norms, path, typical, columns):
 
 @experiment
 def heavy_tails(budget=Budget(seeds=3, steps=600)):
-    """C8: Heavy-tailed x makes heavier noise, slower training and a larger R_med ratio than spherical x.
+    """C8: Heavier tails of x make heavier noise, slower training and a larger R_med ratio.
 
-    Three tails at one scale, E|x|^2 = 1: x on the unit sphere, Gaussian, and the paper's
-    Gamma(0.1, 10), whose E|x|^2 is 1 as well; the middle column is ours. Claimed, Gamma against the
-    sphere: kurtosis of the noise norm larger; ratio of R_med larger; more steps to half the loss, for
-    both optimizers; and Adam's final loss lower than SGD's in both.
+    Three tails at one scale, E|x|^2 = 1: x on the unit sphere, Gaussian, and the paper's Gamma(0.1,
+    10), whose E|x|^2 is 1 as well; the middle column is ours. Claimed, Gamma against the sphere:
+    kurtosis of the noise norm larger; ratio of R_med larger; more steps to half the loss, for both
+    optimizers; and Adam's final loss lower than SGD's in both.
     """
     settings = (SPHERICAL, LIGHT_TAILS, SETTING_3)
     trained, norms, path, typical, ratios, measured = study(
@@ -1230,10 +1276,11 @@ def heavy_tails(budget=Budget(seeds=3, steps=600)):
     loss = np.array([runs["loss"] for runs in trained])
     half = steps_to(loss, loss[..., :1] / 2)
     tail = moment(norms, 4)
-    claims = {"kurtosis of the noise norm": tail[2] / tail[0], "ratio of R_med": ratios[2] / ratios[0]}
+    claims = {"kurtosis of the noise norm": tail[2] / tail[0],
+              "ratio of R_med": ratios[2] / ratios[0]}
     claims |= {f"{name}, steps to half the loss": half[2][i] / half[0][i]
                for i, name in enumerate(budget.optimizers)}
-    measured |= {f"Heavy / spherical: {name}": quantity(values, above=1, geometric=True)
+    measured |= {f"Heavy / spherical: {name}": geometric(values, above=1)
                  for name, values in claims.items()}
     return draw_study(settings, budget, trained, norms, path, typical, [
         f"{setting.name} (E|x|$^2$ = 1)" for setting in settings]), finding(
@@ -1243,11 +1290,11 @@ def heavy_tails(budget=Budget(seeds=3, steps=600)):
 
 @experiment
 def depth(budget=Budget(seeds=2, steps=300)):
-    """C9: With depth the Adam-SGD gap, the noise tails and the R_med ratio grow, and the loss falls.
+    """C9: With depth the Adam-SGD gap, noise tails and R_med ratio grow, and the loss falls.
 
-    L = 2, 4, 6, 8 layers in Setting 1. Claimed: the final loss of SGD over Adam's is larger at L = 8
-    than at 2; the final loss of each is lower; the kurtosis of the noise norm is larger for L = 6 and 8
-    than for 2 and 4; the ratio of R_med is larger for L = 4, 6 and 8 than for 2.
+    L = 2, 4, 6, 8 layers in Setting 1. Claimed: the final loss of SGD over Adam's is larger at L =
+    8 than at 2; the final loss of each is lower; the kurtosis of the noise norm is larger for L = 6
+    and 8 than for 2 and 4; the ratio of R_med is larger for L = 4, 6 and 8 than for 2.
     """
     trained, norms, path, typical, ratios, measured = study(DEEP, budget)
     loss = np.array([runs["loss"] for runs in trained])
@@ -1260,8 +1307,9 @@ def depth(budget=Budget(seeds=2, steps=300)):
                   np.cbrt(ratios[1] * ratios[2] * ratios[3]) / ratios[0]}
     claims |= {f"final loss {name}, L = 2 over 8": final[0, i] / final[3, i]
                for i, name in enumerate(budget.optimizers)}
-    measured |= {name: quantity(values, above=1, geometric=True) for name, values in claims.items()}
-    return draw_study(DEEP, budget, trained, norms, path, typical, [each.name for each in DEEP]), finding(
+    measured |= {name: geometric(values, above=1) for name, values in claims.items()}
+    return draw_study(DEEP, budget, trained, norms, path, typical,
+                      [each.name for each in DEEP]), finding(
         depth, budget, measured, dict(loss=loss, norms=norms, r_med=np.array(typical)),
         paper="3 rows of plots", settings=DEEP)
 
@@ -1278,12 +1326,12 @@ def rate_grid(setting, name):
 def learning_rates(budget=Budget(seeds=2, steps=1200)):
     """Protocol: The learning rate of each optimizer is the best of a grid of ten.
 
-    Final loss (median over the last tenth of the steps) against the rate, in Settings 1, 2 and 3, on
-    a quarter of the steps, at most two seeds. The best rate has the lowest mean over seeds of the log
-    loss, among the rates at which no run diverged. Measured: the final loss at the rate in use over
-    that at the best one; the width of the good range, within a factor 2 of the best loss. With 2,000
-    steps and more the other settings are tried, too, on a twentieth of the steps (a fortieth where
-    they are costly). Claimed: less than twice the best loss.
+    Final loss (median over the last tenth of the steps) against the rate, in Settings 1, 2 and 3,
+    on a quarter of the steps, at most two seeds. The best rate has the lowest mean over seeds of
+    the log loss, among the rates at which no run diverged. Measured: the final loss at the rate in
+    use over that at the best one; the width of the good range, within a factor 2 of the best loss.
+    With 2,000 steps and more the other settings are tried, too, on a twentieth of the steps (a
+    fortieth where they are costly). Claimed: less than twice the best loss.
     """
     measuring = budget._replace(seeds=min(budget.seeds, 2), steps=max(1, budget.steps // 4))
     tried = [(measuring, PAPER_SETTINGS)]
@@ -1297,11 +1345,12 @@ def learning_rates(budget=Budget(seeds=2, steps=1200)):
             shown.append(runs["loss"])
             for i, name in enumerate(spend.optimizers):
                 measured |= best_rate(setting, name, grid[i], runs["loss"][:, i],
-                                      learning_rate(setting, name, spend), setting in PAPER_SETTINGS)
+                                      learning_rate(setting, name, spend),
+                                      setting in PAPER_SETTINGS)
             if spend is measuring:
                 ends = final_loss(chosen["loss"])
-                measured[f"{short(setting)}: final loss SGD / Adam, each at its best rate"] = quantity(
-                    ends[0] / ends[1], geometric=True)
+                label = f"{short(setting)}: final loss {versus(budget)}, each at its best rate"
+                measured[label] = geometric(ends[0] / ends[1])
     return draw_rates(measuring, PAPER_SETTINGS, shown[:3], rate_grid), finding(
         learning_rates, budget, measured, dict(final=final_loss(np.array(shown[:3]))),
         paper="0.02 and 0.02 (Setting 1), 0.01 and 0.005 (2), 0.02 and 0.02 (3) for SGD and Adam",
@@ -1313,12 +1362,12 @@ def best_rate(setting, name, grid, loss, used, judged):
     score, final = level(loss), final_loss(loss)
     best, good = score.argmin(), grid[score < score.min() + np.log(2)]
     label = f"{short(setting)}, {name}"
-    measured = {f"{label}: best rate": f"{grid[best]:g}, in use {used:g}; within a factor 2 of the best: "
-                                       f"{good.min():g} to {good.max():g}; "
-                                       f"{(~np.isfinite(final)).sum()} of {final.size} runs diverged"}
+    measured = {f"{label}: best rate": (
+        f"{grid[best]:g}, in use {used:g}; within a factor 2 of the best: {good.min():g} to "
+        f"{good.max():g}; {(~np.isfinite(final)).sum()} of {final.size} runs diverged")}
     if judged and used in grid:
-        measured[f"{label}: final loss at the rate in use / at the best"] = quantity(
-            final[list(grid).index(used)] / final[best], below=2, geometric=True)
+        measured[f"{label}: final loss at the rate in use / at the best"] = geometric(
+            final[list(grid).index(used)] / final[best], below=2)
     return measured
 
 
@@ -1328,8 +1377,8 @@ def draw_rates(budget, settings, losses, grid):
     figure, axes = panels(
         [setting.name for setting in settings], ["final loss"],
         f"Median training loss over the last tenth of {budget.steps:,} steps; line: median of "
-        f"{budget.seeds} seeds, band: smallest to largest. X, at the top: rates at which a run diverged. "
-        "Circle: the rate that the other experiments use.")
+        f"{budget.seeds} seeds, band: smallest to largest. X, at the top: rates at which a run "
+        "diverged. Circle: the rate that the other experiments use.")
     for ax, setting, loss in zip(axes[0], settings, map(final_loss, losses)):
         for i, name in enumerate(budget.optimizers):
             rates, each, color = grid(setting, name), loss[:, i], COLOURS[i % 5]
@@ -1350,8 +1399,8 @@ def draw_rates(budget, settings, losses, grid):
 def full_batch(budget=Budget(seeds=3, steps=250, optimizers=("SGD", "Adam", "SignDescent"))):
     """C10: Without gradient noise Adam still beats SGD, and so does sign descent.
 
-    Quoted by the paper from Kunstner et al. 2023 (arXiv 2304.13960). Settings 1 and 3, on one and the
-    same batch of 1,000 prompts at every step, and on fresh batches of 100, 400 and 1,600. Every
+    Quoted by the paper from Kunstner et al. 2023 (arXiv 2304.13960). Settings 1 and 3, on one and
+    the same batch of 1,000 prompts at every step, and on fresh batches of 100, 400 and 1,600. Every
     optimizer at the best of half, once and twice its rate; at most 600 steps. Claimed, on the fixed
     batch: the final loss of SGD over that of Adam, and of sign descent with momentum, above 1.
     """
@@ -1361,12 +1410,14 @@ def full_batch(budget=Budget(seeds=3, steps=250, optimizers=("SGD", "Adam", "Sig
                         for size in sizes], budget, three_rates))
     measured, gaps = {}, []
     for setting, each in zip(tasks, split(found, len(tasks))):
-        final = np.array([final_loss(chosen["loss"]) for *_, chosen in each])  # (sizes, optimizers, seeds)
+        final = np.array([final_loss(chosen["loss"])
+                          for *_, chosen in each])  # (sizes, optimizers, seeds)
         gaps.append(final[:, :1] / final[:, 1:])
         for size, gap in zip(sizes, gaps[-1]):
-            where, bound = (f"batches of {size:,}", {}) if size != 1000 else ("fixed batch", dict(above=1))
+            where, bound = (f"batches of {size:,}",
+                            {}) if size != 1000 else ("fixed batch", dict(above=1))
             measured |= {f"{short(setting)}, {where}: final loss {budget.optimizers[0]} / {name}":
-                         quantity(values, geometric=True, **bound)
+                         geometric(values, **bound)
                          for name, values in zip(budget.optimizers[1:], gap)}
     losses = [chosen["loss"] for *_, chosen in found[3::4]]
     return draw_full_batch(budget, tasks, losses, sizes, gaps), finding(
@@ -1381,9 +1432,10 @@ def draw_full_batch(budget, settings, losses, sizes, gaps):
     """Loss on the fixed batch above; the gaps (sizes, optimizers, seeds) against the size below."""
     figure, axes = panels(
         [setting.name for setting in settings], ["loss, fixed batch", "ratio of final losses"],
-        f"Line: median of {budget.seeds} seeds; band: smallest to largest. {budget.steps:,} steps, every "
-        "optimizer at the best of three rates. Below: SGD over the others, on fresh batches of 100 to "
-        "1,600 prompts and, at the right, on one batch of 1,000 for all steps. Dotted: 1, no difference.")
+        f"Line: median of {budget.seeds} seeds; band: smallest to largest. {budget.steps:,} "
+        "steps, every optimizer at the best of three rates. Below: SGD over the others, on fresh "
+        "batches of 100 to 1,600 prompts and, at the right, on one batch of 1,000 for all steps. "
+        "Dotted: 1, no difference.")
     for (top, bottom), loss, gap in zip(axes.T, losses, gaps):
         draw_losses(top, loss, budget.optimizers)
         names = [f"{budget.optimizers[0]} / {name}" for name in budget.optimizers[1:]]
@@ -1400,12 +1452,12 @@ def draw_full_batch(budget, settings, losses, sizes, gaps):
 def clipping(budget=Budget(seeds=3, steps=500)):
     """C11: Clipping lowers directional smoothness, coordinate by coordinate most of all.
 
-    Quoted by the paper from Pan & Li 2023. SGD and Adam in Settings 1 and 3 without clipping, with the
-    global norm limited to 1, and with every coordinate limited to 1/sqrt(150), so that the norm has
-    the same bound; all else the same; at most 2,000 steps. SGD at a quarter of its rate, for at the
-    full one it diverges without clipping. Claimed, for v^T H v on the typical batch
-    (median over the path without its first tenth): no clipping minus global norm, and global norm
-    minus coordinates, above 0.
+    Quoted by the paper from Pan & Li 2023. SGD and Adam in Settings 1 and 3 without clipping, with
+    the global norm limited to 1, and with every coordinate limited to 1/sqrt(150), so that the norm
+    has the same bound; all else the same; at most 2,000 steps. SGD at a quarter of its rate, for at
+    the full one it diverges without clipping. Claimed, for v^T H v on the typical batch (median
+    over the path without its first tenth): no clipping minus global norm, and global norm minus
+    coordinates, above 0.
     """
     budget = budget._replace(steps=min(budget.steps, 2000))
     kinds, tasks = ("none", "global", "coordinates"), [
@@ -1423,24 +1475,28 @@ def clipping(budget=Budget(seeds=3, steps=500)):
                 measured[f"{label}: v^T H v, {kinds[first]} minus {kinds[second]}"] = quantity(
                     height[first, i] - height[second, i], above=0)
             for kind, each, h in zip(kinds, runs, height[:, i]):
-                measured[f"{label}, {kind}: final loss"] = quantity(
-                    final_loss(each["loss"][i]), geometric=True)
+                measured[f"{label}, {kind}: final loss"] = geometric(
+                    final_loss(each["loss"][i]))
                 measured[f"{label}, {kind}: clipped steps, v^T H v"] = (
                     f"{100 * each['clipped'][i].mean():.0f} %, {np.median(h):.3g}")
     return draw_clipping(budget, tasks, kinds, trained, at, typical), finding(
-        clipping, budget, measured, dict(curvatures=np.array(curvatures)), paper="quoted", settings=tasks)
+        clipping, budget, measured, dict(curvatures=np.array(curvatures)), paper="quoted",
+        settings=tasks)
 
 
 def draw_clipping(budget, settings, kinds, trained, at, typical):
-    """Loss and directional smoothness, a column for each setting and optimizer, a line for each kind."""
+    """Loss and directional smoothness, a column for each setting and optimizer, a line for each
+    kind."""
     columns = [f"{short(setting)}, {name}" for setting in settings for name in budget.optimizers]
-    figure, axes = panels(columns, ["training loss", "$v^T H v$"], bands(budget, "running median (loss), "
-                          "value (below)") + " $v^T H v$: typical of the evaluation batches of 1,000 "
-                          "prompts. In brackets: share of the steps that were clipped.")
+    figure, axes = panels(
+        columns, ["training loss", "$v^T H v$"],
+        bands(budget, "running median (loss), value (below)") + " $v^T H v$: typical of the "
+        "evaluation batches of 1,000 prompts. In brackets: share of the steps that were clipped.")
     for j, (top, bottom) in enumerate(axes.T):
         task, i = divmod(j, len(budget.optimizers))
         runs, points = (split(each, len(settings))[task] for each in (trained, typical))
-        names = [f"{kind} ({100 * each['clipped'][i].mean():.0f} %)" for kind, each in zip(kinds, runs)]
+        names = [f"{kind} ({100 * each['clipped'][i].mean():.0f} %)"
+                 for kind, each in zip(kinds, runs)]
         draw_losses(top, np.array([each["loss"][i] for each in runs]), names)
         draw_bands(bottom, at, np.array([each[i] for each in points]), names)
         signed_log(bottom, np.array([each[i] for each in points]))
@@ -1450,32 +1506,37 @@ def draw_clipping(budget, settings, kinds, trained, at, typical):
 
 @experiment
 def initialization(budget=Budget(seeds=2, steps=100)):
-    """Question: From which initial scale do gradients vanish, explode, or train, and at which depth?
+    """Question: At which initial scale and depth do gradients vanish or explode, or models train?
 
-    L = 2, 4 and 8 in Setting 1, entries of standard deviation 0.01 to 0.8, in the paper's blocks and in
-    full matrices. Measured: the gradient's norm in the first and in the last layer at initialisation,
-    on one evaluation batch; and the final loss of both optimizers after at most 400 steps. A run
-    "trains" if it ends below half of the loss of predicting 0, which is d.
+    L = 2, 4 and 8 in Setting 1, entries of standard deviation 0.01 to 0.8, in the paper's blocks
+    and in full matrices. Measured: the gradient's norm in the first and in the last layer at
+    initialisation, on one evaluation batch; and the final loss of both optimizers after at most 400
+    steps. A run "trains" if it ends below half of the loss of predicting 0, which is d.
     """
     budget, scales = budget._replace(steps=min(budget.steps, 400)), (0.01, 0.05, 0.2, 0.8)
     tasks = [(deep, full) for deep in (DEEP[0], DEEP[1], DEEP[3]) for full in (False, True)]
     settings = [deep._replace(full=full, std=std) for deep, full in tasks for std in scales]
     norms = stacked(measure(layer_gradients, [(bare(setting), seed) for setting in settings
-                                              for seed in range(budget.seeds)], budget), len(settings))
-    norms = np.array(split(norms["first_last"], len(tasks)))  # (tasks, scales, seeds, first and last)
-    final = np.array(split([final_loss(runs["loss"]) for runs in train_all(settings, budget)], len(tasks)))
+                                              for seed in range(budget.seeds)], budget),
+                                              len(settings))
+    norms = np.array(split(norms["first_last"],
+                           len(tasks)))  # (tasks, scales, seeds, first and last)
+    final = np.array(split([final_loss(runs["loss"]) for runs in train_all(settings, budget)],
+                           len(tasks)))
     measured = {}
     for (deep, full), norm, ends in zip(tasks, norms, final):
         label = f"{deep.name}, {'full matrices' if full else 'blocks'}"
         for std, each in zip(scales, norm):
-            measured[f"{label}, std {std:g}: gradient norm, first layer"] = quantity(
-                each[:, 0], geometric=True)
+            measured[f"{label}, std {std:g}: gradient norm, first layer"] = geometric(
+                each[:, 0])
         for i, name in enumerate(budget.optimizers):
             good = (np.nan_to_num(ends[:, i], nan=np.inf) < deep.data["d"] / 2).all(axis=-1)
             lost = (~np.isfinite(ends[:, i])).any(axis=-1)
             measured[f"{label}: {name}"] = "; ".join(
-                f"{word} at std {', '.join(f'{std:g}' for std, is_so in zip(scales, each) if is_so)}"
-                for word, each in (("trains", good), ("diverges", lost)) if any(each)) or "trains nowhere"
+                f"{word} at std "
+                f"{', '.join(f'{std:g}' for std, is_so in zip(scales, each) if is_so)}"
+                for word, each in (("trains", good), ("diverges", lost))
+                if any(each)) or "trains nowhere"
     return draw_initialization(budget, tasks, scales, norms, final), finding(
         initialization, budget, measured, dict(norms=norms, final=final), settings=DEEP)
 
@@ -1488,12 +1549,14 @@ def layer_gradients(setting, seed):
 
 
 def draw_initialization(budget, tasks, scales, norms, final):
-    """Gradient norms above, final losses below, against the initial scale; a column for each depth."""
+    """Gradient norms above, final losses below, against the initial scale; a column for each
+    depth."""
     figure, axes = panels(
-        [f"{deep.name}, {SETTING_1.name}" for deep, full in tasks if full], ["gradient norm", "final loss"],
-        f"Above: at initialisation, on 1,000 prompts. Below: median over the last tenth of {budget.steps:,} "
-        f"steps. Line: median of {budget.seeds} seeds; band: smallest to largest; X: no point for larger "
-        "ones, a run diverged. Dotted: the loss of predicting 0.")
+        [f"{deep.name}, {SETTING_1.name}" for deep, full in tasks if full],
+        ["gradient norm", "final loss"],
+        "Above: at initialisation, on 1,000 prompts. Below: median over the last tenth of "
+        f"{budget.steps:,} steps. Line: median of {budget.seeds} seeds; band: smallest to "
+        "largest; X: no point for larger ones, a run diverged. Dotted: the loss of predicting 0.")
     for j, (top, bottom) in enumerate(axes.T):
         for full, where in enumerate(("blocks", "full")):
             draw_bands(top, np.array(scales), norms[2 * j + full].transpose(2, 1, 0),
@@ -1501,7 +1564,8 @@ def draw_initialization(budget, tasks, scales, norms, final):
             draw_bands(bottom, np.array(scales), final[2 * j + full].transpose(1, 2, 0),
                        [f"{where}, {name}" for name in budget.optimizers], 2 * full)
         top.set(xscale="log", yscale="log", ylim=(0.03, 1e5))
-        bottom.set(xscale="log", yscale="log", ylim=(0.03, 1e5), xlabel="initial standard deviation")
+        bottom.set(xscale="log", yscale="log", ylim=(0.03, 1e5),
+                   xlabel="initial standard deviation")
         bottom.axhline(SETTING_1.data["d"], color="#000000", ls=":", lw=1)
     axes[0, 0].legend(fontsize=11)
     axes[1, 0].legend(fontsize=11)
@@ -1512,30 +1576,32 @@ def draw_initialization(budget, tasks, scales, norms, final):
 def tails_times_depth(budget=Budget(seeds=2, steps=120)):
     """Question: How do heavy tails and depth interact?
 
-    A factorial grid at E|x|^2 = 1: s ~ Gamma(k, .) with k = 2.5 (Gaussian x), 0.5 and 0.1, times
-    L = 2, 4 and 6; clip limit 1, every optimizer at the best of four rates of one grid, at most 500
-    steps. Measured: SGD's final loss over Adam's, the kurtosis of the noise norm at initialisation, the
-    ratio of R_med at the end. Interaction: by what factor one step towards heavy tails changes the
-    effect of one step in depth (fit in the logarithms, per seed).
+    A factorial grid at E|x|^2 = 1: s ~ Gamma(k, .) with k = 2.5 (Gaussian x), 0.5 and 0.1, times L
+    = 2, 4 and 6; clip limit 1, every optimizer at the best of four rates of one grid, at most 500
+    steps. Measured: SGD's final loss over Adam's, the kurtosis of the noise norm at initialisation,
+    the ratio of R_med at the end. Interaction: by what factor one step towards heavy tails changes
+    the effect of one step in depth (fit in the logarithms, per seed).
     """
     budget = budget._replace(steps=min(budget.steps, 500))
     shapes, depths = (2.5, 0.5, 0.1), (2, 4, 6)
-    settings = [Setting(f"k = {k}, L = {L}", dict(n=20, d=5, covariates="gamma", shape=k, second_moment=1.0),
+    settings = [Setting(f"k = {k}, L = {L}",
+                        dict(n=20, d=5, covariates="gamma", shape=k, second_moment=1.0),
                         {}, layers=L) for k in shapes for L in depths]
     chosen = [each for *_, each in tuned(settings, budget, wide_rates, every=50)]
     final = np.array([final_loss(runs["loss"]) for runs in chosen])  # (cells, optimizers, seeds)
     norms, _ = noise_tails(settings, budget, max(5, budget.steps // 2))
     diagonals = along(hessian_diagonals, settings, chosen, budget, [-1], 4)
-    ratio = [np.divide(*np.median(r_med(each["diagonals"][:2, :, 0]), axis=-1)) for each in diagonals]
-    gap, tail = f"final loss {budget.optimizers[0]} / {budget.optimizers[1]}", "kurtosis of the noise norm / 3"
+    ratio = [np.divide(*np.median(r_med(each["diagonals"][:2, :, 0]), axis=-1))
+             for each in diagonals]
+    gap, tail = f"final loss {versus(budget)}", "kurtosis of the noise norm / 3"
     maps = {gap: final[:, 0] / final[:, 1], tail: moment(norms, 4) / 3,
             "ratio of $R_{med}$": np.array(ratio)}
     contrast, measured = np.outer((-1, 0, 1), (-1, 0, 1)).ravel(), {}
     for name, values in maps.items():
-        measured[f"interaction, {name}"] = quantity(
-            np.exp(contrast @ np.log(values) / (contrast**2).sum()), geometric=True)
+        measured[f"interaction, {name}"] = geometric(
+            np.exp(contrast @ np.log(values) / (contrast**2).sum()))
         for setting, each in zip(settings, values):
-            measured[f"{setting.name}: {name}"] = quantity(each, geometric=True)
+            measured[f"{setting.name}: {name}"] = geometric(each)
     return draw_tails_times_depth(budget, maps, shapes, depths), finding(
         tails_times_depth, budget, measured, {name.split()[0]: each for name, each in maps.items()},
         settings=settings)
@@ -1550,8 +1616,8 @@ def draw_tails_times_depth(budget, maps, shapes, depths):
     """A map for each measure, tails downwards and depth to the right."""
     figure, (axes,) = panels(
         list(maps), ["shape k of the tail"],
-        f"Geometric mean of {budget.seeds} seeds, {budget.steps:,} steps on fresh batches of 1,000 prompts. "
-        "k = 2.5: Gaussian x; smaller k: heavier tails at the same E|x|$^2$ = 1.")
+        f"Geometric mean of {budget.seeds} seeds, {budget.steps:,} steps on fresh batches of "
+        "1,000 prompts. k = 2.5: Gaussian x; smaller k: heavier tails at the same E|x|$^2$ = 1.")
     for ax, values in zip(axes, maps.values()):
         draw_map(ax, np.exp(np.log(values).mean(axis=-1)).reshape(3, 3), shapes, depths)
         ax.set(xlabel="layers L")
@@ -1562,28 +1628,31 @@ def draw_tails_times_depth(budget, maps, shapes, depths):
 def label_noise(budget=Budget(seeds=3, steps=400)):
     """Question: How far above the Bayes risk does each optimizer end when labels are noisy?
 
-    Setting 1 with noise of standard deviation sigma on the context's labels; the target stays clean.
-    As w ~ N(0, I), the Bayes predictor is ridge regression with penalty sigma^2. Measured after at
-    most 2,000 steps: the loss minus that of the ridge regression on the same evaluation batches of
-    1,000 prompts (median over twenty batches and the last two snapshots).
+    Setting 1 with noise of standard deviation sigma on the context's labels; the target stays
+    clean. As w ~ N(0, I), the Bayes predictor is ridge regression with penalty sigma^2. Measured
+    after at most 2,000 steps: the loss minus that of the ridge regression on the same evaluation
+    batches of 1,000 prompts (median over twenty batches and the last two snapshots).
     """
     budget, sigmas = budget._replace(steps=min(budget.steps, 2000)), (0.0, 0.1, 0.3, 1.0, 3.0)
-    settings = [SETTING_1._replace(name=f"sigma = {sigma:g}", data=dict(SETTING_1.data, noise=sigma))
+    settings = [SETTING_1._replace(name=f"sigma = {sigma:g}",
+                                   data=dict(SETTING_1.data, noise=sigma))
                 for sigma in sigmas]
     trained = train_all(settings, budget)
     losses = np.array([found["losses"] for found in along(
-        evaluation_losses, settings, trained, budget, last_two(trained), 20)])  # (sigmas, optimizers, seeds, 2, 20)
-    bayes = np.array([ridge_losses(setting.data, sigma**2) for setting, sigma in zip(settings, sigmas)])
+        evaluation_losses, settings, trained, budget, last_two(trained),
+        20)])  # (sigmas, optimizers, seeds, 2, 20)
+    bayes = np.array([ridge_losses(setting.data, sigma**2)
+                      for setting, sigma in zip(settings, sigmas)])
     excess = np.median(losses - bayes[:, None, None, None], axis=(-2, -1))
     final, measured = np.median(losses, axis=(-2, -1)), {}
     for setting, above, risk in zip(settings, excess, bayes):
-        measured[f"{setting.name}: excess {budget.optimizers[0]} / {budget.optimizers[1]}"] = quantity(
-            above[0] / above[1], geometric=True)
-        measured |= {f"{setting.name}: excess {name}": quantity(each, geometric=True)
+        measured[f"{setting.name}: excess {versus(budget)}"] = geometric(above[0] / above[1])
+        measured |= {f"{setting.name}: excess {name}": geometric(each)
                      for name, each in zip(budget.optimizers, above)}
         measured[f"{setting.name}: Bayes risk"] = f"{risk.mean():.3g}"
     return draw_label_noise(budget, sigmas, final, excess, np.median(bayes, axis=-1)), finding(
-        label_noise, budget, measured, dict(final=final, excess=excess, bayes=bayes), settings=settings)
+        label_noise, budget, measured, dict(final=final, excess=excess, bayes=bayes),
+        settings=settings)
 
 
 def last_two(trained):
@@ -1618,8 +1687,8 @@ def draw_label_noise(budget, sigmas, final, excess, risk):
     """Final loss beside the Bayes risk; the excess over it. Arrays (sigmas, optimizers, seeds)."""
     figure, ((left, right),) = panels(
         ["final loss and Bayes risk", "final loss minus Bayes risk"], ["loss on clean targets"],
-        bands(budget) + " Setting 1, 3 layers; noise on the context's labels only. Bayes: ridge regression "
-        "with penalty $\\sigma^2$ (0 without noise), on the same evaluation batches.")
+        bands(budget) + " Setting 1, 3 layers; noise on the context's labels only. Bayes: ridge "
+        "regression with penalty $\\sigma^2$ (0 without noise), on the same evaluation batches.")
     x = np.arange(len(sigmas))
     for ax, values in ((left, final), (right, excess)):
         draw_bands(ax, x, values.transpose(1, 2, 0), budget.optimizers)
@@ -1632,20 +1701,21 @@ def draw_label_noise(budget, sigmas, final, excess, risk):
 
 @experiment
 def remedies(budget=Budget(seeds=2, steps=120)):
-    """Question: What helps against heavy-tailed prompts: normalised x, clipping, weight decay, large batches?
+    """Question: What helps against heavy-tailed prompts?
 
-    Setting 3 without clipping, then with one remedy, then with all. Normalised: (x_i, y_i) divided by
-    |x_i|, which is the spherical task; undone on the prediction, its error is |x|^2 times the
-    spherical one, and as E|x|^2 = 1 and |x| is independent of the direction, both risks are the same
-    number. Clipping: global norm 1. Weight decay: 0.01, decoupled. Large batch: 4,000 prompts. Every
-    optimizer at the best of a fifth, once and five times its rate; at most 500 steps. Measured: the
-    loss at the end relative to no remedy, and the ratio SGD / Adam. The losses are those on batches of
-    1,000 (median over twenty and over the last two snapshots), for with heavy tails the typical loss
-    of a larger batch is a larger one.
+    Setting 3 without clipping, then with one remedy, then with all. Normalised x: (x_i, y_i)
+    divided by |x_i|, which is the spherical task; undone on the prediction, its error is |x|^2
+    times the spherical one, and as E|x|^2 = 1 and |x| is independent of the direction, both risks
+    are the same number. Clipping: global norm 1. Weight decay: 0.01, decoupled. Large batch: 4,000
+    prompts. Every optimizer at the best of a fifth, once and five times its rate; at most 500
+    steps. Measured: the loss at the end relative to no remedy, and the ratio SGD / Adam. The losses
+    are those on batches of 1,000 (median over twenty and over the last two snapshots), for with
+    heavy tails the typical loss of a larger batch is a larger one.
     """
     budget = budget._replace(steps=min(budget.steps, 500))
     plain = SETTING_3._replace(name="none", clipping="none")
-    changes = {"normalised x": dict(data=SPHERICAL.data, lr=dict(SGD=1.0, Adam=0.1)), "clipping": dict(clipping="global"),
+    changes = {"normalised x": dict(data=SPHERICAL.data, lr=dict(SGD=1.0, Adam=0.1)),
+               "clipping": dict(clipping="global"),
                "weight decay": dict(weight_decay=0.01), "large batch": dict(batch=4000)}
     everything = {key: value for change in changes.values() for key, value in change.items()}
     settings = [plain, *(plain._replace(name=name, **change) for name, change in changes.items()),
@@ -1657,11 +1727,11 @@ def remedies(budget=Budget(seeds=2, steps=120)):
     measured = {}
     for setting, ends in zip(settings, final):
         for name, end, before in zip(budget.optimizers, ends, final[0]):
-            measured[f"{setting.name}: final loss {name}"] = quantity(end, geometric=True)
+            measured[f"{setting.name}: final loss {name}"] = geometric(end)
             if setting is not plain:
-                measured[f"{setting.name}: {name}, with / without"] = quantity(end / before, geometric=True)
-        measured[f"{setting.name}: {budget.optimizers[0]} / {budget.optimizers[1]}"] = quantity(
-            ends[0] / ends[1], geometric=True)
+                measured[f"{setting.name}: {name}, with / without"] = geometric(end / before)
+        measured[f"{setting.name}: {versus(budget)}"] = geometric(
+            ends[0] / ends[1])
     return draw_remedies(budget, [setting.name for setting in settings], final), finding(
         remedies, budget, measured, dict(final=final), settings=settings)
 
@@ -1669,10 +1739,10 @@ def remedies(budget=Budget(seeds=2, steps=120)):
 def draw_remedies(budget, names, final):
     """Final losses (remedies, optimizers, seeds), and the ratio of the first two optimizers."""
     figure, (axes,) = panels(
-        ["final loss", f"{budget.optimizers[0]} / {budget.optimizers[1]}"], [SETTING_3.name],
-        f"A dot for each of {budget.seeds} seeds, bar: median. Typical loss on 1,000 prompts after "
-        f"{budget.steps:,} steps, every optimizer at the best of three rates. Normalised x: the spherical "
-        "task, whose risk is that of the original one after undoing.")
+        ["final loss", f"{versus(budget)}"], [SETTING_3.name],
+        f"A dot for each of {budget.seeds} seeds, bar: median. Typical loss on 1,000 prompts "
+        f"after {budget.steps:,} steps, every optimizer at the best of three rates. Normalised x: "
+        "the spherical task, whose risk is that of the original one after undoing.")
     x = np.arange(len(names))
     for i, (name, each) in enumerate(zip(budget.optimizers, final.swapaxes(0, 1))):
         draw_dots(axes[0], x + 0.3 * i, each, COLOURS[i % 5])
@@ -1690,12 +1760,13 @@ def draw_remedies(budget, names, final):
 def what_it_learns(budget=Budget(seeds=2, steps=400)):
     """Question: What is in the weights: is a trained layer a step of gradient descent?
 
-    Adam in Setting 1, L = 1 to 4, at most 2,000 steps. Measured: the final loss beside that of L steps
-    of gradient descent, with one step size and with one for each layer (the best ones; for isotropic x
-    a preconditioner adds nothing else), and with P_l = g_l I, which changes the x between the steps,
-    too (least squares has loss 0); the share of P_l and Q_l off the multiples of the identity. For one layer, E|x|^2 = m and E|x|^4 = m4 give T = E tr S^2 =
-    m4 / n + (1 - 1/n) m^2 / d and so the best Q = -c I, c = m / T, of loss m (1 - m^2 / (d T)) (for
-    Gaussian x: c = n / (n + d + 1)); measured: learnt over best c, and final over least loss.
+    Adam in Setting 1, L = 1 to 4, at most 2,000 steps. Measured: the final loss beside that of L
+    steps of gradient descent, with one step size and with one for each layer (the best ones; for
+    isotropic x a preconditioner adds nothing else), and with P_l = g_l I, which changes the x
+    between the steps, too (least squares has loss 0); the share of P_l and Q_l off the multiples of
+    the identity. For one layer, E|x|^2 = m and E|x|^4 = m4 give T = E tr S^2 = m4 / n + (1 - 1/n)
+    m^2 / d and so the best Q = -c I, c = m / T, of loss m (1 - m^2 / (d T)) (for Gaussian x: c = n
+    / (n + d + 1)); measured: learnt over best c, and final over least loss.
     """
     budget = budget._replace(steps=min(budget.steps, 2000), optimizers=budget.optimizers[-1:])
     deep = [SETTING_1._replace(name=f"L = {L}", layers=L) for L in (1, 2, 3, 4)]
@@ -1705,15 +1776,17 @@ def what_it_learns(budget=Budget(seeds=2, steps=400)):
                                  data=dict(n=n, d=5, covariates=family)) for family, n in cases]
     trained = train_all(deep + single, budget, every=10)
     final = np.array([final_loss(runs["loss"][0]) for runs in trained[:4]])  # (L, seeds)
-    descents = measure(descent, [(SETTING_1.data, L, kind) for L in (1, 2, 3, 4) for kind in range(3)],
+    descents = measure(descent,
+                       [(SETTING_1.data, L, kind) for L in (1, 2, 3, 4) for kind in range(3)],
                        budget)
     steps = np.array([float(each["loss"]) for each in descents]).reshape(4, 3)
     measured, off = {}, [off_identity(runs["snapshots"][0, :, :, 0]) for runs in trained[:4]]
     for setting, end, least, share in zip(deep, final, steps, off):
-        measured[f"{setting.name}: final loss"] = quantity(end, geometric=True)
+        measured[f"{setting.name}: final loss"] = geometric(end)
         for kind, loss in zip(DESCENTS, least):
-            measured[f"{setting.name}: final loss / that of {kind}"] = quantity(end / loss, geometric=True)
-        measured[f"{setting.name}: share of Q off the identity"] = quantity(share[:, -1, :, 1].mean(-1))
+            measured[f"{setting.name}: final loss / that of {kind}"] = geometric(end / loss)
+        measured[f"{setting.name}: share of Q off the identity"] = quantity(
+            share[:, -1, :, 1].mean(axis=-1))
     learnt = []
     for (family, n), setting, runs in zip(cases, single, trained[4:]):
         c, least = one_layer(*MOMENTS[family], n, 5)
@@ -1721,11 +1794,12 @@ def what_it_learns(budget=Budget(seeds=2, steps=400)):
         found = -last_tenth(np.trace(Q, axis1=-2, axis2=-1) / 5).mean(axis=-1)
         loss = last_tenth(runs["loss"][0]).mean(axis=-1)
         learnt.append((found / c, loss / least, np.full(len(loss), least)))
-        measured[f"{setting.name}: learnt / best c"] = quantity(found / c, geometric=True)
-        measured[f"{setting.name}: mean final loss / least loss {least:.3g}"] = quantity(
-            loss / least, geometric=True)
+        measured[f"{setting.name}: learnt / best c"] = geometric(found / c)
+        measured[f"{setting.name}: mean final loss / least loss {least:.3g}"] = geometric(
+            loss / least)
     weights = trained[2]["snapshots"][0, 0, -1, 1]
-    return draw_what_it_learns(budget, weights, off[2], final, steps, cases, np.array(learnt)), finding(
+    return draw_what_it_learns(budget, weights, off[2], final, steps, cases,
+                               np.array(learnt)), finding(
         what_it_learns, budget, measured, dict(weights=weights, final=final, descent=steps),
         settings=deep + single)
 
@@ -1773,12 +1847,15 @@ def off_identity(weights):
 
 
 def draw_what_it_learns(budget, weights, off, final, steps, cases, learnt):
-    """Learnt matrices; their share off the identity; losses against L and, for one layer, against n."""
-    figure, axes = panels(["weights, L = 3", "share off the identity", "final loss"], ["", ""],
-                          bands(budget) + f" {SETTING_1.name}, {budget.optimizers[0]}. Weights: one seed, rows "
-                          "P and Q, columns the layers (the last P is not trained). One layer: c is the step "
-                          "size in Q = -c I; the best c and its loss are exact, the loss is a mean.")
-    titles = ("one layer: learnt c / best c", "one layer: loss / least loss", "one layer, Gaussian x: loss")
+    """Learnt matrices; their share off the identity; losses against L and, for one layer,
+    against n."""
+    figure, axes = panels(
+        ["weights, L = 3", "share off the identity", "final loss"], ["", ""],
+        bands(budget) + f" {SETTING_1.name}, {budget.optimizers[0]}. Weights: one seed, rows P and "
+        "Q, columns the layers (the last P is not trained). One layer: c is the step size in Q = -c I; "
+        "the best c and its loss are exact, the loss is a mean.")
+    titles = ("one layer: learnt c / best c", "one layer: loss / least loss",
+              "one layer, Gaussian x: loss")
     for ax, title in zip(axes[1], titles):
         ax.set_title(title)
         ax.title.set_visible(True)
@@ -1823,15 +1900,17 @@ def block_heterogeneity(budget=Budget(seeds=2, steps=150)):
     """Question: Do Hessian spectra differ between parameter blocks where Adam is ahead?
 
     Zhang et al. 2024 (arXiv 2402.16788) explain Adam's lead so. Exact spectra of the Hessian's
-    diagonal blocks, one for each P_l and Q_l (but the last P, which is not trained), on one evaluation
-    batch: at initialisation and at the end. Distance of two blocks: the mean difference of
-    log10 |eigenvalue|, the eigenvalues sorted; of a model: the mean over pairs. Measured against depth
-    and tails, beside the ratio of final losses, and their rank correlation over the six settings.
+    diagonal blocks, one for each P_l and Q_l (but the last P, which is not trained), on one
+    evaluation batch: at initialisation and at the end. Distance of two blocks: the mean difference
+    of log10 |eigenvalue|, the eigenvalues sorted; of a model: the mean over pairs. Measured against
+    depth and tails, beside the ratio of final losses, and their rank correlation over the six
+    settings.
     """
     settings = (*DEEP[:3], SPHERICAL, LIGHT_TAILS, SETTING_3)
     trained = train_all(settings, budget)
     found = along(block_spectra, settings, trained, budget, [0, -1])
-    spectra = [each["spectra"] for each in found]  # (optimizers, seeds, points, blocks, eigenvalues)
+    spectra = [each["spectra"]
+               for each in found]  # (optimizers, seeds, points, blocks, eigenvalues)
     distances = np.array([spectrum_distance(each) for each in spectra])
     final = np.array([final_loss(runs["loss"]) for runs in trained])
     gap, measured = final[:, 0] / final[:, 1], {}
@@ -1839,17 +1918,18 @@ def block_heterogeneity(budget=Budget(seeds=2, steps=150)):
         measured[f"{short(setting)}: distance at initialisation"] = quantity(distance[0, :, 0])
         measured |= {f"{short(setting)}: distance at the end, {name}": quantity(each[:, -1])
                      for name, each in zip(budget.optimizers, distance)}
-        measured[f"{short(setting)}: final loss {budget.optimizers[0]} / {budget.optimizers[1]}"] = (
-            quantity(ratio, geometric=True))
+        measured[f"{short(setting)}: final loss {versus(budget)}"] = geometric(ratio)
     for when, at in (("at initialisation", 0), ("at the end of SGD", 1)):
         measured[f"rank correlation with the ratio, distance {when}"] = quantity(
             [rank_correlation(*pair) for pair in zip(distances[:, 0, :, at].T, gap.T)])
     return draw_block_heterogeneity(budget, settings, spectra, distances, gap), finding(
-        block_heterogeneity, budget, measured, dict(distances=distances, gap=gap), settings=settings)
+        block_heterogeneity, budget, measured, dict(distances=distances, gap=gap),
+        settings=settings)
 
 
 def block_spectra(arguments, path):
-    """Absolute eigenvalues (points, blocks, d^2), sorted, of the Hessian's blocks P_1, Q_1, P_2, ..."""
+    """Absolute eigenvalues (points, blocks, d^2), sorted, of the Hessian's blocks P_1, Q_1, P_2,
+    ..."""
     prompts, spectra = linattn.compress(evaluation_batch(arguments, 0)), []
     for theta in path[:, 0]:
         blocks, size = 2 * len(theta), theta[0, 0].size
@@ -1877,15 +1957,17 @@ def draw_block_heterogeneity(budget, settings, spectra, distances, gap):
     """Spectra at initialisation; distances at three points, and against the gap."""
     figure, axes = panels([setting.name for setting in (settings[0], settings[2], settings[5])],
                           ["|eigenvalue|", "distance of the spectra"],
-                          "Above: spectra of the blocks at initialisation, one seed; solid: Q, dashed: P, from "
-                          f"dark (first layer) to light. Below, {budget.seeds} seeds: distance in decades, at the "
-                          f"beginning and after {budget.steps:,} steps, medians (dashed: "
-                          f"{budget.optimizers[0]}, solid: {budget.optimizers[1]}); and at the beginning.")
+                          "Above: spectra of the blocks at initialisation, one seed; solid: Q, "
+                          f"dashed: P, from dark (first layer) to light. Below, {budget.seeds} "
+                          "seeds: distance in decades, at the beginning and after "
+                          f"{budget.steps:,} steps, medians (dashed: {budget.optimizers[0]}, "
+                          f"solid: {budget.optimizers[1]}); and at the beginning.")
     for ax, which in zip(axes[0], (0, 2, 5)):
         blocks = spectra[which][0, 0, 0]
         for b in [b for b in range(len(blocks)) if b != len(blocks) - 2]:
             shade = matplotlib.colormaps["cividis"](0.9 * (b // 2) / (len(blocks) // 2))
-            ax.plot(1 + np.arange(blocks.shape[1]), blocks[b, ::-1], "-" if b % 2 else "--", color=shade)
+            ax.plot(1 + np.arange(blocks.shape[1]), blocks[b, ::-1], "-" if b % 2 else "--",
+                    color=shade)
         ax.set(yscale="log", xlabel="rank of the eigenvalue")
     titles = ("depth, Setting 1", "tails, E|x|$^2$ = 1", "ratio of final losses")
     for ax, title in zip(axes[1], titles):
@@ -1911,20 +1993,23 @@ def nonlinear_regression(budget=Budget(seeds=2, steps=150)):
     """C12: The picture is the same for nonlinear regression with an MLP before the attention.
 
     y = <w, f(x)> with a fixed random ReLU network f of width 10; a trainable ReLU MLP of width 30
-    before three layers of linear attention with full matrices; batches of 2,000, at most three seeds.
-    R_med and v^T H v from exact Hessian-vector products on one evaluation batch, at five points.
-    Claimed: Adam's final loss lower; the noise norm skewed, its kurtosis above 3; R_med larger and
-    v^T H v larger along SGD's path (medians over the last four points).
+    before three layers of linear attention with full matrices; batches of 2,000, at most three
+    seeds and 2,000 steps. R_med and v^T H v from exact Hessian-vector products on one evaluation
+    batch, at the start, in the middle and at the end. Claimed: Adam's final loss lower; the noise
+    norm skewed, its kurtosis above 3; R_med and v^T H v larger along SGD's path (mean of the last
+    two points).
     """
-    budget = budget._replace(seeds=min(budget.seeds, 3))
+    budget = budget._replace(seeds=min(budget.seeds, 3), steps=min(budget.steps, 2000))
     (runs,) = trained = train_all((NONLINEAR_TASK,), budget)
     (norms,), (tails,) = noise_tails((NONLINEAR_TASK,), budget, max(5, budget.steps // 10), 0, 1)
-    at = np.unique(np.linspace(0, runs["snapshots"].shape[2] - 1, 5).astype(int))
+    at = np.unique(np.linspace(0, runs["snapshots"].shape[2] - 1, 3).astype(int))
     (points,) = along(mlp_points, (NONLINEAR_TASK,), trained, budget, at)
-    condition, smooth = (np.median(points[key][..., 1:], axis=-1) for key in ("r_med", "curvatures"))
+    condition, smooth = (points[key][..., -2:] for key in ("r_med", "curvatures"))
     measured = final_losses("MLP", runs, budget.optimizers, above=1) | tails
-    measured["MLP: ratio of R_med"] = quantity(condition[0] / condition[1], above=1, geometric=True)
-    measured["MLP: v^T H v, SGD minus Adam"] = quantity(smooth[0] - smooth[1], above=0)
+    measured["MLP: ratio of R_med"] = geometric(
+        np.exp(np.log(condition[0] / condition[1]).mean(axis=-1)), above=1)
+    measured["MLP: v^T H v, SGD minus Adam"] = quantity((smooth[0] - smooth[1]).mean(axis=-1),
+                                                        above=0)
     return draw_nonlinear_regression(budget, runs, norms, 50 * at, points), finding(
         nonlinear_regression, budget, measured, dict(loss=runs["loss"], norms=norms, **points),
         paper="loss, noise, R_med, smoothness", settings=(NONLINEAR_TASK,))
@@ -1938,7 +2023,8 @@ def mlp_points(arguments, path):
             found[0, i] = r_med(np.array([linattn.hessian_vector_product(
                 before, unit, prompts, linattn.mlp_loss_and_grad)[j]
                 for j, unit in enumerate(np.eye(before.size))]))
-            found[1, i] = linattn.curvature(before, after - before, prompts, linattn.mlp_loss_and_grad)
+            found[1, i] = linattn.curvature(before, after - before, prompts,
+                                            linattn.mlp_loss_and_grad)
     return dict(r_med=found[0], curvatures=found[1])
 
 
@@ -1946,9 +2032,11 @@ def draw_nonlinear_regression(budget, runs, norms, at, points):
     """Loss, noise, R_med and smoothness."""
     figure, ((loss, density), (condition, smooth)) = panels(
         ["", ""], ["training loss", "$R_{med}$"],
-        bands(budget, "running median (loss), value").replace("1,000", "2,000") + " Noise: its norm at "
-        f"initialisation, {norms.shape[1]:,} draws a seed, up to the 99.9 % point; dashed: the Gaussian of the "
-        "same mean and variance. $R_{med}$ and $v^T H v$: on one evaluation batch of 1,000 prompts.")
+        bands(budget,
+              "running median (loss), value").replace("1,000", "2,000") + " Noise: its norm at "
+        f"initialisation, {norms.shape[1]:,} draws a seed, up to the 99.9 % point; dashed: the "
+        "Gaussian of the same mean and variance. $R_{med}$ and $v^T H v$: on one evaluation batch "
+        "of 1,000 prompts.")
     draw_losses(loss, runs["loss"], budget.optimizers)
     draw_density(density, norms.ravel())
     draw_bands(condition, at, points["r_med"], budget.optimizers)
@@ -1966,15 +2054,17 @@ def draw_nonlinear_regression(budget, runs, norms, at, points):
 def screen(budget=Budget(seeds=2, steps=200, optimizers=("SGD", "Adam", "SignDescent"))):
     """Question: Which optimizer should I take, and how carefully must its rate be chosen?
 
-    Every optimizer in Settings 1, 2 and 3 at ten rates, at most 500 steps. Ranked by the final loss at
-    its best rate (geometric mean over the settings of its ratio to the best one). Besides: the good
-    range, rates within a factor 2 of its best loss, as largest over smallest; steps until ten losses in
-    a row lie below twice the best final loss; share of diverged runs over the grid; share of steps
-    whose gradient norm is above ten times the median, at the best rate. Also written as screen.csv.
+    Every optimizer in Settings 1, 2 and 3 at ten rates, at most 500 steps. Ranked by the final loss
+    at its best rate (geometric mean over the settings of its ratio to the best one). Besides: the
+    good range, rates within a factor 2 of its best loss, as largest over smallest; steps until ten
+    losses in a row lie below twice the best final loss; share of diverged runs over the grid; share
+    of steps whose gradient norm is above ten times the median, at the best rate. Also written as
+    screen.csv.
     """
     budget = budget._replace(steps=min(budget.steps, 500))
     table, losses = [], []
-    for setting, (grid, runs, best, chosen) in zip(PAPER_SETTINGS, tuned(PAPER_SETTINGS, budget, rate_grid)):
+    for setting, (grid, runs, best, chosen) in zip(PAPER_SETTINGS,
+                                                   tuned(PAPER_SETTINGS, budget, rate_grid)):
         losses.append(runs["loss"])
         score, target = level(runs["loss"]), 2 * np.exp(level(runs["loss"]).min())
         for i, name in enumerate(budget.optimizers):
@@ -1982,12 +2072,14 @@ def screen(budget=Budget(seeds=2, steps=200, optimizers=("SGD", "Adam", "SignDes
             good = grid[i][score[:, i] < score[best[i], i] + np.log(2)]
             table.append(dict(
                 setting=short(setting), optimizer=name, best_rate=grid[i][best[i]],
-                final_loss=np.exp(score[best[i], i]), ratio_to_best=np.exp(score[best[i], i] - score.min()),
+                final_loss=np.exp(score[best[i], i]),
+                ratio_to_best=np.exp(score[best[i], i] - score.min()),
                 good_range=good.max() / good.min() if len(good) else np.nan,
                 steps_to_target=np.median(steps_to(chosen["loss"][i], target)),
                 diverged=np.mean(runs["diverged"][:, i] >= 0),
                 spikes=np.mean(norm > 10 * np.nanmedian(norm, axis=-1, keepdims=True))))
-    merit = {name: np.exp(np.mean([np.log(row["ratio_to_best"]) for row in table if row["optimizer"] == name]))
+    merit = {name: np.exp(np.mean([np.log(row["ratio_to_best"]) for row in table
+                                   if row["optimizer"] == name]))
              for name in budget.optimizers}
     ranked = sorted(merit, key=merit.get)
     table.sort(key=lambda row: (ranked.index(row["optimizer"]), row["setting"]))
@@ -1995,9 +2087,9 @@ def screen(budget=Budget(seeds=2, steps=200, optimizers=("SGD", "Adam", "SignDes
         f"{place} {name} ({merit[name]:.3g})" for place, name in enumerate(ranked, 1))}
     for row in table:
         measured[f"{row['optimizer']:<12} {row['setting']}"] = (
-            f"rate {row['best_rate']:<5g} loss {row['final_loss']:<8.3g} good range {row['good_range']:<5.3g} "
-            f"steps to target {row['steps_to_target']:<5.0f} diverged {100 * row['diverged']:.0f} % "
-            f"spikes {100 * row['spikes']:.1f} %")
+            f"rate {row['best_rate']:<5g} loss {row['final_loss']:<8.3g} good range "
+            f"{row['good_range']:<5.3g} steps to target {row['steps_to_target']:<5.0f} diverged "
+            f"{100 * row['diverged']:.0f} % spikes {100 * row['spikes']:.1f} %")
     return draw_rates(budget, PAPER_SETTINGS, losses, rate_grid), finding(
         screen, budget, measured, dict(final=final_loss(np.array(losses))), table=table)
 
@@ -2013,11 +2105,12 @@ COST_OTHERS = ("gradient, n = 20, d = 5, L = 3", "gradient, n = 20, d = 5, L = 8
 def attention_cost(budget=Budget()):
     """Cost: A gradient costs O(n^2) in the textbook form, the same for every n in the Gram form.
 
-    The reason for the name 'linear attention': without softmax the sum over the context associates, so
-    a prompt enters through its Gram matrix. Measured: the median of several calls on 1,000 prompts,
-    d = 5, L = 3, one BLAS thread, one process; the slope of log time against log n over the last three
-    n, over as many repeats as the budget has seeds. Claimed: within 0.1 of 0 for the Gram form, above
-    1.5 for the others. Times differ from call to call, so nothing is taken from disk.
+    The reason for the name 'linear attention': without softmax the sum over the context associates,
+    so a prompt enters through its Gram matrix. Measured: the median of several calls on 1,000
+    prompts, d = 5, L = 3, one BLAS thread, one process; the slope of log time against log n over
+    the last three n, over as many repeats as the budget has seeds. Claimed: within 0.1 of 0 for the
+    Gram form, above 1.5 for the others. Times differ from call to call, so nothing is taken from
+    disk.
     """
     outcome = []
     in_parallel([(cost_seconds, (seed,), seed) for seed in range(budget.seeds)],
@@ -2074,8 +2167,8 @@ def draw_attention_cost(seconds, slopes):
     """Milliseconds per gradient against n, both on log scales."""
     figure, ((ax,),) = panels(
         ["1,000 prompts, d = 5, 3 layers, one core"], ["ms per gradient"],
-        f"Median and range of {len(seconds)} repeats; slopes over n = {COST_N[-3]} to {COST_N[-1]}. "
-        "The Gram matrices of the batch are made once, before.")
+        f"Median and range of {len(seconds)} repeats; slopes over n = {COST_N[-3]} to "
+        f"{COST_N[-1]}. The Gram matrices of the batch are made once, before.")
     for i, (form, slope) in enumerate(zip(COST_FORMS, slopes)):
         draw_bands(ax, np.array(COST_N), 1e3 * seconds[None, :, i],
                    [f"{form}: slope {slope.mean():.2f}"], i)
@@ -2089,18 +2182,21 @@ def draw_attention_cost(seconds, slopes):
 
 
 def save(name, figure, found, out, slides=False):
-    """Write NAME.png, .pdf, .npz and .json into the folder out, for slides NAME-1.png, .pdf, ... with
-    one panel each, too."""
+    """Write NAME.png, .pdf, .npz and .json into the folder out, for slides NAME-1.png, .pdf, ...
+    with one panel each, too."""
     out, arrays = Path(out), found["arrays"]
-    text = json.dumps({key: found[key] for key in found if key not in ("arrays", "table")}, indent=1,
+    text = json.dumps({key: found[key] for key in found if key not in ("arrays", "table")},
+                      indent=1,
                       allow_nan=False)
     pictures = {name: figure}
     if slides:
         pictures |= {f"{name}-{i}": each for i, each in enumerate(single_panels(figure), 1)}
     with matplotlib.rc_context(STYLE):
         for stem, picture in pictures.items():
-            for form, options in (("png", dict(dpi=120)), ("pdf", dict(metadata={"CreationDate": None}))):
-                write(out / f"{stem}.{form}", lambda file: picture.savefig(file, format=form, **options))
+            for form, options in (("png", dict(dpi=120)),
+                                  ("pdf", dict(metadata={"CreationDate": None}))):
+                write(out / f"{stem}.{form}",
+                      lambda file: picture.savefig(file, format=form, **options))
     write(out / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
     if found["table"]:
         rows = io.StringIO()
@@ -2159,10 +2255,12 @@ class Parser(argparse.ArgumentParser):
 
 def parse(arguments):
     """(options, [(experiment's name, Budget)]); exits with status 2 and one line on a mistake."""
-    parser = Parser(prog="experiments.py", description="Run an experiment; without a name, list them.")
+    parser = Parser(prog="experiments.py",
+                    description="Run an experiment; without a name, list them.")
     parser.add_argument("name", nargs="?", help="the experiment, or all, or report")
     spend = parser.add_mutually_exclusive_group()
-    spend.add_argument("--full", action="store_true", help="the paper's protocol: 6 seeds, 10,000 steps")
+    spend.add_argument("--full", action="store_true",
+                       help="the paper's protocol: 6 seeds, 10,000 steps")
     spend.add_argument("--quick", action="store_true", help="a first look, in seconds")
     parser.add_argument("--seeds", type=int, help="seeds 0, 1, ...: how many")
     parser.add_argument("--steps", type=int, help="iterations of each run")
@@ -2174,16 +2272,20 @@ def parse(arguments):
     parser.add_argument("--out", help="folder for the results (default: results)")
     parser.add_argument("--slides", action="store_true", help="also one file for each panel")
     given = parser.parse_args(arguments)
-    names = [given.name] if given.name in EXPERIMENTS else list(EXPERIMENTS) if given.name == "all" else []
-    if not names and given.name not in (None, "report"):
-        parser.error(f"experiment: got {given.name!r}, wants one of {', '.join(EXPERIMENTS)}, all, report")
+    names = list(EXPERIMENTS) if given.name == "all" else [given.name]
+    if given.name in (None, "report"):
+        names = []
+    elif not set(names) <= set(EXPERIMENTS):
+        parser.error(f"experiment: got {given.name!r}, wants one of {', '.join(EXPERIMENTS)}, "
+                     "all, report")
     changes = FULL if given.full else QUICK if given.quick else {}
-    own = {key: getattr(given, key) for key in ("seeds", "steps", "jobs", "out", "optimizers")}
+    own = {key: value for key in ("seeds", "steps", "jobs", "out", "optimizers")
+           if (value := getattr(given, key)) is not None}
     budgets = []
     try:
         for name in names:
             default = inspect.signature(EXPERIMENTS[name]).parameters["budget"].default
-            budget = default._replace(**changes)._replace(**{k: v for k, v in own.items() if v is not None})
+            budget = default._replace(**changes | own)
             budgets.append(check(budget._replace(lr=parse_rates(given.lr, budget.optimizers))))
     except ValueError as error:
         parser.error(str(error))
@@ -2214,10 +2316,12 @@ def check(budget):
     if budget.executor is not None and not hasattr(budget.executor, "submit"):
         raise ValueError(f"executor: got {budget.executor!r}, wants a concurrent.futures.Executor")
     names = budget.optimizers
-    if not isinstance(names, (list, tuple)) or len(names) < 2 or len(set(map(str, names))) < len(names):
+    if not isinstance(names,
+                      (list, tuple)) or len(names) < 2 or len(set(map(str, names))) < len(names):
         raise ValueError(f"optimizers: got {names!r}, wants the names of two or more, each once")
     if not isinstance(budget.lr, dict) or not set(budget.lr) <= set(names):
-        raise ValueError(f"lr: got {budget.lr!r}, wants a dict from some of {', '.join(names)} to rates")
+        raise ValueError(f"lr: got {budget.lr!r}, wants a dict from some of {', '.join(names)} "
+                         "to rates")
     for name in names:
         cls, rate = optimizers.by_name(name), budget.lr.get(name, 0.01)
         if not isinstance(rate, (int, float)) or not 0 < rate < np.inf:
@@ -2235,7 +2339,8 @@ def check(budget):
     except OSError as error:
         raise ValueError(f"out: got {str(budget.out)!r}, wants a folder to write in "
                          f"({error.strerror})") from None
-    return budget._replace(optimizers=tuple(names), seeds=int(budget.seeds), steps=int(budget.steps))
+    return budget._replace(optimizers=tuple(names), seeds=int(budget.seeds),
+                           steps=int(budget.steps))
 
 
 
