@@ -624,7 +624,7 @@ def draw_bands(ax, x, series, names, first=0):
         alive = np.isfinite(values)
         shown = alive.any(axis=0)
         finite = np.where(alive, values, np.nan)[:, shown]
-        low, middle, high = np.nanquantile(finite, (0, 0.5, 1), axis=0)
+        low, middle, high = np.nanquantile(finite, (0, 0.5, 1), axis=0) if shown.any() else [[]] * 3
         ax.fill_between(x[shown], low, high, color=style(position)["color"], alpha=0.25, lw=0)
         ax.plot(x[shown], middle, label=name, **style(position))
         for each in values[alive[:, 0] & ~alive[:, -1]]:
@@ -1019,8 +1019,8 @@ def curvatures_along(settings, trained, budget):
 
 
 def smoothness_level(points):
-    """The median over the path (the last axis) without its first tenth."""
-    return np.median(points[..., points.shape[-1] // 10 :], axis=-1)
+    """The median over the path (the last axis) without its first tenth, until a run diverged."""
+    return np.nanmedian(points[..., points.shape[-1] // 10 :], axis=-1)
 
 
 def step_curvatures(arguments, path, batches):
@@ -1852,8 +1852,8 @@ def draw_what_it_learns(budget, weights, off, final, steps, cases, learnt):
     figure, axes = panels(
         ["weights, L = 3", "share off the identity", "final loss"], ["", ""],
         bands(budget) + f" {SETTING_1.name}, {budget.optimizers[0]}. Weights: one seed, rows P and "
-        "Q, columns the layers (the last P is not trained). One layer: c is the step size in Q = -c I; "
-        "the best c and its loss are exact, the loss is a mean.")
+        "Q, columns the layers (the last P is not trained). One layer: c is the step size in "
+        "Q = -c I; the best c and its loss are exact, the loss is a mean.")
     titles = ("one layer: learnt c / best c", "one layer: loss / least loss",
               "one layer, Gaussian x: loss")
     for ax, title in zip(axes[1], titles):
@@ -2182,12 +2182,11 @@ def draw_attention_cost(seconds, slopes):
 
 
 def save(name, figure, found, out, slides=False):
-    """Write NAME.png, .pdf, .npz and .json into the folder out, for slides NAME-1.png, .pdf, ...
-    with one panel each, too."""
-    out, arrays = Path(out), found["arrays"]
-    text = json.dumps({key: found[key] for key in found if key not in ("arrays", "table")},
-                      indent=1,
-                      allow_nan=False)
+    """Write NAME.png, .pdf, .txt (the caption), .npz and .json into the folder out, a table as
+    NAME.csv; for slides NAME-1.png, .pdf, ... with one panel each, too."""
+    out, kept = Path(out), {key: found[key] for key in found if key not in ("arrays", "table")}
+    caption = f"{found['claim']}: {found['claimed']}.\n{figure.get_supxlabel()}\n"
+    texts = {"json": json.dumps(kept, indent=1, allow_nan=False) + "\n", "txt": caption}
     pictures = {name: figure}
     if slides:
         pictures |= {f"{name}-{i}": each for i, each in enumerate(single_panels(figure), 1)}
@@ -2197,14 +2196,15 @@ def save(name, figure, found, out, slides=False):
                                   ("pdf", dict(metadata={"CreationDate": None}))):
                 write(out / f"{stem}.{form}",
                       lambda file: picture.savefig(file, format=form, **options))
-    write(out / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
+    write(out / f"{name}.npz", lambda file: np.savez_compressed(file, **found["arrays"]))
     if found["table"]:
         rows = io.StringIO()
         writer = csv.DictWriter(rows, found["table"][0])
         writer.writeheader()
         writer.writerows(found["table"])
-        write(out / f"{name}.csv", lambda file: file.write(rows.getvalue().encode()))
-    write(out / f"{name}.json", lambda file: file.write((text + "\n").encode()))
+        texts["csv"] = rows.getvalue()
+    for suffix, text in texts.items():
+        write(out / f"{name}.{suffix}", lambda file: file.write(text.encode()))
 
 
 def single_panels(figure):

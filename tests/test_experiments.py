@@ -148,7 +148,7 @@ def test_same_bytes_twice_and_for_any_number_of_jobs(tmp_path):
     for jobs in ("1", "2"):
         assert experiments.main([*TINY, "--jobs", jobs, "--out", str(tmp_path / jobs)]) == 0
     one, two = bytes_of(tmp_path / "1"), bytes_of(tmp_path / "2")
-    assert sorted(one) == [f"adam_vs_sgd.{suffix}" for suffix in ("json", "npz", "pdf", "png")]
+    assert sorted(one) == [f"adam_vs_sgd.{suffix}" for suffix in ("json", "npz", "pdf", "png", "txt")]
     assert one == two
 
 
