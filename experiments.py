@@ -1526,9 +1526,6 @@ def initialization(budget=Budget(seeds=2, steps=100)):
     measured = {}
     for (deep, full), norm, ends in zip(tasks, norms, final):
         label = f"{deep.name}, {'full matrices' if full else 'blocks'}"
-        for std, each in zip(scales, norm):
-            measured[f"{label}, std {std:g}: gradient norm, first layer"] = geometric(
-                each[:, 0])
         for i, name in enumerate(budget.optimizers):
             good = (np.nan_to_num(ends[:, i], nan=np.inf) < deep.data["d"] / 2).all(axis=-1)
             lost = (~np.isfinite(ends[:, i])).any(axis=-1)
@@ -1537,6 +1534,9 @@ def initialization(budget=Budget(seeds=2, steps=100)):
                 f"{', '.join(f'{std:g}' for std, is_so in zip(scales, each) if is_so)}"
                 for word, each in (("trains", good), ("diverges", lost))
                 if any(each)) or "trains nowhere"
+        for std, each in zip(scales, norm):
+            measured[f"{label}, std {std:g}: gradient norm, first layer"] = geometric(
+                each[:, 0])
     return draw_initialization(budget, tasks, scales, norms, final), finding(
         initialization, budget, measured, dict(norms=norms, final=final), settings=DEEP)
 
@@ -1563,8 +1563,8 @@ def draw_initialization(budget, tasks, scales, norms, final):
                        [f"{where}, first layer", f"{where}, last layer"], 2 * full)
             draw_bands(bottom, np.array(scales), final[2 * j + full].transpose(1, 2, 0),
                        [f"{where}, {name}" for name in budget.optimizers], 2 * full)
-        top.set(xscale="log", yscale="log", ylim=(0.03, 1e5))
-        bottom.set(xscale="log", yscale="log", ylim=(0.03, 1e5),
+        top.set(xscale="log", yscale="log", xlim=(0.008, 1), ylim=(0.03, 1e5))
+        bottom.set(xscale="log", yscale="log", xlim=(0.008, 1), ylim=(1e-5, 1e5),
                    xlabel="initial standard deviation")
         bottom.axhline(SETTING_1.data["d"], color="#000000", ls=":", lw=1)
     axes[0, 0].legend(fontsize=11)
@@ -1596,12 +1596,11 @@ def tails_times_depth(budget=Budget(seeds=2, steps=120)):
     gap, tail = f"final loss {versus(budget)}", "kurtosis of the noise norm / 3"
     maps = {gap: final[:, 0] / final[:, 1], tail: moment(norms, 4) / 3,
             "ratio of $R_{med}$": np.array(ratio)}
-    contrast, measured = np.outer((-1, 0, 1), (-1, 0, 1)).ravel(), {}
-    for name, values in maps.items():
-        measured[f"interaction, {name}"] = geometric(
-            np.exp(contrast @ np.log(values) / (contrast**2).sum()))
-        for setting, each in zip(settings, values):
-            measured[f"{setting.name}: {name}"] = geometric(each)
+    contrast = np.outer((-1, 0, 1), (-1, 0, 1)).ravel()
+    measured = {f"interaction, {name}": geometric(
+        np.exp(contrast @ np.log(values) / (contrast**2).sum())) for name, values in maps.items()}
+    measured |= {f"{setting.name}: {name}": geometric(each) for name, values in maps.items()
+                 for setting, each in zip(settings, values)}
     return draw_tails_times_depth(budget, maps, shapes, depths), finding(
         tails_times_depth, budget, measured, {name.split()[0]: each for name, each in maps.items()},
         settings=settings)
@@ -1724,14 +1723,13 @@ def remedies(budget=Budget(seeds=2, steps=120)):
         setting.lr[name] * np.array([0.2, 1, 5])), every=max(1, budget.steps // 20))]
     final = np.array([np.median(found["losses"], axis=(-2, -1)) for found in along(
         evaluation_losses, settings, chosen, budget, last_two(chosen), 20)])
-    measured = {}
+    measured = {f"{setting.name}: {name}, with / without": geometric(end / before)
+                for setting, ends in zip(settings[1:], final[1:])
+                for name, end, before in zip(budget.optimizers, ends, final[0])}
     for setting, ends in zip(settings, final):
-        for name, end, before in zip(budget.optimizers, ends, final[0]):
-            measured[f"{setting.name}: final loss {name}"] = geometric(end)
-            if setting is not plain:
-                measured[f"{setting.name}: {name}, with / without"] = geometric(end / before)
-        measured[f"{setting.name}: {versus(budget)}"] = geometric(
-            ends[0] / ends[1])
+        measured[f"{setting.name}: {versus(budget)}"] = geometric(ends[0] / ends[1])
+        measured |= {f"{setting.name}: final loss {name}": geometric(end)
+                     for name, end in zip(budget.optimizers, ends)}
     return draw_remedies(budget, [setting.name for setting in settings], final), finding(
         remedies, budget, measured, dict(final=final), settings=settings)
 
@@ -1914,14 +1912,14 @@ def block_heterogeneity(budget=Budget(seeds=2, steps=150)):
     distances = np.array([spectrum_distance(each) for each in spectra])
     final = np.array([final_loss(runs["loss"]) for runs in trained])
     gap, measured = final[:, 0] / final[:, 1], {}
+    for when, at in (("at initialisation", 0), ("at the end of SGD", 1)):
+        measured[f"rank correlation with the ratio, distance {when}"] = quantity(
+            [rank_correlation(*pair) for pair in zip(distances[:, 0, :, at].T, gap.T)])
     for setting, distance, ratio in zip(settings, distances, gap):
         measured[f"{short(setting)}: distance at initialisation"] = quantity(distance[0, :, 0])
         measured |= {f"{short(setting)}: distance at the end, {name}": quantity(each[:, -1])
                      for name, each in zip(budget.optimizers, distance)}
         measured[f"{short(setting)}: final loss {versus(budget)}"] = geometric(ratio)
-    for when, at in (("at initialisation", 0), ("at the end of SGD", 1)):
-        measured[f"rank correlation with the ratio, distance {when}"] = quantity(
-            [rank_correlation(*pair) for pair in zip(distances[:, 0, :, at].T, gap.T)])
     return draw_block_heterogeneity(budget, settings, spectra, distances, gap), finding(
         block_heterogeneity, budget, measured, dict(distances=distances, gap=gap),
         settings=settings)
