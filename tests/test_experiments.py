@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -620,6 +621,10 @@ def test_all_experiments_run(tmp_path, monkeypatch, capsys):
     arguments = ["--seeds", "1", "--steps", "4", "--out", str(tmp_path)]
     monkeypatch.setattr(experiments, "in_parallel", here)
     monkeypatch.setattr(experiments, "cost_seconds", one_cost)
+    monkeypatch.setattr(experiments, "descent", descended)
+    monkeypatch.setattr(experiments, "DEEP", tuple(each._replace(layers=2) for each in data.DEEP))
+    monkeypatch.setattr(experiments, "NONLINEAR_TASK", data.NONLINEAR_TASK._replace(
+        data=dict(n=3, d=1, hidden=2), batch=50))
     monkeypatch.setattr(experiments, "LARGE", SETTING_1._replace(lr=dict(SGD=0.05, Adam=0.005)))
     assert experiments.main(["all", *arguments]) == 0
     for name in experiments.EXPERIMENTS:
@@ -642,6 +647,10 @@ def here(jobs, keep, budget):
     for function, arguments, label in jobs:
         keep(label, function(*arguments))
     return []
+
+
+def descended(arguments, layers, kind):
+    return dict(multiples=np.zeros((layers, 2)), loss=0.5)
 
 
 def one_cost(seed):
@@ -774,21 +783,52 @@ def test_attention_cost_judges_slopes(monkeypatch, tmp_path):
         assert found["measured"]["softmax: slope"]["mean"] == pytest.approx(2)
 
 
-# ---- The README ----------------------------------------------------------------------------------
+# ---- The READMEs ---------------------------------------------------------------------------------
+
+READMES = {name: (PROJECT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ja.md")}
 
 
+@pytest.mark.parametrize("readme", READMES.values(), ids=READMES)
 @pytest.mark.parametrize("name", sorted(path.stem for path in (PROJECT / "figures").glob("*.json")))
-def test_readme_shows_what_the_kept_finding_says(name):
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+def test_readme_shows_what_the_kept_finding_says(name, readme):
     found = json.loads((PROJECT / "figures" / f"{name}.json").read_text())
     assert f"figures/{name}.png" in readme
     if name in ("adam_vs_sgd", "attention_cost"):
         lines = [f"{found['claim']}: {found['claimed']}", *found["lines"], f"verdict: {found['verdict']}"]
         assert "\n  ".join(lines) in readme
     else:
+        assert f"### `python experiments.py {name}`" in readme
         assert f"({found['claim']}: {found['verdict']})" in readme
 
 
-def test_readme_has_the_report(capsys):
+def test_readmes_have_the_report(capsys):
     assert experiments.main(["report", "--out", str(PROJECT / "figures")]) == 0
-    assert capsys.readouterr().out in (PROJECT / "README.md").read_text(encoding="utf-8")
+    report = capsys.readouterr().out
+    assert all(report in readme for readme in READMES.values())
+    assert "no finding" not in report
+
+
+def test_readmes_agree():
+    """The same code, commands and figures, in the same order."""
+    for pattern in (r"```.*?```", r"`python experiments[^`]*`", r"\]\((figures/[^)]*)\)"):
+        first, second = (re.findall(pattern, readme, re.DOTALL) for readme in READMES.values())
+        assert first == second or pattern.startswith("`python") and set(second) <= set(first)
+
+
+def test_readmes_python_runs(copy):
+    blocks = re.findall(r"```python\n(.*?)```", READMES["README.md"], re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (copy / "block.py").write_text(block.replace("steps=100", "steps=2"))
+        done = subprocess.run([sys.executable, "block.py"], cwd=copy, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+def test_three_lines_at_a_prompt(copy):
+    """As in a notebook: a figure and a finding, and matplotlib's settings as before."""
+    lines = """import experiments, matplotlib, sys; before = dict(matplotlib.rcParams)
+fig, finding = experiments.adam_vs_sgd(experiments.Budget(seeds=1, steps=2))
+assert fig.axes and finding["verdict"] and dict(matplotlib.rcParams) == before
+assert "matplotlib.pyplot" not in sys.modules"""
+    done = subprocess.run([sys.executable, "-c", lines], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
