@@ -6,7 +6,8 @@
     finding     what was claimed, what was measured, and the verdict that the numbers give
 
 From the top: training, results on disk, statistics, drawing, the experiments (claims C1 to C12 of
-the paper, then open questions), the command line. Source: Ahn et al., ICLR 2024, arXiv 2310.01082.
+the paper, then open questions), the command line. The default budgets are a first look; most
+claims need --full for a verdict. Source: Ahn et al., ICLR 2024, arXiv 2310.01082.
 """
 
 import argparse
@@ -846,7 +847,7 @@ def along(function, settings, trained, budget, at, *options):
 
 
 @experiment
-def condition_number(budget=Budget(seeds=3)):
+def condition_number(budget=Budget(seeds=3, steps=800)):
     """C3: R_med is larger along SGD's path than along Adam's.
 
     Figure 3 and table 1. R_med = max |H_ii| / median |H_ii| over the diagonal of the Hessian; the
