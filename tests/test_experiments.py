@@ -418,12 +418,12 @@ def test_bounds_from_above():
 
 
 def test_quantity():
-    found = experiments.quantity([1.0, 4.0, 16.0], above=2, geometric=True)
+    found = experiments.geometric([1.0, 4.0, 16.0], above=2)
     half = 4.303 * np.log(4) / 3**0.5
     assert found["mean"] == pytest.approx(4) and found["above"] == 2 and "below" not in found
     assert found["interval_95"] == pytest.approx([4 * np.exp(-half), 4 * np.exp(half)], rel=1e-3)
     assert experiments.quantity([1.0, np.nan])["per_seed"] == [1.0, None]
-    assert experiments.quantity([0.0, 1.0], geometric=True)["interval_95"] == [None, None]
+    assert experiments.geometric([0.0, 1.0])["interval_95"] == [None, None]
 
 
 def test_final_losses():
@@ -622,6 +622,11 @@ def test_all_experiments_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiments, "in_parallel", here)
     monkeypatch.setattr(experiments, "cost_seconds", one_cost)
     monkeypatch.setattr(experiments, "descent", descended)
+    small = lambda arguments, k: data.sample_prompts(experiments.generator(k), 50, **arguments)
+    draw = experiments.draw_prompts
+    monkeypatch.setattr(experiments, "evaluation_batch", small)
+    monkeypatch.setattr(experiments, "draw_prompts", lambda stream, setting: draw(
+        stream, setting._replace(batch=50)))
     monkeypatch.setattr(experiments, "DEEP", tuple(each._replace(layers=2) for each in data.DEEP))
     monkeypatch.setattr(experiments, "NONLINEAR_TASK", data.NONLINEAR_TASK._replace(
         data=dict(n=3, d=1, hidden=2), batch=50))
@@ -630,7 +635,7 @@ def test_all_experiments_run(tmp_path, monkeypatch, capsys):
     for name in experiments.EXPERIMENTS:
         found = json.loads((tmp_path / f"{name}.json").read_text())
         assert found["verdict"] in ("reproduced", "not reproduced", "inconclusive", "measured, nothing claimed")
-        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000 and found["lines"]
     before = (tmp_path / "depth.png").read_bytes()
     rows = (tmp_path / "screen.csv").read_text().splitlines()
     assert len(rows) == 1 + 9 and rows[0].startswith("setting,optimizer,best_rate,final_loss")
@@ -691,7 +696,7 @@ def test_a_users_call(tmp_path):
     assert f"verdict: {found['verdict']}" in done.stdout
     assert all(line in done.stdout for line in found["lines"])
     assert found["configuration"]["seeds"] == 2 and found["configuration"]["steps"] == 5
-    assert found["configuration"]["settings"][1]["lr"] == dict(SGD=0.01, Adam=0.005)
+    assert found["configuration"]["settings"][1]["lr"] == dict(SGD=0.01, Adam=0.005, SignDescent=0.005)
     assert found["versions"]["numpy"] == np.__version__
     with np.load(tmp_path / "a folder" / "adam_vs_sgd.npz", allow_pickle=False) as arrays:
         assert arrays["loss"].shape == arrays["grad_norm"].shape == (3, 2, 2, 5)
@@ -826,9 +831,9 @@ def test_readmes_python_runs(copy):
 
 def test_three_lines_at_a_prompt(copy):
     """As in a notebook: a figure and a finding, and matplotlib's settings as before."""
-    lines = """import experiments, matplotlib, sys; before = dict(matplotlib.rcParams)
+    lines = """import experiments, matplotlib, sys; before = matplotlib.rcParams.copy()
 fig, finding = experiments.adam_vs_sgd(experiments.Budget(seeds=1, steps=2))
-assert fig.axes and finding["verdict"] and dict(matplotlib.rcParams) == before
+assert fig.axes and finding["verdict"] and matplotlib.rcParams.copy() == before
 assert "matplotlib.pyplot" not in sys.modules"""
     done = subprocess.run([sys.executable, "-c", lines], cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
