@@ -1596,7 +1596,7 @@ def tails_times_depth(budget=Budget(seeds=2, steps=120)):
              for each in diagonals]
     gap, tail = f"final loss {versus(budget)}", "kurtosis of the noise norm / 3"
     maps = {gap: final[:, 0] / final[:, 1], tail: moment(norms, 4) / 3,
-            "ratio of $R_{med}$": np.array(ratio)}
+            "ratio of R_med": np.array(ratio)}
     contrast = np.outer((-1, 0, 1), (-1, 0, 1)).ravel()
     measured = {f"interaction, {name}": geometric(
         np.exp(contrast @ np.log(values) / (contrast**2).sum())) for name, values in maps.items()}
@@ -1615,7 +1615,7 @@ def wide_rates(setting, name):
 def draw_tails_times_depth(budget, maps, shapes, depths):
     """A map for each measure, tails downwards and depth to the right."""
     figure, (axes,) = panels(
-        list(maps), ["shape k of the tail"],
+        [name.replace("R_med", "$R_{med}$") for name in maps], ["shape k of the tail"],
         f"Geometric mean of {budget.seeds} seeds, {budget.steps:,} steps on fresh batches of "
         "1,000 prompts. k = 2.5: Gaussian x; smaller k: heavier tails at the same E|x|$^2$ = 1.")
     for ax, values in zip(axes, maps.values()):

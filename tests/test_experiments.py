@@ -252,6 +252,7 @@ def start(folder):
     process = subprocess.Popen(
         [sys.executable, "experiments.py", "adam_vs_sgd", "--seeds", "2", "--steps", "40",
          "--jobs", "1", "--out", str(folder)], cwd=PROJECT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored behind a shell's &
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(Path(folder).glob("runs/*.npz")):
