@@ -108,8 +108,8 @@ SETTING_3 = Setting("Setting 3: heavy-tailed x", dict(n=20, d=5, covariates="gam
                     dict(SGD=0.02, Adam=0.02, SignDescent=0.01))
 SPHERICAL = Setting("Spherical x", dict(n=20, d=5, covariates="sphere"),
                     dict(SGD=5.0, Adam=0.1), 0.1)
-# Rates from our own grid (`learning_rates`), on short runs. For L >= 4 the best one lies near the
-# edge beyond which runs diverge, so a lower one is taken.
+# Rates from our own grid (`learning_rates`), on short runs, whose best lies near the edge beyond
+# which long runs diverge: mostly the next lower one is taken.
 LIGHT_TAILS = Setting("Gaussian x", dict(n=20, d=5, covariates="gaussian", second_moment=1.0),
                       dict(SGD=2.0, Adam=0.1), 0.1)
 DEEP = tuple(Setting(f"L = {layers}", SETTING_1.data, dict(SGD=sgd, Adam=adam), layers=layers)
@@ -126,7 +126,7 @@ def _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise,
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng: got {rng!r}, wants a numpy.random.Generator")
     for name, value in dict(batch=batch, n=n, d=d, hidden=1 if hidden is None else hidden).items():
-        if not isinstance(value, (int, np.integer)) or value is True or value < 1:
+        if not isinstance(value, (int, np.integer)) or value is True or not 1 <= value < 1e6:
             raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
     if not isinstance(covariates, str) or covariates not in FAMILIES:
         raise ValueError(f"covariates: got {covariates!r}, wants one of {', '.join(FAMILIES)}")

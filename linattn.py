@@ -39,6 +39,7 @@ Gram = namedtuple("Gram", "G q target")  # (batch, D, D), (batch, D) and (batch,
 def init_params(rng, layers=3, d=5, std=0.05, full=False):
     """Entries from N(0, std^2), (layers, 2, k, k) with k = d + 1 if full, else d."""
     _check_init(rng, std, layers=layers, d=d)
+    _require(isinstance(full, (bool, np.bool_)), "full", repr(full), "True or False")
     k = d + 1 if full else d
     return std * rng.standard_normal((layers, 2, k, k))
 
@@ -47,7 +48,7 @@ def predict(params, Z, activation="linear"):
     """Predictions of the query's label, (batch,), from prompts Z (batch, d+1, n+1)."""
     Z = _checked_Z(Z)
     layers = _embed(params, Z.shape[1])
-    if activation == "linear":
+    if isinstance(activation, str) and activation == "linear":
         return _gram_forward(layers, *_gram(Z))[0]
     return _textbook_forward(layers, Z, activation)[0]
 
@@ -63,7 +64,7 @@ def loss_and_grad(params, prompts, activation="linear"):
     The loss is a float, or complex if params is; large params may overflow. Raises ValueError for
     wrong shapes, entries that are not finite, or an unknown activation.
     """
-    if activation == "linear":
+    if isinstance(activation, str) and activation == "linear":
         return _over_chunks(_gram_backprop, params, compress(prompts))
     return textbook_loss_and_grad(params, prompts, activation)
 
@@ -77,8 +78,8 @@ def textbook_loss_and_grad(params, prompts, activation="linear"):
 
 def _textbook_forward(layers, Z, activation):
     """Predictions (batch,) and, for the backward pass, every layer's (Z, X, S, R, W, V)."""
-    _require(activation in ACTIVATIONS, "activation", repr(activation),
-             f"one of {', '.join(ACTIVATIONS)}")
+    known = isinstance(activation, str) and activation in ACTIVATIONS
+    _require(known, "activation", repr(activation), f"one of {', '.join(ACTIVATIONS)}")
     cache = []
     for l, (P, Q) in enumerate(layers):
         X = Z if l < len(layers) - 1 else Z[:, :, -1:]  # of the last layer only the query is read
@@ -235,6 +236,7 @@ def init_mlp_params(rng, layers=3, d=5, hidden=30, std=0.1):
 
 def mlp_loss_and_grad(params, prompts, layers=3):
     """`loss_and_grad` with the MLP; params as from `init_mlp_params`, whose size gives `hidden`."""
+    _whole(layers=layers)
     return _over_chunks(_mlp_backprop, params, _unpacked(prompts), layers)
 
 
@@ -390,7 +392,10 @@ def _checked_Z(Z):
 
 
 def _finite(name, array, kinds="iuf"):
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError:  # a ragged sequence
+        array = np.array(None)
     good = array.dtype.kind in kinds and np.isfinite(array).all()
     _require(good, name, "entries that are not finite numbers", "finite numbers")
     return array
@@ -398,11 +403,15 @@ def _finite(name, array, kinds="iuf"):
 
 def _check_init(rng, std, **sizes):
     _require(isinstance(rng, np.random.Generator), "rng", repr(rng), "a numpy.random.Generator")
-    for name, value in sizes.items():
-        whole = isinstance(value, (int, np.integer)) and value is not True and value >= 1
-        _require(whole, name, repr(value), "a whole number >= 1")
+    _whole(**sizes)
     number = isinstance(std, (int, float, np.integer, np.floating)) and 0 <= std < np.inf
     _require(number, "std", repr(std), "a number >= 0")
+
+
+def _whole(**sizes):
+    for name, value in sizes.items():
+        whole = isinstance(value, (int, np.integer)) and value is not True and 1 <= value < 10**6
+        _require(whole, name, repr(value), "a whole number >= 1 (and below a million)")
 
 
 def _require(good, name, got, wants):

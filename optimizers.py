@@ -13,8 +13,7 @@ file and every experiment runs it by its name (`--optimizers Adam Lion --lr Lion
             return params - self.lr * direction
 
 Weight decay is decoupled (Loshchilov & Hutter, arXiv 1711.05101): it shrinks the parameters by
-lr * weight_decay at each step and does not enter the moments. Below, theta and g are parameters and
-gradient, v and m running (squared) gradients.
+lr * weight_decay a step, outside the moments. theta, g: parameters, gradient; v, m: running means.
 """
 
 import numpy as np
@@ -23,26 +22,24 @@ import numpy as np
 class SGD:
     """v <- momentum v + g, theta <- theta - lr v (heavy ball, as in the paper's experiments)."""
 
+    direction = np.positive  # +v
+
     def __init__(self, lr, momentum=0.9, weight_decay=0.0):
         _check(lr, weight_decay, momentum=momentum)
         self.lr, self.momentum, self.weight_decay, self.v = lr, momentum, weight_decay, 0.0
 
     def step(self, params, grad):
         """New params; arrays of one shape, else ValueError."""
-        _check_shapes(params, grad)
+        params, grad = _alike(params, grad)
         self.v = self.momentum * self.v + grad
-        return params - self.lr * (self.v + self.weight_decay * params)
+        return params - self.lr * (self.direction(self.v) + self.weight_decay * params)
 
 
 class SignDescent(SGD):
     """The sign of SGD's running gradient, coordinate by coordinate (Kunstner et al. 2023,
     arXiv 2304.13960): v <- momentum v + g, theta <- theta - lr sign(v)."""
 
-    def step(self, params, grad):
-        """New params; arrays of one shape, else ValueError."""
-        _check_shapes(params, grad)
-        self.v = self.momentum * self.v + grad
-        return params - self.lr * (np.sign(self.v) + self.weight_decay * params)
+    direction = np.sign
 
 
 class Adam:
@@ -54,13 +51,13 @@ class Adam:
 
     def __init__(self, lr, beta1=0.9, beta2=0.9, eps=1e-8, weight_decay=0.0):
         _check(lr, weight_decay, beta1=beta1, beta2=beta2)
-        _check_positive("eps", eps)
+        _require("eps", eps)
         self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
         self.weight_decay, self.m, self.v, self.t = weight_decay, 0.0, 0.0, 0
 
     def step(self, params, grad):
         """New params; arrays of one shape, else ValueError."""
-        _check_shapes(params, grad)
+        params, grad = _alike(params, grad)
         self.t += 1
         self.m = self.beta1 * self.m + (1 - self.beta1) * grad
         self.v = self.beta2 * self.v + (1 - self.beta2) * grad**2
@@ -73,8 +70,9 @@ class Adam:
 def clip_global_norm(grad, limit):
     """grad scaled down, if need be, to Euclidean norm `limit` over all its entries. Raises
     ValueError for a limit that is not positive and for a norm that is not finite."""
-    _check_positive("limit", limit)
-    grad, norm = np.asarray(grad), np.linalg.norm(grad)
+    _require("limit", limit)
+    grad = _array("grad", grad)
+    norm = np.linalg.norm(grad)
     if not np.isfinite(norm):
         raise ValueError(f"grad: got one of norm {norm}, wants a finite one")
     return grad * (limit / norm) if norm > limit else grad.copy()
@@ -82,8 +80,8 @@ def clip_global_norm(grad, limit):
 
 def clip_coordinates(grad, limit):
     """Every entry of grad limited to [-limit, limit]."""
-    _check_positive("limit", limit)
-    return np.clip(grad, -limit, limit)
+    _require("limit", limit)
+    return np.clip(_array("grad", grad), -limit, limit)
 
 
 def by_name(name):
@@ -96,24 +94,26 @@ def by_name(name):
 
 
 def _check(lr, weight_decay, **fractions):
-    _check_positive("lr", lr)
-    if not _is_number(weight_decay) or not 0 <= weight_decay < np.inf:
-        raise ValueError(f"weight_decay: got {weight_decay!r}, wants a number >= 0")
+    _require("lr", lr)
+    _require("weight_decay", weight_decay, lambda x: 0 <= x < np.inf, ">= 0")
     for name, value in fractions.items():
-        if not _is_number(value) or not 0 <= value < 1:
-            raise ValueError(f"{name}: got {value!r}, wants a number in [0, 1)")
+        _require(name, value, lambda x: 0 <= x < 1, "in [0, 1)")
 
 
-def _check_positive(name, value):
-    if not _is_number(value) or not 0 < value < np.inf:
-        raise ValueError(f"{name}: got {value!r}, wants a number > 0")
+def _require(name, value, fits=lambda x: 0 < x < np.inf, wants="> 0"):
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not fits(value):
+        raise ValueError(f"{name}: got {value!r}, wants a number {wants}")
 
 
-def _is_number(value):
-    return isinstance(value, (int, float, np.integer, np.floating))
+def _array(name, value):
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: got {type(value).__name__}, wants an array of numbers") from None
 
 
-def _check_shapes(params, grad):
-    if np.shape(params) != np.shape(grad):
-        wants = f"that of params, {np.shape(params)}"
-        raise ValueError(f"grad: got shape {np.shape(grad)}, wants {wants}")
+def _alike(params, grad):
+    params, grad = _array("params", params), _array("grad", grad)
+    if params.shape == grad.shape:
+        return params, grad
+    raise ValueError(f"grad: got shape {grad.shape}, wants that of params, {params.shape}")
