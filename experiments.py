@@ -23,6 +23,7 @@ import multiprocessing
 import os
 import pickle
 import platform
+import re
 import signal
 import statistics
 import sys
@@ -608,6 +609,8 @@ def panels(columns, rows, caption):
         ax.set(title=columns[j], ylabel=rows[i])
         ax.title.set_visible(i == 0)
         ax.yaxis.label.set_visible(j == 0)
+    caption = re.sub(r"\$.*?\$", lambda formula: formula[0].replace(" ", ""),
+                     caption)  # stays whole
     figure.supxlabel(textwrap.fill(caption, 150), fontsize=12, color="#333333", x=0.01, ha="left")
     return figure, axes
 
@@ -2047,15 +2050,16 @@ def draw_nonlinear_regression(budget, runs, norms, at, points):
         ["", ""], ["training loss", "$R_{med}$"],
         bands(budget, "running median (loss), value", NONLINEAR_TASK.batch) + " Noise: its norm at "
         f"initialisation, {norms.shape[1]:,} draws a seed, up to the 99.9 % point; dashed: the "
-        "Gaussian of the same mean and variance. $R_{med}$ and $v^T H v$: on one evaluation batch "
-        "of 1,000 prompts.")
+        "Gaussian of the same mean and variance (of the logarithm). $R_{med}$ and $v^T H v$: on "
+        "one evaluation batch of 1,000 prompts.")
     draw_losses(loss, runs["loss"], budget.optimizers)
     draw_density(density, np.log10(norms.ravel()))
     density.set(xlabel="log10 of the noise norm")
     draw_bands(condition, at, points["r_med"], budget.optimizers)
     draw_bands(smooth, at, points["curvatures"], budget.optimizers)
     condition.set(yscale="log", xlabel="iteration")
-    smooth.set(xlabel="iteration", ylabel="$v^T H v$")
+    signed_log(smooth, points["curvatures"])
+    smooth.set(ylabel="$v^T H v$")
     density.set(ylabel="density")
     for ax in (density, smooth):
         ax.yaxis.label.set_visible(True)
