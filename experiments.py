@@ -221,7 +221,7 @@ def tuned(settings, budget, grid, every=None):
     as for another. Of each setting: the rates (optimizers, rates); what `train_all` returns, its
     arrays (rates, optimizers, seeds, ...); the index of each optimizer's best rate, of the
     lowest geometric mean over seeds of the final loss, among the rates at which no run diverged;
-    and the runs at it."""
+    and the runs at it, with that rate as lr."""
     grids = [np.array([grid(setting, name) for name in budget.optimizers]) for setting in settings]
     trials = [setting._replace(lr=dict(zip(budget.optimizers, map(float, column))))
               for setting, rates in zip(settings, grids) for column in rates.T]
@@ -229,8 +229,9 @@ def tuned(settings, budget, grid, every=None):
     for rates, each in zip(grids, split(trained, len(settings))):
         runs = {key: np.array([one[key] for one in each]) for key in each[0]}
         best = level(runs["loss"]).argmin(axis=0)
-        yield rates, runs, best, {key: np.array([values[k, i] for i, k in enumerate(best)])
-                                  for key, values in runs.items()}
+        chosen = {key: np.array([values[k, i] for i, k in enumerate(best)])
+                  for key, values in runs.items()}
+        yield rates, runs, best, chosen | dict(lr=rates[np.arange(len(best)), best])
 
 
 def level(loss):
@@ -640,11 +641,11 @@ def draw_bands(ax, x, series, names, first=0):
             ax.plot(x[last], each[last], "X", color=style(position)["color"], ms=10)
 
 
-def draw_losses(ax, series, names, mean=False, first=0):
+def draw_losses(ax, series, names, mean=False):
     """Series (optimizers, seeds, steps) on a log scale as running medians; on request the running
     mean over all seeds, a thin line that may leave the frame."""
     x, median = in_blocks(series, np.median)
-    draw_bands(ax, x, median, names, first)
+    draw_bands(ax, x, median, names)
     ax.set_yscale("log")
     limits = ax.get_ylim()
     if mean:
@@ -786,7 +787,7 @@ def gradient_noise(budget=Budget()):
 
 def noise_tails(settings, budget, draws, kurtosis=None):
     """For each setting the noise norms (seeds, draws), and for each their tail figures; the last
-    two argument is the bound that a claim sets."""
+    argument is the bound that a claim sets."""
     results = measure(noise, [(bare(setting), seed, draws) for setting in settings
                               for seed in range(budget.seeds)], budget)
     both = stacked(results, len(settings))
@@ -843,6 +844,11 @@ def draw_gradient_noise(settings, norms):
 def evaluation_batch(arguments, k):
     """Evaluation batch k; the same for every run."""
     return data.sample_prompts(generator([2310, k]), 1000, **arguments)
+
+
+def evenly(trained, points):
+    """The numbers of so many snapshots, if there are, from the first to the last."""
+    return np.unique(np.linspace(0, trained[0]["snapshots"].shape[2] - 1, points).astype(int))
 
 
 def along(function, settings, trained, budget, at, *options):
@@ -925,13 +931,13 @@ def r_med_causes(settings, budget, t):
     return found
 
 
-def r_med_along(settings, trained, budget, every=50):
+def r_med_along(settings, trained, budget):
     """Ten iterations, and R_med there on the typical of up to four evaluation batches, (optimizers,
     seeds, 10) for each setting."""
     batches = int(np.clip(budget.steps // 500, 1, 4))
-    at = np.unique(np.linspace(0, trained[0]["snapshots"].shape[2] - 1, 10).astype(int))
+    at = evenly(trained, 10)
     found = along(hessian_diagonals, settings, trained, budget, at, batches)
-    return every * at, [np.nanmedian(r_med(each["diagonals"]), axis=-1) for each in found]
+    return 50 * at, [np.nanmedian(r_med(each["diagonals"]), axis=-1) for each in found]
 
 
 def hessian_diagonals(arguments, path, batches):
@@ -1023,7 +1029,7 @@ def directional_smoothness(budget=Budget(seeds=3)):
 def curvatures_along(settings, trained, budget):
     """Fifty iterations and v^T H v there (optimizers, seeds, 50, batches), for each setting."""
     batches = int(np.clip(budget.steps // 500, 2, 10))
-    at = np.unique(np.linspace(0, trained[0]["snapshots"].shape[2] - 1, 50).astype(int))
+    at = evenly(trained, 50)
     found = along(step_curvatures, settings, trained, budget, at, batches)
     return 50 * at, [each["curvatures"] for each in found]
 
@@ -1252,7 +1258,7 @@ def study(settings, budget, ahead=()):
     return trained, norms, path, typical, ratios, measured
 
 
-def draw_study(settings, budget, trained, norms, path, typical, columns):
+def draw_study(budget, trained, norms, path, typical, columns):
     """Loss, noise and R_med, a column for each setting."""
     figure, axes = panels(
         columns, ["training loss", "noise density", "$R_{med}$"],
@@ -1291,7 +1297,7 @@ def heavy_tails(budget=Budget(seeds=3, steps=600)):
                for i, name in enumerate(budget.optimizers)}
     measured |= {f"Heavy / spherical: {name}": geometric(values, above=1)
                  for name, values in claims.items()}
-    return draw_study(settings, budget, trained, norms, path, typical, [
+    return draw_study(budget, trained, norms, path, typical, [
         f"{setting.name} (E|x|$^2$ = 1)" for setting in settings]), finding(
         heavy_tails, budget, measured, dict(loss=loss, norms=norms, r_med=np.array(typical)),
         paper="3 rows of plots", settings=settings)
@@ -1317,7 +1323,7 @@ def depth(budget=Budget(seeds=2, steps=300)):
     claims |= {f"final loss {name}, L = 2 over 8": final[0, i] / final[3, i]
                for i, name in enumerate(budget.optimizers)}
     measured |= {name: geometric(values, above=1) for name, values in claims.items()}
-    return draw_study(DEEP, budget, trained, norms, path, typical,
+    return draw_study(budget, trained, norms, path, typical,
                       [each.name for each in DEEP]), finding(
         depth, budget, measured, dict(loss=loss, norms=norms, r_med=np.array(typical)),
         paper="3 rows of plots", settings=DEEP)
@@ -1360,7 +1366,7 @@ def learning_rates(budget=Budget(seeds=2, steps=1200)):
                 ends = final_loss(chosen["loss"])
                 label = f"{short(setting)}: final loss {versus(budget)}, each at its best rate"
                 measured[label] = geometric(ends[0] / ends[1])
-    return draw_rates(measuring, PAPER_SETTINGS, shown[:3], rate_grid), finding(
+    return draw_rates(measuring, shown[:3]), finding(
         learning_rates, budget, measured, dict(final=final_loss(np.array(shown[:3]))),
         paper="0.02 and 0.02 (Setting 1), 0.01 and 0.005 (2), 0.02 and 0.02 (3) for SGD and Adam",
         seeds=measuring.seeds, steps=measuring.steps)
@@ -1383,17 +1389,17 @@ def best_rate(setting, name, grid, loss, used, judged):
     return measured
 
 
-def draw_rates(budget, settings, losses, grid):
+def draw_rates(budget, losses):
     """Final loss of losses (rates, optimizers, seeds, steps) against the rate; diverged runs as
     crosses at the top."""
     figure, axes = panels(
-        [setting.name for setting in settings], ["final loss"],
+        [setting.name for setting in PAPER_SETTINGS], ["final loss"],
         f"Median training loss over the last tenth of {budget.steps:,} steps; line: median of "
         f"{budget.seeds} seeds, band: smallest to largest. X, at the top: rates at which a run "
         "diverged. Circle: the rate that the other experiments use.")
-    for ax, setting, loss in zip(axes[0], settings, map(final_loss, losses)):
+    for ax, setting, loss in zip(axes[0], PAPER_SETTINGS, map(final_loss, losses)):
         for i, name in enumerate(budget.optimizers):
-            rates, each, color = grid(setting, name), loss[:, i], COLOURS[i % 5]
+            rates, each, color = rate_grid(setting, name), loss[:, i], COLOURS[i % 5]
             lost = ~np.isfinite(each).all(axis=1)
             draw_bands(ax, rates[~lost], each[~lost].T[None], [name], i)
             ax.plot(rates[lost], np.full(lost.sum(), 0.98 - 0.04 * i), "X", color=color, ms=10,
@@ -1418,8 +1424,9 @@ def full_batch(budget=Budget(seeds=3, steps=250, optimizers=("SGD", "Adam", "Sig
     """
     budget = budget._replace(steps=min(budget.steps, 600))
     tasks, sizes = (SETTING_1, SETTING_3), (100, 400, 1600, 1000)
-    found = list(tuned([setting._replace(batch=size, fixed=size == 1000) for setting in tasks
-                        for size in sizes], budget, times(budget, 0.5, 1, 2)))
+    settings = [setting._replace(batch=size, fixed=size == 1000) for setting in tasks
+                for size in sizes]
+    found = list(tuned(settings, budget, times(budget, 0.5, 1, 2)))
     measured, gaps = {}, []
     for setting, each in zip(tasks, split(found, len(tasks))):
         final = np.array([final_loss(chosen["loss"])
@@ -1433,7 +1440,8 @@ def full_batch(budget=Budget(seeds=3, steps=250, optimizers=("SGD", "Adam", "Sig
                          for name, values in zip(budget.optimizers[1:], gap)}
     losses = [chosen["loss"] for *_, chosen in found[3::4]]
     return draw_full_batch(budget, tasks, losses, sizes, gaps), finding(
-        full_batch, budget, measured, dict(gaps=np.array(gaps)), paper="quoted", settings=tasks)
+        full_batch, budget, measured, dict(gaps=np.array(gaps)), paper="quoted", settings=settings,
+        rates=[chosen["lr"].tolist() for *_, chosen in found])
 
 
 def times(budget, *factors):
@@ -1494,7 +1502,7 @@ def clipping(budget=Budget(seeds=3, steps=500)):
                     f"{100 * each['clipped'][i].mean():.0f} %, {np.median(h):.3g}")
     return draw_clipping(budget, tasks, kinds, trained, at, typical), finding(
         clipping, budget, measured, dict(curvatures=np.array(curvatures)), paper="quoted",
-        settings=tasks)
+        settings=settings)
 
 
 def draw_clipping(budget, settings, kinds, trained, at, typical):
@@ -1523,8 +1531,8 @@ def initialization(budget=Budget(seeds=2, steps=100)):
 
     L = 2, 4 and 8 in Setting 1, entries of standard deviation 0.01 to 0.8, in the paper's blocks
     and in full matrices. Measured: the gradient's norm in the first and in the last layer at
-    initialisation, on one evaluation batch; and the final loss of both optimizers after at most 400
-    steps. A run "trains" if it ends below half of the loss of predicting 0, which is d.
+    initialisation, on an evaluation batch a seed; and the final loss of both optimizers after 400
+    steps at most. A run "trains" if it ends below half of the loss of predicting 0, which is d.
     """
     budget, scales = budget._replace(steps=min(budget.steps, 400)), (0.01, 0.05, 0.2, 0.8)
     tasks = [(deep, full) for deep in (DEEP[0], DEEP[1], DEEP[3]) for full in (False, True)]
@@ -1551,7 +1559,7 @@ def initialization(budget=Budget(seeds=2, steps=100)):
             measured[f"{label}, std {std:g}: gradient norm, first layer"] = geometric(
                 each[:, 0])
     return draw_initialization(budget, tasks, scales, norms, final), finding(
-        initialization, budget, measured, dict(norms=norms, final=final), settings=DEEP)
+        initialization, budget, measured, dict(norms=norms, final=final), settings=settings)
 
 
 def layer_gradients(setting, seed):
@@ -1569,7 +1577,7 @@ def draw_initialization(budget, tasks, scales, norms, final):
         ["gradient norm", "final loss"],
         "Above: at initialisation, on 1,000 prompts. Below: median over the last tenth of "
         f"{budget.steps:,} steps. Line: median of {budget.seeds} seeds; band: smallest to "
-        "largest; X: no point for larger ones, a run diverged. Dotted: the loss of predicting 0.")
+        "largest; X, or no point: a run diverged. Dotted: the loss of predicting 0.")
     for j, (top, bottom) in enumerate(axes.T):
         for full, where in enumerate(("blocks", "full")):
             draw_bands(top, np.array(scales), norms[2 * j + full].transpose(2, 1, 0),
@@ -1616,7 +1624,7 @@ def tails_times_depth(budget=Budget(seeds=2, steps=120)):
                  for setting, each in zip(settings, values)}
     return draw_tails_times_depth(budget, maps, shapes, depths), finding(
         tails_times_depth, budget, measured, {name.split()[0]: each for name, each in maps.items()},
-        settings=settings)
+        settings=settings, rates=[each["lr"].tolist() for each in chosen])
 
 
 def wide_rates(setting, name):
@@ -1651,7 +1659,7 @@ def label_noise(budget=Budget(seeds=3, steps=400)):
                 for sigma in sigmas]
     trained = train_all(settings, budget)
     losses = np.array([found["losses"] for found in along(
-        evaluation_losses, settings, trained, budget, last_two(trained),
+        evaluation_losses, settings, trained, budget, slice(-2, None),
         20)])  # (sigmas, optimizers, seeds, 2, 20)
     bayes = np.array([ridge_losses(setting.data, sigma**2)
                       for setting, sigma in zip(settings, sigmas)])
@@ -1665,11 +1673,6 @@ def label_noise(budget=Budget(seeds=3, steps=400)):
     return draw_label_noise(budget, sigmas, final, excess, np.median(bayes, axis=-1)), finding(
         label_noise, budget, measured, dict(final=final, excess=excess, bayes=bayes),
         settings=settings)
-
-
-def last_two(trained):
-    """The numbers of the last two snapshots."""
-    return list(range(trained[0]["snapshots"].shape[2]))[-2:]
 
 
 def evaluation_losses(arguments, path, batches):
@@ -1735,7 +1738,7 @@ def remedies(budget=Budget(seeds=2, steps=120)):
     chosen = [each for *_, each in tuned(settings, budget, times(budget, 0.2, 1, 5),
                                          every=max(1, budget.steps // 20))]
     final = np.array([np.median(found["losses"], axis=(-2, -1)) for found in along(
-        evaluation_losses, settings, chosen, budget, last_two(chosen), 20)])
+        evaluation_losses, settings, chosen, budget, slice(-2, None), 20)])
     measured = {f"{setting.name}: {name}, with / without": geometric(end / before)
                 for setting, ends in zip(settings[1:], final[1:])
                 for name, end, before in zip(budget.optimizers, ends, final[0])}
@@ -1744,7 +1747,8 @@ def remedies(budget=Budget(seeds=2, steps=120)):
         measured |= {f"{setting.name}: final loss {name}": geometric(end)
                      for name, end in zip(budget.optimizers, ends)}
     return draw_remedies(budget, [setting.name for setting in settings], final), finding(
-        remedies, budget, measured, dict(final=final), settings=settings)
+        remedies, budget, measured, dict(final=final), settings=settings,
+        rates=[each["lr"].tolist() for each in chosen])
 
 
 def draw_remedies(budget, names, final):
@@ -1965,7 +1969,7 @@ def rank_correlation(x, y):
 
 
 def draw_block_heterogeneity(budget, settings, spectra, distances, gap):
-    """Spectra at initialisation; distances at three points, and against the gap."""
+    """Spectra at initialisation; distances at both ends, and against the gap."""
     figure, axes = panels([setting.name for setting in (settings[0], settings[2], settings[5])],
                           ["|eigenvalue|", "distance of the spectra"],
                           "Above: spectra of the blocks at initialisation, one seed; solid: Q, "
@@ -2016,7 +2020,7 @@ def nonlinear_regression(budget=Budget(seeds=2, steps=100)):
     (authors,) = train_all((NONLINEAR_TASK,),
                            budget._replace(optimizers=("SGD",), lr=dict(SGD=0.05)))
     (norms,), (tails,) = noise_tails((NONLINEAR_TASK,), budget, max(5, budget.steps // 10), 1)
-    at = np.unique(np.linspace(0, runs["snapshots"].shape[2] - 1, 3).astype(int))
+    at = evenly(trained, 3)
     (points,) = along(mlp_points, (NONLINEAR_TASK,), trained, budget, at)
     condition, smooth = (points[key][..., -2:] for key in ("r_med", "curvatures"))
     measured = final_losses("MLP", runs, budget.optimizers, above=1) | tails
@@ -2107,7 +2111,7 @@ def screen(budget=Budget(seeds=2, steps=200, optimizers=("SGD", "Adam", "SignDes
             f"rate {row['best_rate']:<5g} loss {row['final_loss']:<8.3g} good range "
             f"{row['good_range']:<5.3g} steps to target {row['steps_to_target']:<5.0f} diverged "
             f"{100 * row['diverged']:.0f} % spikes {100 * row['spikes']:.1f} %")
-    return draw_rates(budget, PAPER_SETTINGS, losses, rate_grid), finding(
+    return draw_rates(budget, losses), finding(
         screen, budget, measured, dict(final=final_loss(np.array(losses))), table=table)
 
 
@@ -2142,8 +2146,8 @@ def attention_cost(budget=Budget()):
     for form, slope, bound in zip(COST_FORMS, slopes, (dict(above=1.5), dict(above=1.5),
                                                        dict(above=-0.1, below=0.1))):
         measured[f"{form}: slope"] = quantity(slope, **bound)
-    for form, times in zip(COST_FORMS, 1e3 * np.median(seconds, axis=0)):
-        measured[f"{form}: ms"] = ", ".join(f"{ms:.3g} at n = {n}" for n, ms in zip(COST_N, times))
+    for form, each in zip(COST_FORMS, 1e3 * np.median(seconds, axis=0)):
+        measured[f"{form}: ms"] = ", ".join(f"{ms:.3g} at n = {n}" for n, ms in zip(COST_N, each))
     for name, ms in zip(COST_OTHERS, 1e3 * np.median(others, axis=0)):
         measured[f"{name}: ms"] = f"{ms:.3g}"
     return draw_attention_cost(seconds, slopes), finding(
