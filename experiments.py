@@ -665,7 +665,8 @@ def draw_density(ax, values, quantile=0.999):
     """Histogram up to a quantile; dashed, the Gaussian of the same mean and variance."""
     mean, std, right = values.mean(), values.std(), np.quantile(values, quantile)
     ax.hist(values, np.linspace(values.min(), right, 60), density=True, color=COLOURS[1], alpha=0.6)
-    x = np.linspace(max(values.min() - std, mean - 4 * std), right, 300)
+    left = mean - 4 * std
+    x = np.linspace(max(0, left) if values.min() >= 0 else left, right, 300)
     density = np.exp(-(((x - mean) / std) ** 2) / 2) / (std * np.sqrt(2 * np.pi))
     ax.plot(x, density, "--", color="#000000")
     ax.set(xlabel="noise norm")
@@ -993,6 +994,7 @@ def draw_condition_number(settings, budget, path, typical, ratios, causes, t):
         for ax in bottom:
             draw_dots(ax, range(len(causes)), [values[column] for values in causes.values()])
             ax.set(yscale="log")
+            ax.tick_params(axis="y", which="minor", labelleft=False)
             ax.set_xticks(range(len(causes)), [name.replace(" ", "\n", 1) for name in causes])
             ax.axhline(1, color="#000000", ls="--", lw=1)
     axes[0, 0].legend()
