@@ -18,6 +18,7 @@ import functools
 import hashlib
 import inspect
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -34,6 +35,7 @@ import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import matplotlib
 import numpy as np
@@ -207,31 +209,29 @@ def learning_rate(setting, optimizer, budget):
 
 
 def train_all(settings, budget, every=50):
-    """What `train` returns for every optimizer and seed in every setting: one dict a setting, its
-    arrays (optimizers, seeds, ...)."""
-    results = measure(train, [
-        Run(setting, name, learning_rate(setting, name, budget), seed, budget.steps, every)
-        for setting in settings for name in budget.optimizers for seed in range(budget.seeds)],
-        budget)
-    return [stacked(each, len(budget.optimizers)) for each in split(results, len(settings))]
+    """What `train` returns for every optimizer and seed in every setting: its arrays (settings,
+    optimizers, seeds, ...)."""
+    runs = [Run(setting, name, learning_rate(setting, name, budget), seed, budget.steps, every)
+            for setting in settings for name in budget.optimizers for seed in range(budget.seeds)]
+    return stacked(measure(train, runs, budget), len(settings), len(budget.optimizers))
 
 
 def tuned(settings, budget, grid, every=None):
     """Every setting trained at each rate of grid(setting, optimizer), as many for one optimizer
-    as for another. Of each setting: the rates (optimizers, rates); what `train_all` returns, its
-    arrays (rates, optimizers, seeds, ...); the index of each optimizer's best rate, of the
-    lowest geometric mean over seeds of the final loss, among the rates at which no run diverged;
-    and the runs at it, with that rate as lr."""
-    grids = [np.array([grid(setting, name) for name in budget.optimizers]) for setting in settings]
+    as for another. Returns the rates (settings, optimizers, rates); what `train_all` returns, its
+    arrays (settings, rates, optimizers, seeds, ...); and of these the runs at each optimizer's best
+    rate, of the lowest geometric mean over seeds of the final loss, among the rates at which no
+    run diverged: (settings, optimizers, seeds, ...), and the rate as lr (settings, optimizers)."""
+    rates = np.array([[grid(setting, name) for name in budget.optimizers] for setting in settings])
     trials = [setting._replace(lr=dict(zip(budget.optimizers, map(float, column))))
-              for setting, rates in zip(settings, grids) for column in rates.T]
+              for setting, each in zip(settings, rates) for column in each.T]
     trained = train_all(trials, budget._replace(lr={}), every or budget.steps)
-    for rates, each in zip(grids, split(trained, len(settings))):
-        runs = {key: np.array([one[key] for one in each]) for key in each[0]}
-        best = level(runs["loss"]).argmin(axis=0)
-        chosen = {key: np.array([values[k, i] for i, k in enumerate(best)])
-                  for key, values in runs.items()}
-        yield rates, runs, best, chosen | dict(lr=rates[np.arange(len(best)), best])
+    runs = {key: joined(split(values, len(settings))) for key, values in trained.items()}
+    best = level(runs["loss"]).argmin(axis=1)  # (settings, optimizers)
+    chosen = {key: joined([[each[k][i] for i, k in enumerate(row)]
+                           for each, row in zip(values, best)]) for key, values in runs.items()}
+    chosen["lr"] = np.take_along_axis(rates, best[..., None], axis=-1)[..., 0]
+    return rates, runs, chosen
 
 
 def level(loss):
@@ -250,10 +250,17 @@ def last_tenth(series):
     return series[..., -max(1, series.shape[-1] // 10) :]
 
 
-def stacked(results, rows):
-    """[{name: array}] -> {name: arrays (rows, columns, ...)}"""
-    return {name: np.array([each[name] for each in results]).reshape(
-        rows, -1, *np.shape(results[0][name])) for name in results[0]}
+def stacked(results, settings, rows):
+    """[{name: array}] -> {name: array (settings, rows, columns, ...)}"""
+    return {name: joined([
+        np.reshape(part, (rows, -1, *np.shape(part[0])))
+        for part in split([each[name] for each in results], settings)]) for name in results[0]}
+
+
+def joined(parts):
+    """One array; or, where their shapes differ, as those of models of different depth, a list."""
+    arrays = list(map(np.array, parts))
+    return np.array(arrays) if len({each.shape for each in arrays}) == 1 else arrays
 
 
 def split(items, parts):
@@ -318,21 +325,21 @@ def shared(run):
 def fingerprint(function, task):
     """What a stored result must agree with: its task, the code that computes it, numpy's
     version."""
-    optimizer = None
+    functions, optimizer = (function, *filter(callable, task)), None
     if isinstance(task, Run):
         optimizer, task = task.optimizer, dict(task._asdict(), setting=bare(task.setting)._asdict())
-    about = dict(function=function.__name__, code=code_digest(function, optimizer), task=task,
+    about = dict(function=function.__name__, code=code_digest(functions, optimizer), task=task,
                  numpy=np.__version__)
-    return json.dumps(about, sort_keys=True, default=lambda array: [
-        array.shape, hashlib.sha256(np.ascontiguousarray(array)).hexdigest()])
+    return json.dumps(about, sort_keys=True, default=lambda part: part.__name__ if callable(part)
+                      else [part.shape, hashlib.sha256(np.ascontiguousarray(part)).hexdigest()])
 
 
 @functools.cache
-def code_digest(function, optimizer):
+def code_digest(functions, optimizer):
     """Hash of the code behind a result, without comments and docstrings: linattn, and the functions
-    and classes that this one uses, directly or not."""
+    and classes that these use, directly or not."""
     trees = [tree_of(linattn)]
-    used = [function, data.sample_prompts]
+    used = [*functions, data.sample_prompts]
     if optimizer is not None:
         used += [*optimizers.by_name(optimizer).__mro__[:-1], optimizers.clip_global_norm,
                  optimizers.clip_coordinates]
@@ -441,20 +448,15 @@ def executor(budget, jobs):
         return
     if multiprocessing.current_process().name != "MainProcess":  # imports an unguarded script again
         sys.exit(GUARD)
-    before = dict(os.environ)
-    os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))  # read by the processes started below
+    spawn = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(min(budget.jobs, jobs), multiprocessing.get_context("spawn"),
-                                 follow_parent) as pool:
+        with (mock.patch.dict(os.environ, dict.fromkeys(BLAS_THREADS, "1")),
+              ProcessPoolExecutor(min(budget.jobs, jobs), spawn, follow_parent) as pool):
             yield pool
     except BaseException:  # Ctrl-C, a full disk: do not wait for the workers
         for child in multiprocessing.active_children():
             child.terminate()
         raise
-    finally:
-        for name in BLAS_THREADS:
-            os.environ.pop(name)
-            os.environ.update({name: before[name]} if name in before else {})
 
 
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
@@ -601,19 +603,32 @@ STYLE = {
 }
 
 
-def panels(columns, rows, caption):
-    """Figure and axes (rows, columns) in the shape of a slide: titles above, y labels at the
-    left."""
+def panels(columns, rows, caption, below=None):
+    """Figure and axes (rows, columns) in the shape of a slide: titles above, and above the second
+    row if it has others; y labels at the left."""
     figure = Figure(figsize=(13.33, 7.5), layout="constrained")
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for (i, j), ax in np.ndenumerate(axes):
-        ax.set(title=columns[j], ylabel=rows[i])
-        ax.title.set_visible(i == 0)
+        ax.set(title=below[j] if i and below else columns[j], ylabel=rows[i])
+        ax.title.set_visible(i == 0 or bool(below))
         ax.yaxis.label.set_visible(j == 0)
-    caption = re.sub(r"\$.*?\$", lambda formula: formula[0].replace(" ", ""),
-                     caption)  # stays whole
-    figure.supxlabel(textwrap.fill(caption, 150), fontsize=12, color="#333333", x=0.01, ha="left")
+    whole = re.sub(r"\$.*?\$", lambda formula: formula[0].replace(" ", ""), caption)
+    figure.supxlabel(textwrap.fill(whole, 150), fontsize=12, color="#333333", x=0.01, ha="left")
     return figure, axes
+
+
+def grid(columns, rows, caption, fontsize=None):
+    """A figure of rows [(y label, draw(ax, number of the column))], with a legend in every panel
+    that names what was not named before."""
+    figure, axes = panels(columns, [label for label, _ in rows], caption)
+    known = set()
+    for (i, j), ax in np.ndenumerate(axes):
+        rows[i][1](ax, j)
+        names = set(ax.get_legend_handles_labels()[1])
+        if names - known:
+            ax.legend(fontsize=fontsize)
+        known |= names
+    return figure
 
 
 def bands(budget, what="line", batch=1000):
@@ -672,6 +687,33 @@ def draw_density(ax, values, quantile=0.999):
     ax.set(xlabel="noise norm")
 
 
+def draw_quantiles(ax, values):
+    """Sorted values against the quantiles of the normal distribution; dashed as above."""
+    normal, count = statistics.NormalDist(), len(values)
+    ranks = np.geomspace(1, count, 400).astype(int)
+    ranks = np.unique([ranks - 1, count - ranks])
+    theory = np.array([normal.inv_cdf((rank + 0.5) / count) for rank in ranks])
+    ax.plot(theory, values[ranks], "o", ms=4, color=COLOURS[1])
+    ax.plot(theory, values.mean() + values.std() * theory, "--", color="#000000")
+    ax.set(xlabel="normal quantile")
+
+
+def draw_smoothness(ax, x, series, names):
+    """Bands on a logarithmic scale for both signs, linear around 0, so that negative values
+    show."""
+    draw_bands(ax, x, series, names)
+    linear = 10 ** np.floor(np.log10(np.nanmedian(np.abs(series))))
+    ax.set_yscale("symlog", linthresh=linear)
+    decades = np.arange(np.log10(linear), np.log10(np.nanmax(np.abs(series))) + 1)
+    ticks = 10.0 ** decades[:: 1 + len(decades) // 4]
+    ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=ax.get_ylim(), xlabel="iteration")
+    draw_level(ax, 0, "-")
+
+
+def draw_level(ax, y, dashes=":"):
+    ax.axhline(y, color="#000000", ls=dashes, lw=1)
+
+
 def draw_dots(ax, x, values, color=COLOURS[3]):
     """Values (groups, dots) at x = 0, 1, ... or as given: every dot, and a bar at their median."""
     for at, dots in zip(x, values):
@@ -679,7 +721,7 @@ def draw_dots(ax, x, values, color=COLOURS[3]):
         ax.plot(at, np.median(dots), "_", ms=26, mew=3, color=color)
 
 
-def draw_map(ax, values, rows, columns):
+def draw_map(ax, values, rows, columns, xlabel):
     """A matrix as a picture on a log scale, each number written into its cell."""
     ax.imshow(np.log(values), cmap="cividis", aspect="auto")
     middle = np.log(values).min() / 2 + np.log(values).max() / 2
@@ -688,6 +730,7 @@ def draw_map(ax, values, rows, columns):
                 color="white" if np.log(value) < middle else "black")
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
+    ax.set(xlabel=xlabel)
     ax.grid(False)
 
 
@@ -718,13 +761,21 @@ def adam_vs_sgd(budget=Budget()):
     same batches, gradient norm clipped at 1. Measured: the median training loss over the last tenth
     of the steps, and how many times lower it is for Adam, per seed. Claimed: more than once.
     """
-    trained = train_all(PAPER_SETTINGS, budget)
-    measured = {}
-    for setting, runs in zip(PAPER_SETTINGS, trained):
-        measured |= final_losses(short(setting), runs, budget.optimizers, above=1)
-    return draw_adam_vs_sgd(PAPER_SETTINGS, budget, trained), finding(
-        adam_vs_sgd, budget, measured, {key: np.array([runs[key] for runs in trained])
-                                        for key in ("loss", "grad_norm", "diverged")},
+    trained, measured = train_all(PAPER_SETTINGS, budget), {}
+    for setting, *runs in zip(PAPER_SETTINGS, trained["loss"], trained["diverged"]):
+        measured |= final_losses(short(setting), *runs, budget.optimizers, above=1)
+    figure = grid(
+        [f"{setting.name} (n = {setting.data['n']})" for setting in PAPER_SETTINGS],
+        [("training loss",
+          lambda ax, j: draw_losses(ax, trained["loss"][j], budget.optimizers, mean=True)),
+         ("gradient norm",
+          lambda ax, j: draw_losses(ax, trained["grad_norm"][j], budget.optimizers))],
+        bands(budget, f"running median ({max(1, budget.steps // 50)}-step blocks)") + " Thin: "
+        "running mean of the loss, which leaves the frame where rare prompts carry it. 3 layers; "
+        "every batch is fresh, so that the training loss is a test loss; norm before clipping.")
+    return figure, finding(
+        adam_vs_sgd, budget, measured,
+        {key: trained[key] for key in ("loss", "grad_norm", "diverged")},
         paper="loss curves; the authors' notebook ends Setting 1 near 8e-3 (SGD) and 1.7e-3 (Adam)")
 
 
@@ -736,36 +787,24 @@ def versus(budget):
     return " / ".join(budget.optimizers[:2])
 
 
-def final_losses(label, runs, names, **bound):
-    """Of one setting: the final loss of the first optimizer over that of each other one; how far
-    the mean over the same steps lies above the median, which rare prompts decide; where runs
-    diverged."""
-    final = final_loss(runs["loss"])
-    measured = {f"{label}: final loss {names[0]} / {name}":
-                geometric(final[0] / each, **bound)
+def ratio(values):
+    """Of values (settings, optimizers, ...), the first optimizer's over the second's."""
+    return values[:, 0] / values[:, 1]
+
+
+def final_losses(label, loss, diverged, names, **bound):
+    """Of one setting, loss (optimizers, seeds, steps): the final loss of the first optimizer over
+    that of each other one; how far the mean over the same steps lies above the median, which rare
+    prompts decide; where runs diverged."""
+    final = final_loss(loss)
+    measured = {f"{label}: final loss {names[0]} / {name}": geometric(final[0] / each, **bound)
                 for name, each in zip(names[1:], final[1:])}
-    for name, each, loss in zip(names, final, last_tenth(runs["loss"])):
+    for name, each, end in zip(names, final, last_tenth(loss)):
         measured[f"{label}: final loss {name}"] = geometric(each)
-        measured[f"{label}: mean over median, {name}"] = f"{loss.mean() / np.median(loss):.3g}"
-    diverged = [f"{names[i]}, seed {seed}, at step {runs['diverged'][i, seed]}"
-                for i, seed in np.argwhere(runs["diverged"] >= 0)]
-    return measured | ({f"{label}: diverged": "; ".join(diverged)} if diverged else {})
-
-
-def draw_adam_vs_sgd(settings, budget, trained):
-    """Two rows, loss and gradient norm; a column for each setting."""
-    figure, axes = panels(
-        [f"{setting.name} (n = {setting.data['n']})" for setting in settings],
-        ["training loss", "gradient norm"],
-        bands(budget,
-              f"running median ({max(1, budget.steps // 50)}-step blocks)") + " Thin: running mean "
-        "of the loss, which leaves the frame where rare prompts carry it. 3 layers; every batch "
-        "is fresh, so that the training loss is a test loss; norm before clipping.")
-    for column, runs in enumerate(trained):
-        draw_losses(axes[0, column], runs["loss"], budget.optimizers, mean=True)
-        draw_losses(axes[1, column], runs["grad_norm"], budget.optimizers)
-    axes[0, 0].legend()
-    return figure
+        measured[f"{label}: mean over median, {name}"] = f"{end.mean() / np.median(end):.3g}"
+    steps = [f"{names[i]}, seed {seed}, at step {diverged[i, seed]}"
+             for i, seed in np.argwhere(diverged >= 0)]
+    return measured | ({f"{label}: diverged": "; ".join(steps)} if steps else {})
 
 
 @experiment
@@ -780,25 +819,34 @@ def gradient_noise(budget=Budget()):
     logarithmic scale. Claimed: both kurtoses above 3.
     """
     norms, tails = noise_tails(PAPER_SETTINGS, budget, budget.steps, kurtosis=1)
-    measured = {name: value for each in tails for name, value in each.items()}
-    return draw_gradient_noise(PAPER_SETTINGS, norms), finding(
-        gradient_noise, budget, measured, dict(norms=norms),
-        paper="histograms; Setting 1: about 2.1, right tail to 3.6", batch=1000, big=100_000)
+    pooled = np.sort(norms.reshape(len(norms), -1))
+    figure = grid(
+        [setting.name for setting in PAPER_SETTINGS],
+        [("density", lambda ax, j: draw_density(ax, pooled[j])),
+         ("noise norm", lambda ax, j: draw_quantiles(ax, pooled[j]))],
+        "Norm of g(1,000 prompts) - g(100,000 prompts) at initialisation, 3 layers; "
+        f"{budget.steps:,} draws for each of {budget.seeds} seeds' initial weights, pooled. "
+        "Histograms up to the 99.9 % point. Dashed: the Gaussian of the same mean and variance. A "
+        "heavy right tail lies above the dashed line, at the right.")
+    return figure, finding(
+        gradient_noise, budget, {name: each for tail in tails for name, each in tail.items()},
+        dict(norms=norms), paper="histograms; Setting 1: about 2.1, right tail to 3.6",
+        batch=1000, big=100_000)
 
 
 def noise_tails(settings, budget, draws, kurtosis=None):
-    """For each setting the noise norms (seeds, draws), and for each their tail figures; the last
+    """The noise norms (settings, seeds, draws), and for each setting their tail figures; the last
     argument is the bound that a claim sets."""
-    results = measure(noise, [(bare(setting), seed, draws) for setting in settings
-                              for seed in range(budget.seeds)], budget)
-    both = stacked(results, len(settings))
-    return both["norms"], [{
-        f"{short(setting)}: skewness of the noise norm": quantity(moment(norms, 3)),
+    found = stacked(measure(noise, [(bare(setting), seed, draws) for setting in settings
+                                    for seed in range(budget.seeds)], budget), len(settings), 1)
+    norms, coordinates = found["norms"][:, 0], found["kurtosis"][:, 0]
+    return norms, [{
+        f"{short(setting)}: skewness of the noise norm": quantity(moment(each, 3)),
         f"{short(setting)}: kurtosis of the noise norm / 3":
-            geometric(moment(norms, 4) / 3, above=kurtosis),
+            geometric(moment(each, 4) / 3, above=kurtosis),
         f"{short(setting)}: kurtosis of the noise coordinates / 3":
-            geometric(coordinates / 3, above=kurtosis)}
-        for setting, norms, coordinates in zip(settings, both["norms"], both["kurtosis"])]
+            geometric(other / 3, above=kurtosis)}
+        for setting, each, other in zip(settings, norms, coordinates)]
 
 
 def noise(setting, seed, draws):
@@ -821,25 +869,31 @@ def moment(values, order):
     return (centred**order).mean(axis=-1) / values.std(axis=-1) ** order
 
 
-def draw_gradient_noise(settings, norms):
-    """Histograms with the Gaussian of the same mean and variance; normal quantile plots below."""
-    figure, axes = panels(
-        [setting.name for setting in settings], ["density", "noise norm"],
-        "Norm of g(1,000 prompts) - g(100,000 prompts) at initialisation, 3 layers; "
-        f"{norms[0].shape[1]:,} draws for each of {norms[0].shape[0]} seeds' initial weights, "
-        "pooled. Histograms up to the 99.9 % point. Dashed: the Gaussian of the same mean and "
-        "variance. A heavy right tail lies above the dashed line, at the right.")
-    normal = statistics.NormalDist()
-    for (top, bottom), each in zip(axes.T, norms):
-        values = np.sort(each.ravel())
-        draw_density(top, values)
-        ranks = np.unique(np.geomspace(1, len(values), 400).astype(int))
-        ranks = np.unique(np.concatenate([ranks - 1, len(values) - ranks]))
-        theory = np.array([normal.inv_cdf((rank + 0.5) / len(values)) for rank in ranks])
-        bottom.plot(theory, values[ranks], "o", ms=4, color=COLOURS[1])
-        bottom.plot(theory, values.mean() + values.std() * theory, "--", color="#000000")
-        bottom.set(xlabel="normal quantile")
-    return figure
+# What is measured at a point of a path: function(params, params after the step, prompts).
+
+
+def along(function, settings, trained, budget, at, batches=1):
+    """The function's values for the snapshots number `at` of every run, on the first evaluation
+    batches: (settings, optimizers, seeds, points, batches, ...); NaN where a run had diverged."""
+    tasks = [(function, setting.data, path, batches)
+             for setting, snapshots in zip(settings, trained["snapshots"])
+             for path in np.concatenate(snapshots)[:, at]]
+    found = measure(evaluate, tasks, budget)
+    return stacked(found, len(settings), len(trained["loss"][0]))["values"]
+
+
+def evaluate(function, arguments, path, batches):
+    """The values of along (points, batches, ...) for pairs (before, after) of one path."""
+    values = []
+    for k in range(batches):
+        prompts = evaluation_batch(arguments, k)
+        prompts = prompts if "hidden" in arguments else linattn.compress(prompts)
+        for pair in path:
+            good = np.isfinite(pair).all()
+            value = function(*np.where(good, pair, 0), prompts)  # at 0 for its shape
+            values.append(np.where(good, value, np.nan))
+    values = np.reshape(values, (batches, len(path), *np.shape(values[0])))
+    return dict(values=values.swapaxes(0, 1))
 
 
 def evaluation_batch(arguments, k):
@@ -849,16 +903,50 @@ def evaluation_batch(arguments, k):
 
 def evenly(trained, points):
     """The numbers of so many snapshots, if there are, from the first to the last."""
-    return np.unique(np.linspace(0, trained[0]["snapshots"].shape[2] - 1, points).astype(int))
+    return np.unique(np.linspace(0, trained["snapshots"][0].shape[2] - 1, points).astype(int))
 
 
-def along(function, settings, trained, budget, at, *options):
-    """function(data, snapshots, *options) for the snapshots number `at` of every run; one dict a
-    setting, its arrays (optimizers, seeds, ...)."""
-    tasks = [(setting.data, path, *options) for setting, runs in zip(settings, trained)
-             for path in np.concatenate(runs["snapshots"])[:, at]]
-    rows = len(trained[0]["loss"])
-    return [stacked(each, rows) for each in split(measure(function, tasks, budget), len(settings))]
+def loss_of(params):
+    """The function (params, prompts) -> (loss, gradient); the MLP's params are flat."""
+    return linattn.mlp_loss_and_grad if params.ndim == 1 else linattn.loss_and_grad
+
+
+def loss_at(before, _, prompts):
+    return linattn.loss_and_grad(before, prompts)[0]
+
+
+def gradient_norm(before, _, prompts):
+    return np.linalg.norm(linattn.loss_and_grad(before, prompts)[1])
+
+
+def smoothness(before, after, prompts):
+    """v^T H v, v the direction of the step; NaN if there was none."""
+    if (after == before).all():
+        return np.nan
+    return linattn.curvature(before, after - before, prompts, loss_of(before))
+
+
+def spectral_norm(before, _, prompts):
+    return np.abs(np.linalg.eigvalsh(linattn.hessian(before, prompts))).max()
+
+
+def diagonal(before, _, prompts):
+    """Of the Hessian, (p,)."""
+    if before.ndim > 1:
+        return linattn.hessian_diagonal(before, prompts).ravel()
+    return np.array([linattn.hessian_vector_product(before, unit, prompts, loss_of(before))[i]
+                     for i, unit in enumerate(np.eye(before.size))])
+
+
+def condition(before, after, prompts):
+    """R_med."""
+    return r_med(diagonal(before, after, prompts))
+
+
+def r_med(diagonal):
+    """The robust condition number max |H_ii| / median |H_ii| over the last axis; the zeros of the
+    last P, which is not trained, count in the median, as in the paper."""
+    return np.abs(diagonal).max(axis=-1) / np.median(np.abs(diagonal), axis=-1)
 
 
 @experiment
@@ -875,33 +963,27 @@ def condition_number(budget=Budget(seeds=3, steps=800)):
     trained = train_all(settings, budget)
     last = (budget.steps - 1) // 50 * 50
     iterations = [t for t in (750, 1250) if t <= last] or [last]
-    tables = [found["diagonals"] for found in along(
-        hessian_diagonals, settings, trained, budget, [t // 50 for t in iterations], batches)]
+    diagonals = along(diagonal, settings, trained, budget, [t // 50 for t in iterations], batches)
     path, typical = r_med_along(settings, trained, budget)
     sizes = sorted({size for size in (1, 10, 100) if size <= batches} | {batches})
-    ratios = [{size: np.divide(*r_med(grouped(table, size))[:2]) for size in sizes}
-              for table in tables]
+    ratios = {size: ratio(r_med(grouped(diagonals, size))) for size in sizes}
     measured = {}
-    for setting, ratio, paper in zip(settings, ratios, PAPER_C3):
-        for j, t in enumerate(iterations):
-            one, label = ratio[1][:, j], f"{short(setting)}, iteration {t}"  # (seeds, batches)
-            low, high = np.quantile(one, (0.05, 0.95))
-            mean, std = one[:, 0].mean(), one[:, 0].std(ddof=min(1, len(one) - 1))
-            measured |= {
-                f"{label}, typical batch": geometric(np.median(one, axis=1), above=1),
-                f"{label}, pooled {batches},000":
-                    geometric(ratio[batches][:, j, 0], above=1),
-                f"{label}, first batch": f"{mean:.3g} ({std:.2g}), paper {paper.get(t, 'none')}",
-                f"{label}, 90 % of single batches": f"{low:.3g} to {high:.3g}"}
-    causes = r_med_causes(settings, budget, iterations[0]) if budget.steps >= 2000 else {}
-    for name, values in causes.items():
-        for setting, each in zip(settings, values):
-            measured[f"{short(setting)}, iteration {iterations[0]}, {name}"] = geometric(
-                each)
-    return draw_condition_number(settings, budget, path, typical, ratios, causes,
-                                 iterations[0]), finding(
-        condition_number, budget, measured,
-        dict(table=r_med(np.array(tables)), along=np.array(typical)),
+    for (i, setting), (j, t) in itertools.product(enumerate(settings), enumerate(iterations)):
+        label, paper = f"{short(setting)}, iteration {t}", PAPER_C3[i].get(t, "none")
+        single, pooled = ratios[1][i, :, j], ratios[batches][i, :, j, 0]  # (seeds, batches)
+        low, high = np.quantile(single, (0.05, 0.95))
+        mean, std = single[:, 0].mean(), single[:, 0].std(ddof=min(1, len(single) - 1))
+        measured |= {
+            f"{label}, typical batch": geometric(np.median(single, axis=1), above=1),
+            f"{label}, pooled {batches},000": geometric(pooled, above=1),
+            f"{label}, first batch": f"{mean:.3g} ({std:.2g}), paper {paper}",
+            f"{label}, 90 % of single batches": f"{low:.3g} to {high:.3g}"}
+    t = iterations[0]
+    causes = r_med_causes(settings, budget, t) if budget.steps >= 2000 else {}
+    measured |= {f"{short(setting)}, iteration {t}, {name}": geometric(each)
+                 for name, values in causes.items() for setting, each in zip(settings, values)}
+    return draw_condition_number(settings, budget, path, typical, ratios, causes, t), finding(
+        condition_number, budget, measured, dict(table=r_med(diagonals), along=typical),
         paper="; ".join(f"{short(setting)}: {' and '.join(paper.values())}"
                         for setting, paper in zip(settings, PAPER_C3)))
 
@@ -913,46 +995,6 @@ PAPER_C3 = (  # mean (standard deviation) of the ratio over seeds, table 1 of th
 )
 
 
-def r_med_causes(settings, budget, t):
-    """{what was changed: [typical ratio of R_med at iteration t (seeds,) for each setting]}"""
-    scaled = {factor: [setting._replace(lr={name: factor * learning_rate(setting, name, budget)
-                                            for name in budget.optimizers}) for setting in settings]
-              for factor in (0.5, 1, 2)}
-    full = [setting._replace(full=True) for setting in scaled[1]]
-    found = {}
-    for name, changed, seeds in (("half the rates", scaled[0.5], 1),
-                                 ("twice the rates", scaled[2], 1),
-                                 ("full matrices", full, 1),
-                                 (f"{3 * budget.seeds} seeds", scaled[1], 3)):
-        spend = budget._replace(seeds=seeds * budget.seeds, steps=min(budget.steps, t + 50), lr={})
-        diagonals = along(hessian_diagonals, changed, train_all(changed, spend), spend, [t // 50],
-                          5)
-        found[name] = [np.median(np.divide(*r_med(each["diagonals"])[:2, :, 0]), axis=-1)
-                       for each in diagonals]
-    return found
-
-
-def r_med_along(settings, trained, budget):
-    """Ten iterations, and R_med there on the typical of up to four evaluation batches, (optimizers,
-    seeds, 10) for each setting."""
-    batches = int(np.clip(budget.steps // 500, 1, 4))
-    at = evenly(trained, 10)
-    found = along(hessian_diagonals, settings, trained, budget, at, batches)
-    return 50 * at, [np.nanmedian(r_med(each["diagonals"]), axis=-1) for each in found]
-
-
-def hessian_diagonals(arguments, path, batches):
-    """Hessian diagonals (points, batches, p) on the first evaluation batches; NaN after
-    divergence."""
-    diagonals = np.full((len(path), batches, path[0, 0].size), np.nan)
-    for k in range(batches):
-        prompts = evaluation_batch(arguments, k)
-        for i, theta in enumerate(path[:, 0]):
-            if np.isfinite(theta).all():
-                diagonals[i, k] = linattn.hessian_diagonal(theta, prompts).ravel()
-    return dict(diagonals=diagonals)
-
-
 def grouped(diagonals, size):
     """Diagonals of the Hessian on evaluation batches `size` times as large: means over groups."""
     *lead, batches, p = diagonals.shape
@@ -960,45 +1002,67 @@ def grouped(diagonals, size):
     return diagonals[..., : count * size, :].reshape(*lead, count, size, p).mean(axis=-2)
 
 
-def r_med(diagonal):
-    """The robust condition number max |H_ii| / median |H_ii| over the last axis; the zeros of the
-    last P, which is not trained, count in the median, as in the paper."""
-    return np.abs(diagonal).max(axis=-1) / np.median(np.abs(diagonal), axis=-1)
+def r_med_causes(settings, budget, t):
+    """{what was changed: typical ratio of R_med at iteration t (settings, seeds)}"""
+    def typical(factor=1, seeds=budget.seeds, full=False):
+        changed = [setting._replace(full=full, lr={
+            name: factor * learning_rate(setting, name, budget) for name in budget.optimizers})
+            for setting in settings]
+        spend = budget._replace(seeds=seeds, steps=min(budget.steps, t + 50), lr={})
+        trained = train_all(changed, spend)
+        values = along(condition, changed, trained, spend, [t // 50], batches=5)
+        return np.median(ratio(values)[:, :, 0], axis=-1)
+
+    more = 3 * budget.seeds
+    return {"half the rates": typical(0.5), "twice the rates": typical(2),
+            "full matrices": typical(full=True), f"{more} seeds": typical(seeds=more)}
+
+
+def r_med_along(settings, trained, budget):
+    """Ten iterations, and R_med there on the typical of up to four evaluation batches, (settings,
+    optimizers, seeds, 10)."""
+    at = evenly(trained, 10)
+    values = along(condition, settings, trained, budget, at,
+                   batches=int(np.clip(budget.steps // 500, 1, 4)))
+    return 50 * at, np.nanmedian(values, axis=-1)
 
 
 def draw_condition_number(settings, budget, path, typical, ratios, causes, t):
     """R_med along the paths; the ratio against the size of the evaluation batch, and its causes."""
-    figure, axes = panels(
+    size = 1000 * np.array(list(ratios))
+
+    def along_path(ax, j):
+        draw_bands(ax, path, typical[j], budget.optimizers)
+        ax.set(yscale="log", xlabel="iteration")
+
+    def against_size(ax, j):
+        for x, values in zip(size, ratios.values()):
+            dots = values[j][:, 0].ravel()
+            ax.plot(x * np.geomspace(0.8, 1.25, len(dots)), dots, "o", ms=3, alpha=0.35,
+                    color=COLOURS[2])
+        ax.plot(size, [np.median(values[j][:, 0]) for values in ratios.values()], "k-", marker="s")
+        ax.set(xscale="log", yscale="log", xlabel="prompts in the evaluation batch")
+        ax.set_xticks(size, [f"{each:,}" for each in size], minor=False)
+        ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        draw_level(ax, 1, "--")
+
+    def by_cause(ax, j):
+        draw_dots(ax, range(len(causes)), [values[j] for values in causes.values()])
+        ax.set(yscale="log")
+        ax.tick_params(axis="y", which="minor", labelleft=False)
+        ax.set_xticks(range(len(causes)), [name.replace(" ", "\n", 1) for name in causes])
+        draw_level(ax, 1, "--")
+
+    rows = [("$R_{med}$", along_path), ("ratio of $R_{med}$", against_size)]
+    return grid(
         [setting.name for setting in settings],
-        ["$R_{med}$", *["ratio of $R_{med}$"] * (2 if causes else 1)],
+        rows + [("ratio of $R_{med}$", by_cause)] * bool(causes),
         "Above: typical of up to 4 evaluation batches of 1,000 prompts; line: median, band: "
         f"smallest to largest of {budget.seeds} seeds. Next: {budget.optimizers[0]} over "
         f"{budget.optimizers[1]} at iteration {t}, a dot for each seed and evaluation batch; "
         "line: median. "
         + ("Below: the same on the typical of 5 batches, with something changed; a dot for each "
            "seed, bar: median. ") * bool(causes) + "Dashed: 1, no difference.")
-    for column, ratio in enumerate(ratios):
-        top, middle, *bottom = axes[:, column]
-        draw_bands(top, path, typical[column], budget.optimizers)
-        top.set(yscale="log", xlabel="iteration")
-        size = 1000 * np.array(list(ratio))
-        for x, values in zip(size, ratio.values()):
-            dots = values[:, 0].ravel()
-            middle.plot(x * np.geomspace(0.8, 1.25, len(dots)), dots, "o", ms=3, alpha=0.35,
-                        color=COLOURS[2])
-        middle.plot(size, [np.median(values[:, 0]) for values in ratio.values()], "k-", marker="s")
-        middle.set(xscale="log", yscale="log", xlabel="prompts in the evaluation batch")
-        middle.set_xticks(size, [f"{each:,}" for each in size], minor=False)
-        middle.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        middle.axhline(1, color="#000000", ls="--", lw=1)
-        for ax in bottom:
-            draw_dots(ax, range(len(causes)), [values[column] for values in causes.values()])
-            ax.set(yscale="log")
-            ax.tick_params(axis="y", which="minor", labelleft=False)
-            ax.set_xticks(range(len(causes)), [name.replace(" ", "\n", 1) for name in causes])
-            ax.axhline(1, color="#000000", ls="--", lw=1)
-    axes[0, 0].legend()
-    return figure
 
 
 @experiment
@@ -1010,73 +1074,38 @@ def directional_smoothness(budget=Budget(seeds=3)):
     of SGD's minus Adam's, for the typical batch (the median over batches at each point) and for all
     pooled (the mean). Claimed: above 0, for both.
     """
-    settings = PAPER_SETTINGS
-    at, curvatures = curvatures_along(settings, train_all(settings, budget), budget)
-    measured = {}
-    for setting, values in zip(settings, curvatures):
-        for name, points in (("typical batch", np.median(values, -1)), ("pooled", values.mean(-1))):
-            level = smoothness_level(points)
-            pair = ", ".join(f"{each} {np.median(v):.3g}"
-                             for each, v in zip(budget.optimizers, level))
+    settings, names = PAPER_SETTINGS, budget.optimizers
+    at, curvatures = smoothness_along(settings, train_all(settings, budget), budget)
+    typical, pooled, measured = np.median(curvatures, axis=-1), curvatures.mean(axis=-1), {}
+    for setting, values, *both in zip(settings, curvatures, typical, pooled):
+        for name, height in zip(("typical batch", "pooled"), map(without_start, both)):
+            pair = ", ".join(f"{each} {np.median(v):.3g}" for each, v in zip(names, height))
             measured[f"{short(setting)}, {name}: {pair}; difference"] = quantity(
-                level[0] - level[1], above=0)
+                height[0] - height[1], above=0)
         measured[f"{short(setting)}, negative"] = ", ".join(
-            f"{name} {100 * (each < 0).mean():.0f} %"
-            for name, each in zip(budget.optimizers, values))
-    return draw_directional_smoothness(settings, budget, at, curvatures), finding(
-        directional_smoothness, budget, measured, dict(curvatures=np.array(curvatures)),
-        paper="curves")
-
-
-def curvatures_along(settings, trained, budget):
-    """Fifty iterations and v^T H v there (optimizers, seeds, 50, batches), for each setting."""
-    batches = int(np.clip(budget.steps // 500, 2, 10))
-    at = evenly(trained, 50)
-    found = along(step_curvatures, settings, trained, budget, at, batches)
-    return 50 * at, [each["curvatures"] for each in found]
-
-
-def smoothness_level(points):
-    """The median over the path (the last axis) without its first tenth; NaN if a run diverged."""
-    return np.median(points[..., points.shape[-1] // 10 :], axis=-1)
-
-
-def step_curvatures(arguments, path, batches):
-    """v^T H v (points, batches) for pairs (before, after) of a path; NaN where a run had
-    diverged."""
-    curvatures = np.full((len(path), batches), np.nan)
-    for k in range(batches):
-        prompts = linattn.compress(evaluation_batch(arguments, k))
-        for i, (before, after) in enumerate(path):
-            if np.isfinite(after).all() and (after != before).any():
-                curvatures[i, k] = linattn.curvature(before, after - before, prompts)
-    return dict(curvatures=curvatures)
-
-
-def signed_log(ax, series):
-    """A logarithmic scale for both signs, linear around 0, so that negative values show."""
-    linear = 10 ** np.floor(np.log10(np.nanmedian(np.abs(series))))
-    ax.set_yscale("symlog", linthresh=linear)
-    decades = np.arange(np.log10(linear), np.log10(np.nanmax(np.abs(series))) + 1)
-    ticks = 10.0 ** decades[:: 1 + len(decades) // 4]
-    ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=ax.get_ylim(), xlabel="iteration")
-    ax.axhline(0, color="#000000", lw=1)
-
-
-def draw_directional_smoothness(settings, budget, iterations, curvatures):
-    """Typical batch above, pooled below."""
-    figure, axes = panels(
-        [setting.name for setting in settings], ["typical batch", "pooled"],
-        f"$v^T H v$, v the direction of the step; {curvatures[0].shape[-1]} evaluation batches of "
+            f"{name} {100 * (each < 0).mean():.0f} %" for name, each in zip(names, values))
+    figure = grid(
+        [setting.name for setting in settings],
+        [("typical batch", lambda ax, j: draw_smoothness(ax, at, typical[j], names)),
+         ("pooled", lambda ax, j: draw_smoothness(ax, at, pooled[j], names))],
+        f"$v^T H v$, v the direction of the step; {curvatures.shape[-1]} evaluation batches of "
         f"1,000 prompts: their median above, their mean below. Line: median over {budget.seeds} "
         "seeds, band: smallest to largest. Logarithmic scale, linear between the two ticks "
         "nearest to 0.")
-    for column, values in enumerate(curvatures):
-        for ax, series in zip(axes[:, column], (np.median(values, -1), values.mean(-1))):
-            draw_bands(ax, iterations, series, budget.optimizers)
-            signed_log(ax, series)
-    axes[0, 0].legend()
-    return figure
+    return figure, finding(directional_smoothness, budget, measured, dict(curvatures=curvatures),
+                           paper="curves")
+
+
+def smoothness_along(settings, trained, budget):
+    """Fifty iterations, and v^T H v there (settings, optimizers, seeds, 50, batches)."""
+    at = evenly(trained, 50)
+    return 50 * at, along(smoothness, settings, trained, budget, at,
+                          batches=int(np.clip(budget.steps // 500, 2, 10)))
+
+
+def without_start(points):
+    """The median over the path (the last axis) without its first tenth; NaN if a run diverged."""
+    return np.median(points[..., points.shape[-1] // 10 :], axis=-1)
 
 
 @experiment
@@ -1092,42 +1121,25 @@ def generalized_smoothness(budget=Budget(seeds=1)):
     settings, batches = PAPER_SETTINGS, int(np.clip(budget.steps // 500, 2, 4))
     spend = budget._replace(seeds=3 * budget.seeds, steps=min(budget.steps, 2000),
                             optimizers=budget.optimizers[-1:])
-    trained = train_all(settings, spend)
-    at = range(trained[0]["snapshots"].shape[2])
-    found = along(smoothness_points, settings, trained, spend, at, batches)
-    measured = {}
-    for setting, points in zip(settings, found):
-        g, c, s = (points[key][0] for key in ("norms", "curvatures", "spectral"))
-        directional = [np.median([log_slope(*batch) for batch in zip(x.T, y.T)])
-                       for x, y in zip(g, c)]
+    trained, measured = train_all(settings, spend), {}
+    everywhere = slice(None)
+    norms, curvatures = (along(function, settings, trained, spend, everywhere, batches)[:, 0]
+                         for function in (gradient_norm, smoothness))
+    spectral = along(spectral_norm, settings, trained, spend, slice(None, None, 4))[:, 0, ..., 0]
+    for setting, g, c, s in zip(settings, norms, curvatures, spectral):  # (seeds, points, batches)
+        slopes = [np.median([log_slope(*batch) for batch in zip(x.T, y.T)]) for x, y in zip(g, c)]
         x, y = np.median(g, axis=-1).ravel(), np.median(c, axis=-1).ravel()
         L1, L0 = np.polyfit(x[np.isfinite(y)], y[np.isfinite(y)], 1)
         measured |= {
-            f"{short(setting)}: slope of the directional smoothness":
-                quantity(directional, above=0),
+            f"{short(setting)}: slope of the directional smoothness": quantity(slopes, above=0),
             f"{short(setting)}: slope of the spectral norm": quantity(
-                [log_slope(*each) for each in zip(g[..., 0], s)], above=0),
+                [log_slope(*each) for each in zip(g[:, ::4, 0], s)], above=0),
             f"{short(setting)}: line": f"L0 = {L0:.3g}, L1 = {L1:.3g}; "
                                        f"{100 * (c <= 0).mean():.0f} % of v^T H v negative"}
-    return draw_generalized_smoothness(settings, spend, found), finding(
+    return draw_generalized_smoothness(settings, spend, norms, curvatures, spectral), finding(
         generalized_smoothness, budget, measured,
-        {key: np.array([points[key] for points in found]) for key in found[0]},
-        paper="positive slope",
+        dict(norms=norms, curvatures=curvatures, spectral=spectral), paper="positive slope",
         seeds=spend.seeds, steps=spend.steps)
-
-
-def smoothness_points(arguments, path, batches):
-    """Gradient norm and v^T H v (points, batches); the spectral norm of H (points,) on the first
-    batch, at every fourth point, for it needs a whole Hessian."""
-    norms, spectral = np.full((len(path), batches), np.nan), np.full(len(path), np.nan)
-    for k in range(batches):
-        prompts = linattn.compress(evaluation_batch(arguments, k))
-        for i, (theta, after) in enumerate(path):
-            if np.isfinite(after).all():
-                norms[i, k] = np.linalg.norm(linattn.loss_and_grad(theta, prompts)[1])
-                if k == 0 and i % 4 == 0:
-                    spectral[i] = np.abs(np.linalg.eigvalsh(linattn.hessian(theta, prompts))).max()
-    return dict(norms=norms, spectral=spectral, **step_curvatures(arguments, path, batches))
 
 
 def log_slope(x, y):
@@ -1136,29 +1148,30 @@ def log_slope(x, y):
     return np.polyfit(np.log(x[good]), np.log(y[good]), 1)[0] if good.sum() > 1 else np.nan
 
 
-def draw_generalized_smoothness(settings, budget, found):
+def draw_generalized_smoothness(settings, budget, norms, curvatures, spectral):
     """Directional smoothness above, spectral norm below, against the gradient norm."""
-    figure, axes = panels(
-        [setting.name for setting in settings], ["$v^T H v$", "spectral norm of H"],
+    def draw(ax, x, y, every):
+        t = np.broadcast_to(every * np.arange(x.shape[1]).reshape(-1, *[1] * (x.ndim - 2)), x.shape)
+        good = (x > 0) & (y > 0)
+        ax.scatter(x[good], y[good], c=t[good], s=14, alpha=0.7, cmap="cividis", vmin=0,
+                   vmax=budget.steps)
+        slope, offset = np.polyfit(np.log(x[good]), np.log(y[good]), 1)
+        ends = np.array([x[good].min(), x[good].max()])
+        ax.plot(ends, np.exp(offset) * ends**slope, "k-", label=f"slope {slope:.2f}")
+        ax.set(xscale="log", yscale="log", xlabel="gradient norm")
+        ax.tick_params(axis="x", which="minor", labelbottom=False)
+
+    figure = grid(
+        [setting.name for setting in settings],
+        [("$v^T H v$", lambda ax, j: draw(ax, norms[j], curvatures[j], 50)),
+         ("spectral norm of H", lambda ax, j: draw(ax, norms[j][:, ::4, 0], spectral[j], 200))],
         f"{budget.optimizers[-1]}, {budget.steps:,} steps, {budget.seeds} seeds; above: every 50 "
-        f"steps, {found[0]['norms'].shape[-1]} evaluation batches of 1,000 prompts (where $v^T H "
+        f"steps, {norms.shape[-1]} evaluation batches of 1,000 prompts (where $v^T H "
         "v > 0$), below: the first of them, every 200 steps. Colour: iteration, from dark (start) "
         "to light. Line: least squares in the logarithms, all points together.")
-    for column, points in enumerate(found):
-        g = points["norms"][0]
-        when = np.broadcast_to(50 * np.arange(g.shape[1])[:, None], g.shape)
-        for ax, x, y, t in ((axes[0, column], g, points["curvatures"][0], when),
-                            (axes[1, column], g[..., 0], points["spectral"][0], when[..., 0])):
-            good = (x > 0) & (y > 0)
-            drawn = ax.scatter(x[good], y[good], c=t[good], s=14, alpha=0.7, cmap="cividis",
-                               vmin=0, vmax=budget.steps)
-            slope, offset = np.polyfit(np.log(x[good]), np.log(y[good]), 1)
-            ends = np.array([x[good].min(), x[good].max()])
-            ax.plot(ends, np.exp(offset) * ends**slope, "k-", label=f"slope {slope:.2f}")
-            ax.set(xscale="log", yscale="log", xlabel="gradient norm")
-            ax.tick_params(axis="x", which="minor", labelbottom=False)
-            ax.legend()
-    figure.colorbar(drawn, ax=axes, label="iteration")
+    for ax in figure.axes:
+        ax.legend()
+    figure.colorbar(figure.axes[-1].collections[0], ax=figure.axes, label="iteration")
     return figure
 
 
@@ -1174,22 +1187,25 @@ def softmax_vs_linear(budget=Budget(seeds=2, steps=400)):
     """
     budget = budget._replace(seeds=min(budget.seeds, 2))
     settings, spend = (SETTING_1, *NONLINEAR), budget._replace(optimizers=budget.optimizers[-1:])
-    losses = np.array([runs["loss"][0]
-                       for runs in train_all(settings, spend)])  # (kinds, seeds, steps)
-    final, half = final_loss(losses), steps_to(losses, losses[..., :1] / 2)
-    measured = {}
+    losses = train_all(settings, spend)["loss"][:, 0]  # (kinds, seeds, steps)
+    ends, half, measured = final_loss(losses), steps_to(losses, losses[..., :1] / 2), {}
     for i, (setting, bound) in enumerate(zip(NONLINEAR, (None, 1, 1)), 1):
-        measured |= {f"{setting.name} / linear: final loss":
-                     geometric(final[i] / final[0], above=bound),
-                     f"{setting.name} / linear: steps to half the loss":
-                     geometric(half[i] / half[0], above=bound)}
+        measured |= {f"{setting.name} / linear: {what}": geometric(each[i] / each[0], above=bound)
+                     for what, each in (("final loss", ends), ("steps to half the loss", half))}
     names = ["linear", *(setting.name for setting in NONLINEAR)]
-    for name, f, h in zip(names, final, half):
-        measured[f"{name}: final loss"] = geometric(f)
-        measured[f"{name}: steps to half the loss"] = f"{np.median(h):.0f}"
+    for name, end, steps in zip(names, ends, half):
+        measured[f"{name}: final loss"] = geometric(end)
+        measured[f"{name}: steps to half the loss"] = f"{np.median(steps):.0f}"
     rates = [learning_rate(setting, spend.optimizers[0], budget) for setting in settings]
-    return draw_softmax_vs_linear(spend, losses, names, rates), finding(
-        softmax_vs_linear, budget, measured, dict(loss=losses), paper="curve", settings=settings)
+    labels = [f"{name} (lr {rate:g})" for name, rate in zip(names, rates)]
+    figure = grid(
+        [f"3 layers, {SETTING_1.name}, {budget.optimizers[-1]}"],
+        [("training loss", lambda ax, _: draw_losses(ax, losses, labels))],
+        bands(spend, "running median") + " The batches are the same for every kind. softmax: "
+        "weights over the n context keys sum to 1; softmax/n: the authors' code, over all n + 1 "
+        "keys, without the query's own, divided by n.")
+    return figure, finding(softmax_vs_linear, budget, measured, dict(loss=losses), paper="curve",
+                           settings=settings)
 
 
 def steps_to(losses, target):
@@ -1197,19 +1213,6 @@ def steps_to(losses, target):
     below = np.pad(losses < target, [(0, 0)] * (losses.ndim - 1) + [(0, 9)])
     ten = np.lib.stride_tricks.sliding_window_view(below, 10, axis=-1).all(axis=-1)
     return np.where(ten.any(axis=-1), ten.argmax(axis=-1) + 1, losses.shape[-1])
-
-
-def draw_softmax_vs_linear(budget, losses, names, rates):
-    """Losses (kinds, seeds, steps) in one panel."""
-    figure, ((ax,),) = panels(
-        [f"3 layers, {SETTING_1.name}, {budget.optimizers[-1]}"], ["training loss"],
-        bands(budget,
-              "running median") + " The batches are the same for every kind. softmax: weights "
-        "over the n context keys sum to 1; softmax/n: the authors' code, over all n + 1 keys, "
-        "without the query's own, divided by n.")
-    draw_losses(ax, losses, [f"{name} (lr {rate:g})" for name, rate in zip(names, rates)])
-    ax.legend()
-    return figure
 
 
 @experiment
@@ -1220,62 +1223,51 @@ def larger_model(budget=Budget(seeds=2, steps=200)):
     parameters. Claimed: Adam's final loss lower, kurtosis of noise norm and coordinates above 3.
     At most three seeds are trained.
     """
-    few = budget._replace(seeds=min(budget.seeds, 3))
-    (runs,) = train_all((LARGE,), few, every=500)
-    (norms,), (tails,) = noise_tails((LARGE,), budget, max(5, budget.steps // 10), kurtosis=1)
-    measured = final_losses(LARGE.name, runs, budget.optimizers, above=1) | tails
-    return draw_larger_model(few, runs, norms), finding(
-        larger_model, budget, measured,
-        dict(loss=runs["loss"], grad_norm=runs["grad_norm"], norms=norms),
+    few, draws = budget._replace(seeds=min(budget.seeds, 3)), max(5, budget.steps // 10)
+    trained = train_all((LARGE,), few, every=500)
+    loss, grad_norm, diverged = (trained[key][0] for key in ("loss", "grad_norm", "diverged"))
+    (norms,), (tails,) = noise_tails((LARGE,), budget, draws, kurtosis=1)
+    measured = final_losses(LARGE.name, loss, diverged, budget.optimizers, above=1) | tails
+    figure = grid(
+        ["training loss", "gradient norm", "gradient noise"],
+        [(LARGE.name, lambda ax, j: draw_density(ax, norms.ravel()) if j == 2
+          else draw_losses(ax, (loss, grad_norm)[j], budget.optimizers))],
+        bands(few, "running median") + " Norm before clipping. Noise: norm of g(1,000 prompts) - "
+        f"g(100,000 prompts) at initialisation, {draws:,} draws for each of {budget.seeds} "
+        "seeds, up to the 99.9 % point; dashed: the Gaussian of the same mean and variance.")
+    return figure, finding(
+        larger_model, budget, measured, dict(loss=loss, grad_norm=grad_norm, norms=norms),
         paper="loss curve, noise histogram", settings=(LARGE,), trained_seeds=few.seeds)
 
 
-def draw_larger_model(budget, runs, norms):
-    """Loss and gradient norm of runs (optimizers, seeds, steps); noise norms (seeds, draws)."""
-    figure, axes = panels(
-        ["training loss", "gradient norm", "gradient noise"], [LARGE.name],
-        bands(budget,
-              "running median") + " Norm before clipping. Noise: norm of g(1,000 prompts) - "
-        f"g(100,000 prompts) at initialisation, {norms.shape[1]:,} draws for each of {len(norms)} "
-        "seeds, up to the 99.9 % point; dashed: the Gaussian of the same mean and variance.")
-    for ax, key in zip(axes[0], ("loss", "grad_norm")):
-        draw_losses(ax, runs[key], budget.optimizers)
-    draw_density(axes[0, 2], norms.ravel())
-    axes[0, 0].legend()
-    return figure
-
-
-def study(settings, budget, ahead=()):
-    """What C8 and C9 ask of each setting: training, noise, R_med along the path; and its figures:
-    final losses, tails, and the typical ratio of R_med (median over the path) per seed. `ahead` are
-    the settings in which Adam is claimed to end lower."""
-    trained = train_all(settings, budget)
-    norms, tails = noise_tails(settings, budget, max(5, budget.steps // 5))
+def study(settings, budget, columns, ahead=()):
+    """What C8 and C9 ask of each setting: training, noise, R_med along the path. Returns their
+    figure; the final losses, tails, and the typical ratio of R_med (median over the path); these
+    ratios (settings, seeds); and the arrays. Adam is claimed to end lower in the settings
+    `ahead`."""
+    trained, draws, names = train_all(settings, budget), max(5, budget.steps // 5), budget.optimizers
+    norms, tails = noise_tails(settings, budget, draws)
     path, typical = r_med_along(settings, trained, budget)
-    measured, ratios = {}, [np.nanmedian(each[0] / each[1], axis=-1) for each in typical]
-    for setting, runs, tail, ratio in zip(settings, trained, tails, ratios):
-        bound = dict(above=1) if setting in ahead else {}
-        measured |= final_losses(short(setting), runs, budget.optimizers, **bound) | tail
-        measured[f"{short(setting)}: ratio of R_med"] = geometric(ratio)
-    return trained, norms, path, typical, ratios, measured
+    ratios, measured = np.nanmedian(ratio(typical), axis=-1), {}
+    for i, setting in enumerate(settings):
+        measured |= final_losses(short(setting), trained["loss"][i], trained["diverged"][i], names,
+                                 **(dict(above=1) if setting in ahead else {})) | tails[i]
+        measured[f"{short(setting)}: ratio of R_med"] = geometric(ratios[i])
 
+    def draw_r_med(ax, j):
+        draw_bands(ax, path, typical[j], names)
+        ax.set(yscale="log", xlabel="iteration")
 
-def draw_study(budget, trained, norms, path, typical, columns):
-    """Loss, noise and R_med, a column for each setting."""
-    figure, axes = panels(
-        columns, ["training loss", "noise density", "$R_{med}$"],
-        bands(budget,
-              "running median (loss), value ($R_{med}$)") + " Noise: its norm at initialisation, "
-        f"{norms[0].shape[1]:,} draws for each seed, up to the 99 % point; dashed: the Gaussian "
-        "of the same mean and variance. $R_{med}$: typical of up to 4 evaluation batches of 1,000 "
-        "prompts.")
-    for (top, middle, bottom), runs, each, values in zip(axes.T, trained, norms, typical):
-        draw_losses(top, runs["loss"], budget.optimizers)
-        draw_density(middle, each.ravel(), 0.99)
-        draw_bands(bottom, path, values, budget.optimizers)
-        bottom.set(yscale="log", xlabel="iteration")
-    axes[0, 0].legend()
-    return figure
+    figure = grid(
+        columns,
+        [("training loss", lambda ax, j: draw_losses(ax, trained["loss"][j], names)),
+         ("noise density", lambda ax, j: draw_density(ax, norms[j].ravel(), 0.99)),
+         ("$R_{med}$", draw_r_med)],
+        bands(budget, "running median (loss), value ($R_{med}$)") + " Noise: its norm at "
+        f"initialisation, {draws:,} draws for each seed, up to the 99 % point; dashed: the "
+        "Gaussian of the same mean and variance. $R_{med}$: typical of up to 4 evaluation batches "
+        "of 1,000 prompts.")
+    return figure, measured, ratios, dict(loss=trained["loss"], norms=norms, r_med=typical)
 
 
 @experiment
@@ -1288,21 +1280,19 @@ def heavy_tails(budget=Budget(seeds=3, steps=600)):
     optimizers; and Adam's final loss lower than SGD's in both.
     """
     settings = (SPHERICAL, LIGHT_TAILS, SETTING_3)
-    trained, norms, path, typical, ratios, measured = study(
-        settings, budget, ahead=(SPHERICAL, SETTING_3))
-    loss = np.array([runs["loss"] for runs in trained])
+    figure, measured, ratios, arrays = study(
+        settings, budget, [f"{setting.name} (E|x|$^2$ = 1)" for setting in settings],
+        ahead=(SPHERICAL, SETTING_3))
+    loss, tail = arrays["loss"], moment(arrays["norms"], 4)
     half = steps_to(loss, loss[..., :1] / 2)
-    tail = moment(norms, 4)
     claims = {"kurtosis of the noise norm": tail[2] / tail[0],
               "ratio of R_med": ratios[2] / ratios[0]}
     claims |= {f"{name}, steps to half the loss": half[2][i] / half[0][i]
                for i, name in enumerate(budget.optimizers)}
     measured |= {f"Heavy / spherical: {name}": geometric(values, above=1)
                  for name, values in claims.items()}
-    return draw_study(budget, trained, norms, path, typical, [
-        f"{setting.name} (E|x|$^2$ = 1)" for setting in settings]), finding(
-        heavy_tails, budget, measured, dict(loss=loss, norms=norms, r_med=np.array(typical)),
-        paper="3 rows of plots", settings=settings)
+    return figure, finding(heavy_tails, budget, measured, arrays, paper="3 rows of plots",
+                           settings=settings)
 
 
 @experiment
@@ -1313,22 +1303,18 @@ def depth(budget=Budget(seeds=2, steps=300)):
     8 than at 2; the final loss of each is lower; the kurtosis of the noise norm is larger for L = 6
     and 8 than for 2 and 4; the ratio of R_med is larger for L = 4, 6 and 8 than for 2.
     """
-    trained, norms, path, typical, ratios, measured = study(DEEP, budget)
-    loss = np.array([runs["loss"] for runs in trained])
-    final, tail = final_loss(loss), moment(norms, 4)
-    gap = final[:, 0] / final[:, 1]
+    figure, measured, ratios, arrays = study(DEEP, budget, [each.name for each in DEEP])
+    ends, tail = final_loss(arrays["loss"]), moment(arrays["norms"], 4)
+    gap = ratio(ends)
     claims = {"gap SGD / Adam, L = 8 over 2": gap[3] / gap[0],
               "kurtosis of the noise norm, L = 6, 8 over 2, 4":
                   np.sqrt(tail[2] * tail[3] / (tail[0] * tail[1])),
               "ratio of R_med, L = 4, 6, 8 over 2":
                   np.cbrt(ratios[1] * ratios[2] * ratios[3]) / ratios[0]}
-    claims |= {f"final loss {name}, L = 2 over 8": final[0, i] / final[3, i]
+    claims |= {f"final loss {name}, L = 2 over 8": ends[0, i] / ends[3, i]
                for i, name in enumerate(budget.optimizers)}
     measured |= {name: geometric(values, above=1) for name, values in claims.items()}
-    return draw_study(budget, trained, norms, path, typical,
-                      [each.name for each in DEEP]), finding(
-        depth, budget, measured, dict(loss=loss, norms=norms, r_med=np.array(typical)),
-        paper="3 rows of plots", settings=DEEP)
+    return figure, finding(depth, budget, measured, arrays, paper="3 rows of plots", settings=DEEP)
 
 
 RATES = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
@@ -1350,69 +1336,70 @@ def learning_rates(budget=Budget(seeds=2, steps=1200)):
     With 2,000 steps and more the other settings are tried, too, on a twentieth of the steps (a
     fortieth where they are costly). Claimed: less than twice the best loss.
     """
-    measuring = budget._replace(seeds=min(budget.seeds, 2), steps=max(1, budget.steps // 4))
-    tried = [(measuring, PAPER_SETTINGS)]
+    spend = budget._replace(seeds=min(budget.seeds, 2), steps=max(1, budget.steps // 4))
+    rates, runs, chosen = tuned(PAPER_SETTINGS, spend, rate_grid)
+    measured, ends = {}, final_loss(chosen["loss"])
+    for setting, grids, loss, gap in zip(PAPER_SETTINGS, rates, runs["loss"], ratio(ends)):
+        measured |= best_rates(setting, spend, grids, loss, below=2)
+        label = f"{short(setting)}: final loss {versus(budget)}, each at its best rate"
+        measured[label] = geometric(gap)
     if budget.steps >= 2000:
-        tried += [(measuring._replace(steps=budget.steps // 20), (SPHERICAL, LIGHT_TAILS, *DEEP)),
-                  (measuring._replace(steps=budget.steps // 40), (LARGE,)),
-                  (measuring._replace(steps=budget.steps // 40, optimizers=("Adam",)), NONLINEAR)]
-    measured, shown = {}, []
-    for spend, settings in tried:
-        for setting, (grid, runs, _, chosen) in zip(settings, tuned(settings, spend, rate_grid)):
-            shown.append(runs["loss"])
-            for i, name in enumerate(spend.optimizers):
-                measured |= best_rate(setting, name, grid[i], runs["loss"][:, i],
-                                      learning_rate(setting, name, spend),
-                                      setting in PAPER_SETTINGS)
-            if spend is measuring:
-                ends = final_loss(chosen["loss"])
-                label = f"{short(setting)}: final loss {versus(budget)}, each at its best rate"
-                measured[label] = geometric(ends[0] / ends[1])
-    return draw_rates(measuring, shown[:3]), finding(
-        learning_rates, budget, measured, dict(final=final_loss(np.array(shown[:3]))),
+        for settings, part, names in (((SPHERICAL, LIGHT_TAILS, *DEEP), 20, budget.optimizers),
+                                      ((LARGE,), 40, budget.optimizers), (NONLINEAR, 40, ("Adam",))):
+            less = spend._replace(steps=budget.steps // part, optimizers=names)
+            for setting, *found in zip(settings, *tuned(settings, less, rate_grid)[:2]):
+                measured |= best_rates(setting, less, *found)
+    return draw_rates(spend, runs["loss"]), finding(
+        learning_rates, budget, measured, dict(final=final_loss(runs["loss"])),
         paper="0.02 and 0.02 (Setting 1), 0.01 and 0.005 (2), 0.02 and 0.02 (3) for SGD and Adam",
-        seeds=measuring.seeds, steps=measuring.steps)
+        seeds=spend.seeds, steps=spend.steps)
 
 
-def best_rate(setting, name, grid, loss, used, judged):
-    """What the losses (rates, seeds, steps) say of the rate in use."""
-    score, final = level(loss), final_loss(loss)
-    best, good = score.argmin(), grid[score < score.min() + np.log(2)]
-    label = f"{short(setting)}, {name}"
-    lost = f"{(~np.isfinite(final)).sum()} of {final.size} runs diverged"
-    if not len(good):
-        return {f"{label}: best rate": f"none, {lost}"}
-    measured = {f"{label}: best rate": (
-        f"{grid[best]:g}, in use {used:g}; within a factor 2 of the best: {good.min():g} to "
-        f"{good.max():g}; {lost}")}
-    if judged and used in grid:
-        measured[f"{label}: final loss at the rate in use / at the best"] = geometric(
-            final[list(grid).index(used)] / final[best], below=2)
+def best_rates(setting, budget, rates, losses, **bound):
+    """What the losses (rates, optimizers, seeds, steps) say of the rates in use, and with a bound
+    of their loss."""
+    measured = {}
+    for i, name in enumerate(budget.optimizers):
+        score, ends = level(losses[:, i]), final_loss(losses[:, i])
+        used, label = learning_rate(setting, name, budget), f"{short(setting)}, {name}"
+        good = rates[i][good_range(score)]
+        lost = f"{(~np.isfinite(ends)).sum()} of {ends.size} runs diverged"
+        measured[f"{label}: best rate"] = (
+            f"{rates[i][score.argmin()]:g}, in use {used:g}; within a factor 2 of the best: "
+            f"{good.min():g} to {good.max():g}; {lost}") if len(good) else f"none, {lost}"
+        if bound and used in rates[i] and len(good):
+            measured[f"{label}: final loss at the rate in use / at the best"] = geometric(
+                ends[list(rates[i]).index(used)] / ends[score.argmin()], **bound)
     return measured
 
 
+def good_range(score):
+    """Where a rate's score, the mean log final loss, is within a factor 2 of the best one's."""
+    return score < score.min() + np.log(2)
+
+
 def draw_rates(budget, losses):
-    """Final loss of losses (rates, optimizers, seeds, steps) against the rate; diverged runs as
-    crosses at the top."""
-    figure, axes = panels(
-        [setting.name for setting in PAPER_SETTINGS], ["final loss"],
+    """Final loss of losses (settings, rates, optimizers, seeds, steps) against the rate; diverged
+    runs as crosses at the top."""
+    def draw(ax, j):
+        for i, name in enumerate(budget.optimizers):
+            rates, ends = rate_grid(PAPER_SETTINGS[j], name), final_loss(losses[j][:, i])
+            lost, color = ~np.isfinite(ends).all(axis=1), COLOURS[i % 5]
+            draw_bands(ax, rates[~lost], ends[~lost].T[None], [name], i)
+            ax.plot(rates[lost], np.full(lost.sum(), 0.98 - 0.04 * i), "X", color=color, ms=10,
+                    transform=ax.get_xaxis_transform())
+            used = np.isclose(rates, PAPER_SETTINGS[j].lr.get(name, np.nan))
+            ax.plot(rates[used], np.median(ends[used], axis=-1), "o", ms=13, mfc="none", mew=2,
+                    color=color)
+        every = final_loss(losses[j])
+        ax.set(xscale="log", yscale="log", xlabel="learning rate",
+               ylim=(np.nanmin(every) / 2, 4 * np.nanmax(every[0])))
+
+    return grid(
+        [setting.name for setting in PAPER_SETTINGS], [("final loss", draw)],
         f"Median training loss over the last tenth of {budget.steps:,} steps; line: median of "
         f"{budget.seeds} seeds, band: smallest to largest. X, at the top: rates at which a run "
         "diverged. Circle: the rate that the other experiments use.")
-    for ax, setting, loss in zip(axes[0], PAPER_SETTINGS, map(final_loss, losses)):
-        for i, name in enumerate(budget.optimizers):
-            rates, each, color = rate_grid(setting, name), loss[:, i], COLOURS[i % 5]
-            lost = ~np.isfinite(each).all(axis=1)
-            draw_bands(ax, rates[~lost], each[~lost].T[None], [name], i)
-            ax.plot(rates[lost], np.full(lost.sum(), 0.98 - 0.04 * i), "X", color=color, ms=10,
-                    transform=ax.get_xaxis_transform())
-            used = np.isclose(rates, setting.lr.get(name, np.nan))
-            ax.plot(rates[used], np.median(each[used], axis=-1), "o", ms=13, mfc="none", mew=2,
-                    color=color)
-        ax.set(xscale="log", yscale="log", xlabel="learning rate",
-               ylim=(np.nanmin(loss) / 2, 4 * np.nanmax(loss[0])))
-    axes[0, 0].legend()
-    return figure
 
 
 @experiment
@@ -1425,50 +1412,43 @@ def full_batch(budget=Budget(seeds=3, steps=250, optimizers=("SGD", "Adam", "Sig
     batch: the final loss of SGD over that of Adam, and of sign descent with momentum, above 1.
     """
     budget = budget._replace(steps=min(budget.steps, 600))
-    tasks, sizes = (SETTING_1, SETTING_3), (100, 400, 1600, 1000)
-    settings = [setting._replace(batch=size, fixed=size == 1000) for setting in tasks
-                for size in sizes]
-    found = list(tuned(settings, budget, times(budget, 0.5, 1, 2)))
-    measured, gaps = {}, []
-    for setting, each in zip(tasks, split(found, len(tasks))):
-        final = np.array([final_loss(chosen["loss"])
-                          for *_, chosen in each])  # (sizes, optimizers, seeds)
-        gaps.append(final[:, :1] / final[:, 1:])
-        for size, gap in zip(sizes, gaps[-1]):
-            where, bound = (f"batches of {size:,}",
-                            {}) if size != 1000 else ("fixed batch", dict(above=1))
-            measured |= {f"{short(setting)}, {where}: final loss {budget.optimizers[0]} / {name}":
-                         geometric(values, **bound)
-                         for name, values in zip(budget.optimizers[1:], gap)}
-    losses = [chosen["loss"] for *_, chosen in found[3::4]]
-    return draw_full_batch(budget, tasks, losses, sizes, gaps), finding(
-        full_batch, budget, measured, dict(gaps=np.array(gaps)), paper="quoted", settings=settings,
-        rates=[chosen["lr"].tolist() for *_, chosen in found])
+    tasks, sizes, (first, *others) = (SETTING_1, SETTING_3), (100, 400, 1600, 1000), budget.optimizers
+    settings = [setting._replace(batch=size, fixed=size == 1000)
+                for setting in tasks for size in sizes]
+    chosen = tuned(settings, budget, times(budget, 0.5, 1, 2))[2]
+    ends = np.array(split(final_loss(chosen["loss"]), len(tasks)))
+    gaps = ends[:, :, :1] / ends[:, :, 1:]  # (tasks, sizes, other optimizers, seeds)
+    measured = {}
+    for setting, task in zip(tasks, gaps):
+        for size, gap in zip(sizes, task):
+            where = f"batches of {size:,}" if size != 1000 else "fixed batch"
+            measured |= {f"{short(setting)}, {where}: final loss {first} / {name}":
+                         geometric(values, above=1 if size == 1000 else None)
+                         for name, values in zip(others, gap)}
+
+    def draw_gaps(ax, j):
+        names = [f"{first} / {name}" for name in others]
+        draw_bands(ax, np.arange(4), gaps[j].transpose(1, 2, 0), names, 1)
+        ax.set_xticks(range(4), [f"{size:,}" for size in sizes[:-1]] + ["fixed"])
+        ax.set(yscale="log", xlabel="prompts in a batch")
+        draw_level(ax, 1)
+
+    figure = grid(
+        [setting.name for setting in tasks],
+        [("loss, fixed batch",
+          lambda ax, j: draw_losses(ax, chosen["loss"][3::4][j], budget.optimizers)),
+         ("ratio of final losses", draw_gaps)],
+        f"Line: median of {budget.seeds} seeds; band: smallest to largest. {budget.steps:,} "
+        "steps, every optimizer at the best of three rates. Below: SGD over the others, on fresh "
+        "batches of 100 to 1,600 prompts and, at the right, on one batch of 1,000 for all steps. "
+        "Dotted: 1, no difference.")
+    return figure, finding(full_batch, budget, measured, dict(gaps=gaps), paper="quoted",
+                           settings=settings, rates=chosen["lr"].tolist())
 
 
 def times(budget, *factors):
     """A grid for `tuned`: multiples of the rate in use."""
     return lambda setting, name: learning_rate(setting, name, budget) * np.array(factors)
-
-
-def draw_full_batch(budget, settings, losses, sizes, gaps):
-    """Loss on the fixed batch above; the gaps (sizes, optimizers, seeds) against the size below."""
-    figure, axes = panels(
-        [setting.name for setting in settings], ["loss, fixed batch", "ratio of final losses"],
-        f"Line: median of {budget.seeds} seeds; band: smallest to largest. {budget.steps:,} "
-        "steps, every optimizer at the best of three rates. Below: SGD over the others, on fresh "
-        "batches of 100 to 1,600 prompts and, at the right, on one batch of 1,000 for all steps. "
-        "Dotted: 1, no difference.")
-    for (top, bottom), loss, gap in zip(axes.T, losses, gaps):
-        draw_losses(top, loss, budget.optimizers)
-        names = [f"{budget.optimizers[0]} / {name}" for name in budget.optimizers[1:]]
-        draw_bands(bottom, np.arange(4), gap.transpose(1, 2, 0), names, 1)
-        bottom.set_xticks(range(4), [f"{size:,}" for size in sizes[:-1]] + ["fixed"])
-        bottom.set(yscale="log", xlabel="prompts in a batch")
-        bottom.axhline(1, color="#000000", ls=":", lw=1)
-    axes[0, 0].legend()
-    axes[1, 0].legend()
-    return figure
 
 
 @experiment
@@ -1487,44 +1467,32 @@ def clipping(budget=Budget(seeds=3, steps=500)):
         setting._replace(lr=setting.lr | dict(SGD=0.005)) for setting in (SETTING_1, SETTING_3)]
     settings = [setting._replace(clipping=kind) for setting in tasks for kind in kinds]
     trained = train_all(settings, budget)
-    at, curvatures = curvatures_along(settings, trained, budget)
-    typical = [np.median(values, axis=-1) for values in curvatures]
+    at, curvatures = smoothness_along(settings, trained, budget)
+    # A case is a setting and an optimizer: arrays (cases, kinds, seeds, ...).
+    cases = [f"{short(setting)}, {name}" for setting in tasks for name in budget.optimizers]
+    loss, clipped, typical = (
+        np.concatenate(np.array(split(values, len(tasks))).swapaxes(1, 2))
+        for values in (trained["loss"], trained["clipped"], np.median(curvatures, axis=-1)))
+    share = 100 * clipped.mean(axis=(-2, -1))
     measured = {}
-    for setting, runs, points in zip(tasks, split(trained, len(tasks)), split(typical, len(tasks))):
-        height = smoothness_level(np.array(points))  # (kinds, optimizers, seeds)
-        for i, name in enumerate(budget.optimizers):
-            label = f"{short(setting)}, {name}"
-            for first, second in ((0, 1), (1, 2)):
-                measured[f"{label}: v^T H v, {kinds[first]} minus {kinds[second]}"] = quantity(
-                    height[first, i] - height[second, i], above=0)
-            for kind, each, h in zip(kinds, runs, height[:, i]):
-                measured[f"{label}, {kind}: final loss"] = geometric(
-                    final_loss(each["loss"][i]))
-                measured[f"{label}, {kind}: clipped steps, v^T H v"] = (
-                    f"{100 * each['clipped'][i].mean():.0f} %, {np.median(h):.3g}")
-    return draw_clipping(budget, tasks, kinds, trained, at, typical), finding(
-        clipping, budget, measured, dict(curvatures=np.array(curvatures)), paper="quoted",
-        settings=settings)
-
-
-def draw_clipping(budget, settings, kinds, trained, at, typical):
-    """Loss and directional smoothness, a column for each setting and optimizer, a line for each
-    kind."""
-    columns = [f"{short(setting)}, {name}" for setting in settings for name in budget.optimizers]
-    figure, axes = panels(
-        columns, ["training loss", "$v^T H v$"],
+    for case, height, losses, shares in zip(cases, without_start(typical), loss, share):
+        for i, j in ((0, 1), (1, 2)):
+            measured[f"{case}: v^T H v, {kinds[i]} minus {kinds[j]}"] = quantity(
+                height[i] - height[j], above=0)
+        for kind, h, each, percent in zip(kinds, height, losses, shares):
+            measured[f"{case}, {kind}: final loss"] = geometric(final_loss(each))
+            measured[f"{case}, {kind}: clipped steps, v^T H v"] = (
+                f"{percent:.0f} %, {np.median(h):.3g}")
+    names = [[f"{kind} ({each:.0f} %)" for kind, each in zip(kinds, row)] for row in share]
+    figure = grid(
+        cases,
+        [("training loss", lambda ax, j: draw_losses(ax, loss[j], names[j])),
+         ("$v^T H v$", lambda ax, j: draw_smoothness(ax, at, typical[j], names[j]))],
         bands(budget, "running median (loss), value (below)") + " $v^T H v$: typical of the "
-        "evaluation batches of 1,000 prompts. In brackets: share of the steps that were clipped.")
-    for j, (top, bottom) in enumerate(axes.T):
-        task, i = divmod(j, len(budget.optimizers))
-        runs, points = (split(each, len(settings))[task] for each in (trained, typical))
-        names = [f"{kind} ({100 * each['clipped'][i].mean():.0f} %)"
-                 for kind, each in zip(kinds, runs)]
-        draw_losses(top, np.array([each["loss"][i] for each in runs]), names)
-        draw_bands(bottom, at, np.array([each[i] for each in points]), names)
-        signed_log(bottom, np.array([each[i] for each in points]))
-        top.legend(fontsize=11)
-    return figure
+        "evaluation batches of 1,000 prompts. In brackets: share of the steps that were clipped.",
+        fontsize=11)
+    return figure, finding(clipping, budget, measured, dict(curvatures=curvatures), paper="quoted",
+                           settings=settings)
 
 
 @experiment
@@ -1539,29 +1507,23 @@ def initialization(budget=Budget(seeds=2, steps=100)):
     budget, scales = budget._replace(steps=min(budget.steps, 400)), (0.01, 0.05, 0.2, 0.8)
     tasks = [(deep, full) for deep in (DEEP[0], DEEP[1], DEEP[3]) for full in (False, True)]
     settings = [deep._replace(full=full, std=std) for deep, full in tasks for std in scales]
-    norms = stacked(measure(layer_gradients, [(bare(setting), seed) for setting in settings
-                                              for seed in range(budget.seeds)], budget),
-                                              len(settings))
-    norms = np.array(split(norms["first_last"],
-                           len(tasks)))  # (tasks, scales, seeds, first and last)
-    final = np.array(split([final_loss(runs["loss"]) for runs in train_all(settings, budget)],
-                           len(tasks)))
-    measured = {}
-    for (deep, full), norm, ends in zip(tasks, norms, final):
+    found = measure(layer_gradients, [(bare(setting), seed) for setting in settings
+                                      for seed in range(budget.seeds)], budget)
+    norms = np.array([each["first_last"] for each in found]).reshape(6, 4, -1, 2)
+    ends = np.array(split(final_loss(train_all(settings, budget)["loss"]), len(tasks)))
+    measured = {}  # norms (tasks, scales, seeds, first and last), ends (..., optimizers, seeds)
+    for (deep, full), norm, end in zip(tasks, norms, ends):
         label = f"{deep.name}, {'full matrices' if full else 'blocks'}"
-        for i, name in enumerate(budget.optimizers):
-            good = (np.nan_to_num(ends[:, i], nan=np.inf) < deep.data["d"] / 2).all(axis=-1)
-            lost = (~np.isfinite(ends[:, i])).any(axis=-1)
-            measured[f"{label}: {name}"] = "; ".join(
-                f"{word} at std "
-                f"{', '.join(f'{std:g}' for std, is_so in zip(scales, each) if is_so)}"
-                for word, each in (("trains", good), ("diverges", lost))
-                if any(each)) or "trains nowhere"
-        for std, each in zip(scales, norm):
-            measured[f"{label}, std {std:g}: gradient norm, first layer"] = geometric(
-                each[:, 0])
-    return draw_initialization(budget, tasks, scales, norms, final), finding(
-        initialization, budget, measured, dict(norms=norms, final=final), settings=settings)
+        for name, each in zip(budget.optimizers, end.swapaxes(0, 1)):
+            good = (np.nan_to_num(each, nan=np.inf) < deep.data["d"] / 2).all(axis=-1)
+            lost = ~np.isfinite(each).all(axis=-1)
+            where = [f"{word} at std {', '.join(f'{std:g}' for std in np.array(scales)[so])}"
+                     for word, so in (("trains", good), ("diverges", lost)) if so.any()]
+            measured[f"{label}: {name}"] = "; ".join(where) or "trains nowhere"
+        measured |= {f"{label}, std {std:g}: gradient norm, first layer": geometric(each[:, 0])
+                     for std, each in zip(scales, norm)}
+    return draw_initialization(budget, scales, norms, ends), finding(
+        initialization, budget, measured, dict(norms=norms, final=ends), settings=settings)
 
 
 def layer_gradients(setting, seed):
@@ -1571,28 +1533,26 @@ def layer_gradients(setting, seed):
     return dict(first_last=np.linalg.norm(grad.reshape(len(grad), -1), axis=1)[[0, -1]])
 
 
-def draw_initialization(budget, tasks, scales, norms, final):
-    """Gradient norms above, final losses below, against the initial scale; a column for each
-    depth."""
-    figure, axes = panels(
-        [f"{deep.name}, {SETTING_1.name}" for deep, full in tasks if full],
-        ["gradient norm", "final loss"],
+def draw_initialization(budget, scales, norms, ends):
+    """Gradient norms above, final losses below, against the initial scale."""
+    def draw(ax, j, values, names, **axes):
+        for full, where in enumerate(("blocks", "full")):
+            draw_bands(ax, np.array(scales), values[2 * j + full],
+                       [f"{where}, {name}" for name in names], 2 * full)
+        ax.set(xscale="log", yscale="log", xlim=(0.008, 1), **axes)
+
+    def draw_ends(ax, j):
+        draw(ax, j, np.moveaxis(ends, 1, -1), budget.optimizers, ylim=(1e-5, 1e5),
+             xlabel="initial standard deviation")
+        draw_level(ax, SETTING_1.data["d"])
+
+    return grid(
+        [f"L = {L}, {SETTING_1.name}" for L in (2, 4, 8)],
+        [("gradient norm", lambda ax, j: draw(ax, j, norms.transpose(0, 3, 2, 1), (
+            "first layer", "last layer"), ylim=(0.03, 1e5))), ("final loss", draw_ends)],
         "Above: at initialisation, on 1,000 prompts. Below: median over the last tenth of "
         f"{budget.steps:,} steps. Line: median of {budget.seeds} seeds; band: smallest to "
-        "largest; X, or no point: a run diverged. Dotted: the loss of predicting 0.")
-    for j, (top, bottom) in enumerate(axes.T):
-        for full, where in enumerate(("blocks", "full")):
-            draw_bands(top, np.array(scales), norms[2 * j + full].transpose(2, 1, 0),
-                       [f"{where}, first layer", f"{where}, last layer"], 2 * full)
-            draw_bands(bottom, np.array(scales), final[2 * j + full].transpose(1, 2, 0),
-                       [f"{where}, {name}" for name in budget.optimizers], 2 * full)
-        top.set(xscale="log", yscale="log", xlim=(0.008, 1), ylim=(0.03, 1e5))
-        bottom.set(xscale="log", yscale="log", xlim=(0.008, 1), ylim=(1e-5, 1e5),
-                   xlabel="initial standard deviation")
-        bottom.axhline(SETTING_1.data["d"], color="#000000", ls=":", lw=1)
-    axes[0, 0].legend(fontsize=11)
-    axes[1, 0].legend(fontsize=11)
-    return figure
+        "largest; X, or no point: a run diverged. Dotted: the loss of predicting 0.", fontsize=11)
 
 
 @experiment
@@ -1610,40 +1570,32 @@ def tails_times_depth(budget=Budget(seeds=2, steps=120)):
     settings = [Setting(f"k = {k}, L = {L}",
                         dict(n=20, d=5, covariates="gamma", shape=k, second_moment=1.0),
                         {}, layers=L) for k in shapes for L in depths]
-    chosen = [each for *_, each in tuned(settings, budget, wide_rates, every=50)]
-    final = np.array([final_loss(runs["loss"]) for runs in chosen])  # (cells, optimizers, seeds)
+    chosen = tuned(settings, budget, wide_rates, every=50)[2]
     norms, _ = noise_tails(settings, budget, max(5, budget.steps // 2))
-    diagonals = along(hessian_diagonals, settings, chosen, budget, [-1], 4)
-    ratio = [np.divide(*np.median(r_med(each["diagonals"][:2, :, 0]), axis=-1))
-             for each in diagonals]
-    gap, tail = f"final loss {versus(budget)}", "kurtosis of the noise norm / 3"
-    maps = {gap: final[:, 0] / final[:, 1], tail: moment(norms, 4) / 3,
-            "ratio of R_med": np.array(ratio)}
+    conditions = along(condition, settings, chosen, budget, [-1], 4)[:, :, :, 0]
+    maps = {f"final loss {versus(budget)}": ratio(final_loss(chosen["loss"])),
+            "kurtosis of the noise norm / 3": moment(norms, 4) / 3,
+            "ratio of R_med": ratio(np.median(conditions, axis=-1))}  # (cells, seeds)
     contrast = np.outer((-1, 0, 1), (-1, 0, 1)).ravel()
     measured = {f"interaction, {name}": geometric(
         np.exp(contrast @ np.log(values) / (contrast**2).sum())) for name, values in maps.items()}
     measured |= {f"{setting.name}: {name}": geometric(each) for name, values in maps.items()
                  for setting, each in zip(settings, values)}
-    return draw_tails_times_depth(budget, maps, shapes, depths), finding(
+    pictures = [np.exp(np.log(values).mean(axis=-1)).reshape(3, 3) for values in maps.values()]
+    figure = grid(
+        [name.replace("R_med", "$R_{med}$") for name in maps],
+        [("shape k of the tail",
+          lambda ax, j: draw_map(ax, pictures[j], shapes, depths, xlabel="layers L"))],
+        f"Geometric mean of {budget.seeds} seeds, {budget.steps:,} steps on fresh batches of "
+        "1,000 prompts. k = 2.5: Gaussian x; smaller k: heavier tails at the same E|x|$^2$ = 1.")
+    return figure, finding(
         tails_times_depth, budget, measured, {name.split()[0]: each for name, each in maps.items()},
-        settings=settings, rates=[each["lr"].tolist() for each in chosen])
+        settings=settings, rates=chosen["lr"].tolist())
 
 
 def wide_rates(setting, name):
     """Four rates, from low to high; Adam's moves are scaled already, so it wants lower ones."""
     return (0.005, 0.02, 0.05, 0.1) if name == "Adam" else (0.02, 0.1, 0.5, 2.0)
-
-
-def draw_tails_times_depth(budget, maps, shapes, depths):
-    """A map for each measure, tails downwards and depth to the right."""
-    figure, (axes,) = panels(
-        [name.replace("R_med", "$R_{med}$") for name in maps], ["shape k of the tail"],
-        f"Geometric mean of {budget.seeds} seeds, {budget.steps:,} steps on fresh batches of "
-        "1,000 prompts. k = 2.5: Gaussian x; smaller k: heavier tails at the same E|x|$^2$ = 1.")
-    for ax, values in zip(axes, maps.values()):
-        draw_map(ax, np.exp(np.log(values).mean(axis=-1)).reshape(3, 3), shapes, depths)
-        ax.set(xlabel="layers L")
-    return figure
 
 
 @experiment
@@ -1657,35 +1609,33 @@ def label_noise(budget=Budget(seeds=3, steps=400)):
     """
     budget, sigmas = budget._replace(steps=min(budget.steps, 2000)), (0.0, 0.1, 0.3, 1.0, 3.0)
     settings = [SETTING_1._replace(name=f"sigma = {sigma:g}",
-                                   data=dict(SETTING_1.data, noise=sigma))
-                for sigma in sigmas]
-    trained = train_all(settings, budget)
-    losses = np.array([found["losses"] for found in along(
-        evaluation_losses, settings, trained, budget, slice(-2, None),
-        20)])  # (sigmas, optimizers, seeds, 2, 20)
+                                   data=dict(SETTING_1.data, noise=sigma)) for sigma in sigmas]
+    losses = along(loss_at, settings, train_all(settings, budget), budget, slice(-2, None), 20)
     bayes = np.array([ridge_losses(setting.data, sigma**2)
                       for setting, sigma in zip(settings, sigmas)])
     excess = np.median(losses - bayes[:, None, None, None], axis=(-2, -1))
-    final, measured = np.median(losses, axis=(-2, -1)), {}
+    ends, measured = np.median(losses, axis=(-2, -1)), {}  # (sigmas, optimizers, seeds)
     for setting, above, risk in zip(settings, excess, bayes):
         measured[f"{setting.name}: excess {versus(budget)}"] = geometric(above[0] / above[1])
         measured |= {f"{setting.name}: excess {name}": geometric(each)
                      for name, each in zip(budget.optimizers, above)}
         measured[f"{setting.name}: Bayes risk"] = f"{risk.mean():.3g}"
-    return draw_label_noise(budget, sigmas, final, excess, np.median(bayes, axis=-1)), finding(
-        label_noise, budget, measured, dict(final=final, excess=excess, bayes=bayes),
-        settings=settings)
+    x = np.arange(len(sigmas))
 
+    def draw(ax, j):
+        draw_bands(ax, x, (ends, excess)[j].transpose(1, 2, 0), budget.optimizers)
+        ax.set_xticks(x, [f"{sigma:g}" for sigma in sigmas])
+        ax.set(yscale="log", xlabel="standard deviation $\\sigma$ of the label noise")
+        if j == 0:
+            ax.plot(x[1:], np.median(bayes, axis=-1)[1:], "k:", marker="s", label="Bayes risk")
 
-def evaluation_losses(arguments, path, batches):
-    """Losses (points, batches) on the first evaluation batches; NaN after divergence."""
-    losses = np.full((len(path), batches), np.nan)
-    for k in range(batches):
-        prompts = linattn.compress(evaluation_batch(arguments, k))
-        for i, theta in enumerate(path[:, 0]):
-            if np.isfinite(theta).all():
-                losses[i, k] = linattn.loss_and_grad(theta, prompts)[0]
-    return dict(losses=losses)
+    figure = grid(
+        ["final loss and Bayes risk", "final loss minus Bayes risk"],
+        [("loss on clean targets", draw)],
+        bands(budget) + " Setting 1, 3 layers; noise on the context's labels only. Bayes: ridge "
+        "regression with penalty $\\sigma^2$ (0 without noise), on the same evaluation batches.")
+    return figure, finding(label_noise, budget, measured,
+                           dict(final=ends, excess=excess, bayes=bayes), settings=settings)
 
 
 def ridge_losses(arguments, penalty, batches=20):
@@ -1698,22 +1648,6 @@ def ridge_losses(arguments, penalty, batches=20):
         w = np.linalg.solve(gram, X @ y.transpose(0, 2, 1))[..., 0]
         losses.append(np.mean(((w * query).sum(axis=1) - prompts.target) ** 2))
     return np.array(losses)
-
-
-def draw_label_noise(budget, sigmas, final, excess, risk):
-    """Final loss beside the Bayes risk; the excess over it. Arrays (sigmas, optimizers, seeds)."""
-    figure, ((left, right),) = panels(
-        ["final loss and Bayes risk", "final loss minus Bayes risk"], ["loss on clean targets"],
-        bands(budget) + " Setting 1, 3 layers; noise on the context's labels only. Bayes: ridge "
-        "regression with penalty $\\sigma^2$ (0 without noise), on the same evaluation batches.")
-    x = np.arange(len(sigmas))
-    for ax, values in ((left, final), (right, excess)):
-        draw_bands(ax, x, values.transpose(1, 2, 0), budget.optimizers)
-        ax.set_xticks(x, [f"{sigma:g}" for sigma in sigmas])
-        ax.set(yscale="log", xlabel="standard deviation $\\sigma$ of the label noise")
-    left.plot(x[1:], risk[1:], "k:", marker="s", label="Bayes risk")
-    left.legend()
-    return figure
 
 
 @experiment
@@ -1737,40 +1671,40 @@ def remedies(budget=Budget(seeds=2, steps=120)):
     everything = {key: value for change in changes.values() for key, value in change.items()}
     settings = [plain, *(plain._replace(name=name, **change) for name, change in changes.items()),
                 plain._replace(name="all four", **everything)]
-    chosen = [each for *_, each in tuned(settings, budget, times(budget, 0.2, 1, 5),
-                                         every=max(1, budget.steps // 20))]
-    final = np.array([np.median(found["losses"], axis=(-2, -1)) for found in along(
-        evaluation_losses, settings, chosen, budget, slice(-2, None), 20)])
+    chosen = tuned(settings, budget, times(budget, 0.2, 1, 5), max(1, budget.steps // 20))[2]
+    ends = np.median(along(loss_at, settings, chosen, budget, slice(-2, None), 20), axis=(-2, -1))
     measured = {f"{setting.name}: {name}, with / without": geometric(end / before)
-                for setting, ends in zip(settings[1:], final[1:])
-                for name, end, before in zip(budget.optimizers, ends, final[0])}
-    for setting, ends in zip(settings, final):
-        measured[f"{setting.name}: {versus(budget)}"] = geometric(ends[0] / ends[1])
+                for setting, row in zip(settings[1:], ends[1:])
+                for name, end, before in zip(budget.optimizers, row, ends[0])}
+    for setting, row in zip(settings, ends):
+        measured[f"{setting.name}: {versus(budget)}"] = geometric(row[0] / row[1])
         measured |= {f"{setting.name}: final loss {name}": geometric(end)
-                     for name, end in zip(budget.optimizers, ends)}
-    return draw_remedies(budget, [setting.name for setting in settings], final), finding(
-        remedies, budget, measured, dict(final=final), settings=settings,
-        rates=[each["lr"].tolist() for each in chosen])
+                     for name, end in zip(budget.optimizers, row)}
+    return draw_remedies(budget, [setting.name for setting in settings], ends), finding(
+        remedies, budget, measured, dict(final=ends), settings=settings,
+        rates=chosen["lr"].tolist())
 
 
-def draw_remedies(budget, names, final):
+def draw_remedies(budget, names, ends):
     """Final losses (remedies, optimizers, seeds), and the ratio of the first two optimizers."""
-    figure, (axes,) = panels(
-        ["final loss", f"{versus(budget)}"], [SETTING_3.name],
+    x = np.arange(len(names))
+
+    def draw(ax, j):
+        if j == 1:
+            draw_dots(ax, x, ratio(ends))
+            draw_level(ax, 1)
+        else:
+            for i, name in enumerate(budget.optimizers):
+                draw_dots(ax, x + 0.3 * i, ends[:, i], COLOURS[i % 5])
+                ax.plot([], [], "o", color=COLOURS[i % 5], label=name)
+        ax.set_xticks(x, [name.replace(" ", "\n") for name in names], fontsize=11)
+        ax.set(yscale="log")
+
+    return grid(
+        ["final loss", versus(budget)], [(SETTING_3.name, draw)],
         f"A dot for each of {budget.seeds} seeds, bar: median. Typical loss on 1,000 prompts "
         f"after {budget.steps:,} steps, every optimizer at the best of three rates. Normalised x: "
         "the spherical task, whose risk is that of the original one after undoing.")
-    x = np.arange(len(names))
-    for i, (name, each) in enumerate(zip(budget.optimizers, final.swapaxes(0, 1))):
-        draw_dots(axes[0], x + 0.3 * i, each, COLOURS[i % 5])
-        axes[0].plot([], [], "o", color=COLOURS[i % 5], label=name)
-    draw_dots(axes[1], x, final[:, 0] / final[:, 1])
-    for ax in axes:
-        ax.set_xticks(x, [name.replace(" ", "\n") for name in names], fontsize=11)
-        ax.set(yscale="log")
-    axes[1].axhline(1, color="#000000", ls=":", lw=1)
-    axes[0].legend()
-    return figure
 
 
 @experiment
@@ -1786,38 +1720,37 @@ def what_it_learns(budget=Budget(seeds=2, steps=400)):
     / (n + d + 1)); measured: learnt over best c, and final over least loss.
     """
     budget = budget._replace(steps=min(budget.steps, 2000), optimizers=budget.optimizers[-1:])
-    deep = [SETTING_1._replace(name=f"L = {L}", layers=L) for L in (1, 2, 3, 4)]
-    cases = [("gaussian", n) for n in (5, 10, 20, 40, 80)] + [(name, 20) for name in MOMENTS if
-                                                             name != "gaussian"]
+    depths, deep = (1, 2, 3, 4), [SETTING_1._replace(name=f"L = {L}", layers=L) for L in range(1, 5)]
+    cases = [("gaussian", n) for n in (5, 10, 20, 40, 80)] + [
+        (name, 20) for name in MOMENTS if name != "gaussian"]
     single = [SETTING_1._replace(name=f"{family} x, n = {n}", layers=1,
                                  data=dict(n=n, d=5, covariates=family)) for family, n in cases]
     trained = train_all(deep + single, budget, every=10)
-    final = np.array([final_loss(runs["loss"][0]) for runs in trained[:4]])  # (L, seeds)
-    descents = measure(descent,
-                       [(SETTING_1.data, L, kind) for L in (1, 2, 3, 4) for kind in range(3)],
+    losses, snapshots = (trained["loss"][:, 0], [each[0] for each in trained["snapshots"]])
+    ends = final_loss(losses[:4])  # (L, seeds)
+    descents = measure(descent, [(SETTING_1.data, L, kind) for L in depths for kind in range(3)],
                        budget)
     steps = np.array([float(each["loss"]) for each in descents]).reshape(4, 3)
-    measured, off = {}, [off_identity(runs["snapshots"][0, :, :, 0]) for runs in trained[:4]]
-    for setting, end, least, share in zip(deep, final, steps, off):
+    measured, off = {}, [off_identity(each[:, :, 0]) for each in snapshots[:4]]
+    for setting, end, least, share in zip(deep, ends, steps, off):
         measured[f"{setting.name}: final loss"] = geometric(end)
         for kind, loss in zip(DESCENTS, least):
             measured[f"{setting.name}: final loss / that of {kind}"] = geometric(end / loss)
         measured[f"{setting.name}: share of Q off the identity"] = quantity(
             share[:, -1, :, 1].mean(axis=-1))
     learnt = []
-    for (family, n), setting, runs in zip(cases, single, trained[4:]):
+    for (family, n), setting, loss, each in zip(cases, single, losses[4:], snapshots[4:]):
         c, least = one_layer(*MOMENTS[family], n, 5)
-        Q = runs["snapshots"][0, :, :, 0, 0, 1]  # (seeds, snapshots, d, d)
+        Q = each[:, :, 0, 0, 1]  # (seeds, snapshots, d, d)
         found = -last_tenth(np.trace(Q, axis1=-2, axis2=-1) / 5).mean(axis=-1)
-        loss = last_tenth(runs["loss"][0]).mean(axis=-1)
-        learnt.append((found / c, loss / least, np.full(len(loss), least)))
+        end = last_tenth(loss).mean(axis=-1)
+        learnt.append((found / c, end / least, np.full(len(end), least)))
         measured[f"{setting.name}: learnt / best c"] = geometric(found / c)
         measured[f"{setting.name}: mean final loss / least loss {least:.3g}"] = geometric(
-            loss / least)
-    weights = trained[2]["snapshots"][0, 0, -1, 1]
-    return draw_what_it_learns(budget, weights, off[2], final, steps, cases,
-                               np.array(learnt)), finding(
-        what_it_learns, budget, measured, dict(weights=weights, final=final, descent=steps),
+            end / least)
+    weights = snapshots[2][0, -1, 1]
+    return draw_what_it_learns(budget, weights, off[2], ends, steps, cases, np.array(learnt)), finding(
+        what_it_learns, budget, measured, dict(weights=weights, final=ends, descent=steps),
         settings=deep + single)
 
 
@@ -1863,20 +1796,16 @@ def off_identity(weights):
     return np.linalg.norm(rest, axis=(-2, -1)) / np.linalg.norm(weights, axis=(-2, -1))
 
 
-def draw_what_it_learns(budget, weights, off, final, steps, cases, learnt):
+def draw_what_it_learns(budget, weights, off, ends, steps, cases, learnt):
     """Learnt matrices; their share off the identity; losses against L and, for one layer,
     against n."""
-    figure, axes = panels(
+    figure, ((pictures, shares, depths), (rates, losses, context)) = panels(
         ["weights, L = 3", "share off the identity", "final loss"], ["", ""],
         bands(budget) + f" {SETTING_1.name}, {budget.optimizers[0]}. Weights: one seed, rows P and "
         "Q, columns the layers (the last P is not trained). One layer: c is the step size in "
-        "Q = -c I; the best c and its loss are exact, the loss is a mean.")
-    titles = ("one layer: learnt c / best c", "one layer: loss / least loss",
-              "one layer, Gaussian x: loss")
-    for ax, title in zip(axes[1], titles):
-        ax.set_title(title)
-        ax.title.set_visible(True)
-    (pictures, shares, depths), (rates, losses, context) = axes
+        "Q = -c I; the best c and its loss are exact, the loss is a mean.",
+        below=("one layer: learnt c / best c", "one layer: loss / least loss",
+               "one layer, Gaussian x: loss"))
     tiles = np.full((2 * 6 - 1, 3 * 6 - 1), np.nan)
     for (layer, which), matrix in zip(np.ndindex(3, 2), weights.reshape(-1, 5, 5)):
         tiles[6 * which : 6 * which + 5, 6 * layer : 6 * layer + 5] = matrix
@@ -1886,29 +1815,28 @@ def draw_what_it_learns(budget, weights, off, final, steps, cases, learnt):
     pictures.set_yticks((2, 8), ("P", "Q"))
     pictures.grid(False)
     figure.colorbar(drawn, ax=pictures, shrink=0.8)
-    x = 10 * np.arange(off.shape[1])
-    draw_bands(shares, x, np.stack([off[..., -1, 1], off[..., 0, 1], off[..., 0, 0]]),
+    draw_bands(shares, 10 * np.arange(off.shape[1]),
+               np.stack([off[..., -1, 1], off[..., 0, 1], off[..., 0, 0]]),
                ("Q, last layer", "Q, first layer", "P, first layer"))
     shares.set(xlabel="iteration")
     shares.legend()
     L = np.array([1, 2, 3, 4])
-    draw_bands(depths, L, final.T[None], ("trained",), 1)
+    draw_bands(depths, L, ends.T[None], ("trained",), 1)
     for kind, loss, color, mark in zip(DESCENTS, steps.T, (0, 2, 3), ("o--", "s:", "D-.")):
         depths.plot(L, loss, mark, color=COLOURS[color], label=kind)
     depths.set(yscale="log", xlabel="layers L", xticks=L)
-    depths.legend(fontsize=11)
-    names = [f"{family}\nn = {n}" for family, n in cases]
     for ax, which in ((rates, 0), (losses, 1)):
         draw_dots(ax, range(4), learnt[[2, 5, 6, 7], which])
-        ax.set_xticks(range(4), [names[i] for i in (2, 5, 6, 7)], fontsize=11)
-        ax.axhline(1, color="#000000", ls=":", lw=1)
+        ax.set_xticks(range(4), ["{}\nn = {}".format(*cases[i]) for i in (2, 5, 6, 7)], fontsize=11)
+        draw_level(ax, 1)
     n = np.array([n for _, n in cases[:5]])
     context.plot(n, learnt[:5, 2, 0], "k:", label="least loss d (d + 1) / (n + d + 1)")
     draw_bands(context, n, (learnt[:5, 1] * learnt[:5, 2]).T[None], ("trained",), 1)
     context.set(xscale="log", yscale="log", xlabel="context length n")
     context.set_xticks(n, n)
     context.minorticks_off()
-    context.legend(fontsize=11)
+    for ax in (depths, context):
+        ax.legend(fontsize=11)
     return figure
 
 
@@ -1925,37 +1853,28 @@ def block_heterogeneity(budget=Budget(seeds=2, steps=150)):
     """
     settings = (*DEEP[:3], SPHERICAL, LIGHT_TAILS, SETTING_3)
     trained = train_all(settings, budget)
-    found = along(block_spectra, settings, trained, budget, [0, -1])
-    spectra = [each["spectra"]
-               for each in found]  # (optimizers, seeds, points, blocks, eigenvalues)
+    # of each setting (optimizers, seeds, start and end, blocks, eigenvalues)
+    spectra = [each[:, :, :, 0] for each in along(block_spectra, settings, trained, budget, [0, -1])]
     distances = np.array([spectrum_distance(each) for each in spectra])
-    final = np.array([final_loss(runs["loss"]) for runs in trained])
-    gap, measured = final[:, 0] / final[:, 1], {}
+    gap, measured = ratio(final_loss(trained["loss"])), {}
     for when, at in (("at initialisation", 0), ("at the end of SGD", 1)):
         measured[f"rank correlation over these six settings, distance {when}"] = quantity(
             [rank_correlation(*pair) for pair in zip(distances[:, 0, :, at].T, gap.T)])
-    for setting, distance, ratio in zip(settings, distances, gap):
+    for setting, distance, each in zip(settings, distances, gap):
         measured[f"{short(setting)}: distance at initialisation"] = quantity(distance[0, :, 0])
-        measured |= {f"{short(setting)}: distance at the end, {name}": quantity(each[:, -1])
-                     for name, each in zip(budget.optimizers, distance)}
-        measured[f"{short(setting)}: final loss {versus(budget)}"] = geometric(ratio)
+        measured |= {f"{short(setting)}: distance at the end, {name}": quantity(ends)
+                     for name, ends in zip(budget.optimizers, distance[..., -1])}
+        measured[f"{short(setting)}: final loss {versus(budget)}"] = geometric(each)
     return draw_block_heterogeneity(budget, settings, spectra, distances, gap), finding(
         block_heterogeneity, budget, measured, dict(distances=distances, gap=gap),
         settings=settings)
 
 
-def block_spectra(arguments, path):
-    """Absolute eigenvalues (points, blocks, d^2), sorted, of the Hessian's blocks P_1, Q_1, P_2,
-    ..."""
-    prompts, spectra = linattn.compress(evaluation_batch(arguments, 0)), []
-    for theta in path[:, 0]:
-        blocks, size = 2 * len(theta), theta[0, 0].size
-        if not np.isfinite(theta).all():
-            spectra.append(np.full((blocks, size), np.nan))
-            continue
-        H = linattn.hessian(theta, prompts).reshape(blocks, size, blocks, size)
-        spectra.append(np.sort(np.abs([np.linalg.eigvalsh(H[b, :, b]) for b in range(blocks)])))
-    return dict(spectra=np.array(spectra))
+def block_spectra(before, _, prompts):
+    """Absolute eigenvalues (blocks, d^2), sorted, of the Hessian's blocks P_1, Q_1, P_2, ..."""
+    blocks, size = 2 * len(before), before[0, 0].size
+    H = linattn.hessian(before, prompts).reshape(blocks, size, blocks, size)
+    return np.sort(np.abs([np.linalg.eigvalsh(H[b, :, b]) for b in range(blocks)]))
 
 
 def spectrum_distance(spectra):
@@ -1972,36 +1891,32 @@ def rank_correlation(x, y):
 
 def draw_block_heterogeneity(budget, settings, spectra, distances, gap):
     """Spectra at initialisation; distances at both ends, and against the gap."""
-    figure, axes = panels([setting.name for setting in (settings[0], settings[2], settings[5])],
-                          ["|eigenvalue|", "distance of the spectra"],
-                          "Above: spectra of the blocks at initialisation, one seed; solid: Q, "
-                          f"dashed: P, from dark (first layer) to light. Below, {budget.seeds} "
-                          "seeds: distance in decades, at the beginning and after "
-                          f"{budget.steps:,} steps, medians (dashed: {budget.optimizers[0]}, "
-                          f"solid: {budget.optimizers[1]}); and at the beginning.")
-    for ax, which in zip(axes[0], (0, 2, 5)):
+    figure, (above, (*ends, against)) = panels(
+        [settings[which].name for which in (0, 2, 5)], ["|eigenvalue|", "distance of the spectra"],
+        "Above: spectra of the blocks at initialisation, one seed; solid: Q, dashed: P, from dark "
+        f"(first layer) to light. Below, {budget.seeds} seeds: distance in decades, at the "
+        f"beginning and after {budget.steps:,} steps, medians (dashed: {budget.optimizers[0]}, "
+        f"solid: {budget.optimizers[1]}); and at the beginning.",
+        below=("depth, Setting 1", "tails, E|x|$^2$ = 1", "ratio of final losses"))
+    for ax, which in zip(above, (0, 2, 5)):
         blocks = spectra[which][0, 0, 0]
         for b in [b for b in range(len(blocks)) if b != len(blocks) - 2]:
             shade = matplotlib.colormaps["cividis"](0.9 * (b // 2) / (len(blocks) // 2))
             ax.plot(1 + np.arange(blocks.shape[1]), blocks[b, ::-1], "-" if b % 2 else "--",
                     color=shade)
         ax.set(yscale="log", xlabel="rank of the eigenvalue")
-    titles = ("depth, Setting 1", "tails, E|x|$^2$ = 1", "ratio of final losses")
-    for ax, title in zip(axes[1], titles):
-        ax.set_title(title)
-        ax.title.set_visible(True)
-    for ax, group in ((axes[1, 0], (0, 1, 2)), (axes[1, 1], (3, 4, 5))):
-        for shade, which in enumerate(group):
-            for i in range(2):
-                ax.plot(range(2), np.median(distances[which, i], axis=0), DASHES[i],
-                        color=COLOURS[shade + 1], label=short(settings[which]) if i else None)
+    for which, (setting, distance) in enumerate(zip(settings, distances)):
+        group, shade = divmod(which, 3)
+        for i in range(2):
+            ends[group].plot(range(2), np.median(distance[i], axis=0), DASHES[i],
+                             color=COLOURS[shade + 1], label=short(setting) if i else None)
+        against.plot(distance[0, :, 0], gap[which], "o", color=COLOURS[shade + 1],
+                     mfc="none" if group else None, label=short(setting))
+    against.set(yscale="log", xlabel="distance at the beginning")
+    against.legend(fontsize=9)
+    for ax in ends:
         ax.set_xticks(range(2), ["start", "end"])
         ax.legend(fontsize=11)
-    for which, setting in enumerate(settings):
-        axes[1, 2].plot(distances[which, 0, :, 0], gap[which], "o", color=COLOURS[which % 3 + 1],
-                        mfc="none" if which > 2 else None, label=short(setting))
-    axes[1, 2].set(yscale="log", xlabel="distance at the beginning")
-    axes[1, 2].legend(fontsize=9)
     return figure
 
 
@@ -2018,55 +1933,43 @@ def nonlinear_regression(budget=Budget(seeds=2, steps=100)):
     points).
     """
     budget = budget._replace(steps=min(budget.steps, 2000))
-    (runs,) = trained = train_all((NONLINEAR_TASK,), budget)
-    (authors,) = train_all((NONLINEAR_TASK,),
-                           budget._replace(optimizers=("SGD",), lr=dict(SGD=0.05)))
-    (norms,), (tails,) = noise_tails((NONLINEAR_TASK,), budget, max(5, budget.steps // 10), 1)
-    at = evenly(trained, 3)
-    (points,) = along(mlp_points, (NONLINEAR_TASK,), trained, budget, at)
-    condition, smooth = (points[key][..., -2:] for key in ("r_med", "curvatures"))
-    measured = final_losses("MLP", runs, budget.optimizers, above=1) | tails
+    task, draws = (NONLINEAR_TASK,), max(5, budget.steps // 10)
+    trained = train_all(task, budget)
+    authors = train_all(task, budget._replace(optimizers=("SGD",), lr=dict(SGD=0.05)))
+    (norms,), (tails,) = noise_tails(task, budget, draws, kurtosis=1)
+    at, loss = evenly(trained, 3), trained["loss"][0]
+    conditions, curvatures = (along(function, task, trained, budget, at)[0, ..., 0]
+                              for function in (condition, smoothness))
+    later, smooth = np.log(conditions[..., -2:]), curvatures[..., -2:]
+    measured = final_losses("MLP", loss, trained["diverged"][0], budget.optimizers, above=1) | tails
     measured["MLP: SGD at 0.05 diverged at step"] = ", ".join(
-        str(step) if step >= 0 else "none" for step in authors["diverged"][0])
+        str(step) if step >= 0 else "none" for step in authors["diverged"][0, 0])
     measured["MLP: ratio of R_med"] = geometric(
-        np.exp(np.log(condition[0] / condition[1]).mean(axis=-1)), above=1)
-    measured["MLP: v^T H v, SGD minus Adam"] = quantity((smooth[0] - smooth[1]).mean(axis=-1),
-                                                        above=0)
-    return draw_nonlinear_regression(budget, runs, norms, 50 * at, points), finding(
-        nonlinear_regression, budget, measured, dict(loss=runs["loss"], norms=norms, **points),
-        paper="loss, noise, R_med, smoothness", settings=(NONLINEAR_TASK,))
+        np.exp((later[0] - later[1]).mean(axis=-1)), above=1)
+    measured["MLP: v^T H v, SGD minus Adam"] = quantity(
+        (smooth[0] - smooth[1]).mean(axis=-1), above=0)
+    figure = draw_nonlinear_regression(budget, loss, norms, 50 * at, conditions, curvatures)
+    return figure, finding(
+        nonlinear_regression, budget, measured,
+        dict(loss=loss, norms=norms, r_med=conditions, curvatures=curvatures),
+        paper="loss, noise, R_med, smoothness", settings=task)
 
 
-def mlp_points(arguments, path):
-    """R_med and v^T H v (points,) on one evaluation batch; NaN where a run had diverged."""
-    prompts, found = evaluation_batch(arguments, 0), np.full((2, len(path)), np.nan)
-    for i, (before, after) in enumerate(path):
-        if np.isfinite(after).all() and (after != before).any():
-            found[0, i] = r_med(np.array([linattn.hessian_vector_product(
-                before, unit, prompts, linattn.mlp_loss_and_grad)[j]
-                for j, unit in enumerate(np.eye(before.size))]))
-            found[1, i] = linattn.curvature(before, after - before, prompts,
-                                            linattn.mlp_loss_and_grad)
-    return dict(r_med=found[0], curvatures=found[1])
-
-
-def draw_nonlinear_regression(budget, runs, norms, at, points):
+def draw_nonlinear_regression(budget, losses, norms, at, conditions, curvatures):
     """Loss, noise, R_med and smoothness."""
-    figure, ((loss, density), (condition, smooth)) = panels(
+    figure, ((loss, density), (medians, smooth)) = panels(
         ["", ""], ["training loss", "$R_{med}$"],
         bands(budget, "running median (loss), value", NONLINEAR_TASK.batch) + " Noise: its norm at "
         f"initialisation, {norms.shape[1]:,} draws a seed, up to the 99.9 % point; dashed: the "
         "Gaussian of the same mean and variance (of the logarithm). $R_{med}$ and $v^T H v$: on "
         "one evaluation batch of 1,000 prompts.")
-    draw_losses(loss, runs["loss"], budget.optimizers)
+    draw_losses(loss, losses, budget.optimizers)
     draw_density(density, np.log10(norms.ravel()))
-    density.set(xlabel="log10 of the noise norm")
-    draw_bands(condition, at, points["r_med"], budget.optimizers)
-    draw_bands(smooth, at, points["curvatures"], budget.optimizers)
-    condition.set(yscale="log", xlabel="iteration")
-    signed_log(smooth, points["curvatures"])
+    density.set(xlabel="log10 of the noise norm", ylabel="density")
+    draw_bands(medians, at, conditions, budget.optimizers)
+    medians.set(yscale="log", xlabel="iteration")
+    draw_smoothness(smooth, at, curvatures, budget.optimizers)
     smooth.set(ylabel="$v^T H v$")
-    density.set(ylabel="density")
     for ax in (density, smooth):
         ax.yaxis.label.set_visible(True)
     loss.legend()
@@ -2085,22 +1988,20 @@ def screen(budget=Budget(seeds=2, steps=200, optimizers=("SGD", "Adam", "SignDes
     screen.csv.
     """
     budget = budget._replace(steps=min(budget.steps, 500))
-    table, losses = [], []
-    for setting, (grid, runs, best, chosen) in zip(PAPER_SETTINGS,
-                                                   tuned(PAPER_SETTINGS, budget, rate_grid)):
-        losses.append(runs["loss"])
-        score, target = level(runs["loss"]), 2 * np.exp(level(runs["loss"]).min())
+    rates, runs, chosen = tuned(PAPER_SETTINGS, budget, rate_grid)
+    scores, norms = level(runs["loss"]), chosen["grad_norm"]  # (settings, rates, optimizers)
+    spikes = norms > 10 * np.nanmedian(norms, axis=-1, keepdims=True)
+    best, table = scores.min(axis=(1, 2)), []
+    for j, setting in enumerate(PAPER_SETTINGS):
         for i, name in enumerate(budget.optimizers):
-            norm = chosen["grad_norm"][i]
-            good = grid[i][score[:, i] < score[best[i], i] + np.log(2)]
+            score = scores[j, :, i]
+            good = rates[j, i][good_range(score)]
             table.append(dict(
-                setting=short(setting), optimizer=name, best_rate=grid[i][best[i]],
-                final_loss=np.exp(score[best[i], i]),
-                ratio_to_best=np.exp(score[best[i], i] - score.min()),
+                setting=short(setting), optimizer=name, best_rate=chosen["lr"][j, i],
+                final_loss=np.exp(score.min()), ratio_to_best=np.exp(score.min() - best[j]),
                 good_range=good.max() / good.min() if len(good) else np.nan,
-                steps_to_target=np.median(steps_to(chosen["loss"][i], target)),
-                diverged=np.mean(runs["diverged"][:, i] >= 0),
-                spikes=np.mean(norm > 10 * np.nanmedian(norm, axis=-1, keepdims=True))))
+                steps_to_target=np.median(steps_to(chosen["loss"][j, i], 2 * np.exp(best[j]))),
+                diverged=np.mean(runs["diverged"][j, :, i] >= 0), spikes=spikes[j, i].mean()))
     merit = {name: np.exp(np.mean([np.log(row["ratio_to_best"]) for row in table
                                    if row["optimizer"] == name]))
              for name in budget.optimizers}
@@ -2108,13 +2009,12 @@ def screen(budget=Budget(seeds=2, steps=200, optimizers=("SGD", "Adam", "SignDes
     table.sort(key=lambda row: (ranked.index(row["optimizer"]), row["setting"]))
     measured = {"rank, by geometric mean of the ratio to the best": "; ".join(
         f"{place} {name} ({merit[name]:.3g})" for place, name in enumerate(ranked, 1))}
-    for row in table:
-        measured[f"{row['optimizer']:<12} {row['setting']}"] = (
-            f"rate {row['best_rate']:<5g} loss {row['final_loss']:<8.3g} good range "
-            f"{row['good_range']:<5.3g} steps to target {row['steps_to_target']:<5.0f} diverged "
-            f"{100 * row['diverged']:.0f} % spikes {100 * row['spikes']:.1f} %")
-    return draw_rates(budget, losses), finding(
-        screen, budget, measured, dict(final=final_loss(np.array(losses))), table=table)
+    measured |= {"{optimizer:<12} {setting}".format(**row): (
+        "rate {best_rate:<5g} loss {final_loss:<8.3g} good range {good_range:<5.3g} steps to target "
+        "{steps_to_target:<5.0f} diverged {diverged:.0%} spikes {spikes:.1%}").format(**row).replace("%", " %")
+        for row in table}
+    return draw_rates(budget, runs["loss"]), finding(
+        screen, budget, measured, dict(final=final_loss(runs["loss"])), table=table)
 
 
 COST_N = (10, 20, 40, 80, 160)
@@ -2144,16 +2044,27 @@ def attention_cost(budget=Budget()):
     seconds, others = map(np.array, zip(*outcome))
     slopes = [np.polyfit(np.log(COST_N[-3:]), np.log(each[:, -3:]).T, 1)[0]
               for each in seconds.swapaxes(0, 1)]
-    measured = {}
-    for form, slope, bound in zip(COST_FORMS, slopes, (dict(above=1.5), dict(above=1.5),
-                                                       dict(above=-0.1, below=0.1))):
-        measured[f"{form}: slope"] = quantity(slope, **bound)
+    bounds = (dict(above=1.5), dict(above=1.5), dict(above=-0.1, below=0.1))
+    measured = {f"{form}: slope": quantity(slope, **bound)
+                for form, slope, bound in zip(COST_FORMS, slopes, bounds)}
     for form, each in zip(COST_FORMS, 1e3 * np.median(seconds, axis=0)):
         measured[f"{form}: ms"] = ", ".join(f"{ms:.3g} at n = {n}" for n, ms in zip(COST_N, each))
     for name, ms in zip(COST_OTHERS, 1e3 * np.median(others, axis=0)):
         measured[f"{name}: ms"] = f"{ms:.3g}"
-    return draw_attention_cost(seconds, slopes), finding(
-        attention_cost, budget, measured, dict(seconds=seconds), settings=())
+
+    def draw(ax, _):
+        for i, (form, slope) in enumerate(zip(COST_FORMS, slopes)):
+            draw_bands(ax, np.array(COST_N), 1e3 * seconds[None, :, i],
+                       [f"{form}: slope {slope.mean():.2f}"], i)
+        ax.set(xscale="log", yscale="log", xlabel="context length n", xticks=COST_N,
+               xticklabels=COST_N)
+        ax.minorticks_off()
+
+    figure = grid(
+        ["1,000 prompts, d = 5, 3 layers, one core"], [("ms per gradient", draw)],
+        f"Median and range of {len(seconds)} repeats; slopes over n = {COST_N[-3]} to "
+        f"{COST_N[-1]}. The Gram matrices of the batch are made once, before.")
+    return figure, finding(attention_cost, budget, measured, dict(seconds=seconds), settings=())
 
 
 def cost_seconds(seed):
@@ -2187,21 +2098,6 @@ def median_seconds(calls, function, *arguments):
         function(*arguments)
         clock.append(time.perf_counter())
     return np.median(np.diff(clock))
-
-
-def draw_attention_cost(seconds, slopes):
-    """Milliseconds per gradient against n, both on log scales."""
-    figure, ((ax,),) = panels(
-        ["1,000 prompts, d = 5, 3 layers, one core"], ["ms per gradient"],
-        f"Median and range of {len(seconds)} repeats; slopes over n = {COST_N[-3]} to "
-        f"{COST_N[-1]}. The Gram matrices of the batch are made once, before.")
-    for i, (form, slope) in enumerate(zip(COST_FORMS, slopes)):
-        draw_bands(ax, np.array(COST_N), 1e3 * seconds[None, :, i],
-                   [f"{form}: slope {slope.mean():.2f}"], i)
-    ax.set(xscale="log", yscale="log", xlabel="context length n", xticks=COST_N, xticklabels=COST_N)
-    ax.minorticks_off()
-    ax.legend()
-    return figure
 
 
 # ---- The command line ----------------------------------------------------------------------------
