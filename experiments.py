@@ -106,32 +106,29 @@ def train(runs, blow_up=1e3, patience=20):
     setting, _, _, seed, steps, every = runs[0]
     init, stream = streams(seed)
     start, gradient = initial(setting, init), gradient_of(setting)
-    results = []
-    for run in runs:
-        result = dict(
-            run=run, params=start, loss=np.full(steps, np.nan), grad_norm=np.full(steps, np.nan),
-            lost=0, diverged=-1, clipped=np.zeros(steps, bool),
-            snapshots=np.full((-(-steps // every), 2, *start.shape), np.nan))
-        decay = dict(weight_decay=run.setting.weight_decay) if run.setting.weight_decay else {}
-        try:
-            result["step"] = optimizers.by_name(run.optimizer)(run.lr, **decay).step
-        except Exception as error:
-            result["error"] = f"{type(error).__name__}: {error}"
-        results.append(result)
-    going = [each for each in results if "error" not in each]
+    results = going = [dict(
+        run=run, params=start, loss=np.full(steps, np.nan), grad_norm=np.full(steps, np.nan),
+        lost=0, diverged=-1, clipped=np.zeros(steps, bool),
+        snapshots=np.full((-(-steps // every), 2, *start.shape), np.nan)) for run in runs]
     with np.errstate(all="ignore"):  # a diverging run is reported, not warned about
         for t in range(steps):
             if t == 0 or not setting.fixed:
                 prompts = draw_prompts(stream, setting)
             for result in going:
-                advance(result, t, *gradient(result["params"], prompts), blow_up, patience)
+                try:
+                    advance(result, t, *gradient(result["params"], prompts), blow_up, patience)
+                except Exception as error:  # in an optimizer of the reader's
+                    result["error"] = f"{type(error).__name__}: {error}"
             going = [each for each in going if each["diverged"] < 0 and "error" not in each]
     return [{key: result[key] for key in ("error", *FIELDS) if key in result} for result in results]
 
 
 def advance(result, t, loss, grad, blow_up, patience):
     """Step t of one run: record what was measured, then let the optimizer move the parameters."""
-    params, norm = result["params"], np.linalg.norm(grad)
+    run, params, norm = result["run"], result["params"], np.linalg.norm(grad)
+    if t == 0:
+        decay = dict(weight_decay=run.setting.weight_decay) if run.setting.weight_decay else {}
+        result["step"] = optimizers.by_name(run.optimizer)(run.lr, **decay).step
     finite = np.isfinite(loss + norm)
     result["loss"][t], result["grad_norm"][t] = (loss, norm) if finite else (np.inf, np.inf)
     lost = not finite or loss > blow_up * result["loss"][0]
@@ -141,18 +138,13 @@ def advance(result, t, loss, grad, blow_up, patience):
         return
     after = params
     if finite:
-        try:
-            clipped = clip(grad, result["run"].setting)
-            result["clipped"][t] = not np.array_equal(clipped, grad)
-            after = np.asarray(result["step"](params.copy(), clipped), float)
-            if after.shape != params.shape:
-                raise ValueError(f"step returned shape {after.shape}, wants {params.shape}")
-        except Exception as error:
-            result["error"] = f"{type(error).__name__}: {error}"
-            return
-    every = result["run"].every
-    if t % every == 0:
-        result["snapshots"][t // every] = params, after
+        clipped = clip(grad, run.setting)
+        result["clipped"][t] = not np.array_equal(clipped, grad)
+        after = np.asarray(result["step"](params.copy(), clipped), float)
+        if after.shape != params.shape:
+            raise ValueError(f"step returned shape {after.shape}, wants {params.shape}")
+    if t % run.every == 0:
+        result["snapshots"][t // run.every] = params, after
     if np.isfinite(after).all():
         result["params"] = after
     elif t + 1 < len(result["loss"]):
@@ -1245,7 +1237,8 @@ def study(settings, budget, columns, ahead=()):
     figure; the final losses, tails, and the typical ratio of R_med (median over the path); these
     ratios (settings, seeds); and the arrays. Adam is claimed to end lower in the settings
     `ahead`."""
-    trained, draws, names = train_all(settings, budget), max(5, budget.steps // 5), budget.optimizers
+    trained, names = train_all(settings, budget), budget.optimizers
+    draws = max(5, budget.steps // 5)
     norms, tails = noise_tails(settings, budget, draws)
     path, typical = r_med_along(settings, trained, budget)
     ratios, measured = np.nanmedian(ratio(typical), axis=-1), {}
@@ -1344,8 +1337,8 @@ def learning_rates(budget=Budget(seeds=2, steps=1200)):
         label = f"{short(setting)}: final loss {versus(budget)}, each at its best rate"
         measured[label] = geometric(gap)
     if budget.steps >= 2000:
-        for settings, part, names in (((SPHERICAL, LIGHT_TAILS, *DEEP), 20, budget.optimizers),
-                                      ((LARGE,), 40, budget.optimizers), (NONLINEAR, 40, ("Adam",))):
+        for settings, part, names in (((SPHERICAL, LIGHT_TAILS, *DEEP), 20, spend.optimizers),
+                                      ((LARGE,), 40, spend.optimizers), (NONLINEAR, 40, ("Adam",))):
             less = spend._replace(steps=budget.steps // part, optimizers=names)
             for setting, *found in zip(settings, *tuned(settings, less, rate_grid)[:2]):
                 measured |= best_rates(setting, less, *found)
@@ -1412,7 +1405,8 @@ def full_batch(budget=Budget(seeds=3, steps=250, optimizers=("SGD", "Adam", "Sig
     batch: the final loss of SGD over that of Adam, and of sign descent with momentum, above 1.
     """
     budget = budget._replace(steps=min(budget.steps, 600))
-    tasks, sizes, (first, *others) = (SETTING_1, SETTING_3), (100, 400, 1600, 1000), budget.optimizers
+    tasks, sizes = (SETTING_1, SETTING_3), (100, 400, 1600, 1000)
+    first, *others = budget.optimizers
     settings = [setting._replace(batch=size, fixed=size == 1000)
                 for setting in tasks for size in sizes]
     chosen = tuned(settings, budget, times(budget, 0.5, 1, 2))[2]
@@ -1720,7 +1714,7 @@ def what_it_learns(budget=Budget(seeds=2, steps=400)):
     / (n + d + 1)); measured: learnt over best c, and final over least loss.
     """
     budget = budget._replace(steps=min(budget.steps, 2000), optimizers=budget.optimizers[-1:])
-    depths, deep = (1, 2, 3, 4), [SETTING_1._replace(name=f"L = {L}", layers=L) for L in range(1, 5)]
+    deep = [SETTING_1._replace(name=f"L = {L}", layers=L) for L in (1, 2, 3, 4)]
     cases = [("gaussian", n) for n in (5, 10, 20, 40, 80)] + [
         (name, 20) for name in MOMENTS if name != "gaussian"]
     single = [SETTING_1._replace(name=f"{family} x, n = {n}", layers=1,
@@ -1728,8 +1722,8 @@ def what_it_learns(budget=Budget(seeds=2, steps=400)):
     trained = train_all(deep + single, budget, every=10)
     losses, snapshots = (trained["loss"][:, 0], [each[0] for each in trained["snapshots"]])
     ends = final_loss(losses[:4])  # (L, seeds)
-    descents = measure(descent, [(SETTING_1.data, L, kind) for L in depths for kind in range(3)],
-                       budget)
+    descents = measure(descent, [(SETTING_1.data, setting.layers, kind)
+                                 for setting in deep for kind in range(3)], budget)
     steps = np.array([float(each["loss"]) for each in descents]).reshape(4, 3)
     measured, off = {}, [off_identity(each[:, :, 0]) for each in snapshots[:4]]
     for setting, end, least, share in zip(deep, ends, steps, off):
@@ -1749,9 +1743,9 @@ def what_it_learns(budget=Budget(seeds=2, steps=400)):
         measured[f"{setting.name}: mean final loss / least loss {least:.3g}"] = geometric(
             end / least)
     weights = snapshots[2][0, -1, 1]
-    return draw_what_it_learns(budget, weights, off[2], ends, steps, cases, np.array(learnt)), finding(
-        what_it_learns, budget, measured, dict(weights=weights, final=ends, descent=steps),
-        settings=deep + single)
+    figure = draw_what_it_learns(budget, weights, off[2], ends, steps, cases, np.array(learnt))
+    return figure, finding(what_it_learns, budget, measured,
+                           dict(weights=weights, final=ends, descent=steps), settings=deep + single)
 
 
 DESCENTS = ("L steps, one size", "L steps, L sizes", "L sizes, P = g I")
@@ -1854,7 +1848,8 @@ def block_heterogeneity(budget=Budget(seeds=2, steps=150)):
     settings = (*DEEP[:3], SPHERICAL, LIGHT_TAILS, SETTING_3)
     trained = train_all(settings, budget)
     # of each setting (optimizers, seeds, start and end, blocks, eigenvalues)
-    spectra = [each[:, :, :, 0] for each in along(block_spectra, settings, trained, budget, [0, -1])]
+    found = along(block_spectra, settings, trained, budget, [0, -1])
+    spectra = [each[:, :, :, 0] for each in found]
     distances = np.array([spectrum_distance(each) for each in spectra])
     gap, measured = ratio(final_loss(trained["loss"])), {}
     for when, at in (("at initialisation", 0), ("at the end of SGD", 1)):
@@ -1940,14 +1935,13 @@ def nonlinear_regression(budget=Budget(seeds=2, steps=100)):
     at, loss = evenly(trained, 3), trained["loss"][0]
     conditions, curvatures = (along(function, task, trained, budget, at)[0, ..., 0]
                               for function in (condition, smoothness))
-    later, smooth = np.log(conditions[..., -2:]), curvatures[..., -2:]
+    higher = np.log(conditions[0] / conditions[1])[:, -2:].mean(axis=-1)
+    rougher = (curvatures[0] - curvatures[1])[:, -2:].mean(axis=-1)
     measured = final_losses("MLP", loss, trained["diverged"][0], budget.optimizers, above=1) | tails
     measured["MLP: SGD at 0.05 diverged at step"] = ", ".join(
         str(step) if step >= 0 else "none" for step in authors["diverged"][0, 0])
-    measured["MLP: ratio of R_med"] = geometric(
-        np.exp((later[0] - later[1]).mean(axis=-1)), above=1)
-    measured["MLP: v^T H v, SGD minus Adam"] = quantity(
-        (smooth[0] - smooth[1]).mean(axis=-1), above=0)
+    measured["MLP: ratio of R_med"] = geometric(np.exp(higher), above=1)
+    measured["MLP: v^T H v, SGD minus Adam"] = quantity(rougher, above=0)
     figure = draw_nonlinear_regression(budget, loss, norms, 50 * at, conditions, curvatures)
     return figure, finding(
         nonlinear_regression, budget, measured,
@@ -2009,10 +2003,10 @@ def screen(budget=Budget(seeds=2, steps=200, optimizers=("SGD", "Adam", "SignDes
     table.sort(key=lambda row: (ranked.index(row["optimizer"]), row["setting"]))
     measured = {"rank, by geometric mean of the ratio to the best": "; ".join(
         f"{place} {name} ({merit[name]:.3g})" for place, name in enumerate(ranked, 1))}
-    measured |= {"{optimizer:<12} {setting}".format(**row): (
-        "rate {best_rate:<5g} loss {final_loss:<8.3g} good range {good_range:<5.3g} steps to target "
-        "{steps_to_target:<5.0f} diverged {diverged:.0%} spikes {spikes:.1%}").format(**row).replace("%", " %")
-        for row in table}
+    line = ("rate {best_rate:<5g} loss {final_loss:<8.3g} good range {good_range:<5.3g} "
+            "steps to target {steps_to_target:<5.0f} diverged {diverged:.0%} spikes {spikes:.1%}")
+    measured |= {"{optimizer:<12} {setting}".format(**row): line.format(**row).replace("%", " %")
+                 for row in table}
     return draw_rates(budget, runs["loss"]), finding(
         screen, budget, measured, dict(final=final_loss(runs["loss"])), table=table)
 

@@ -111,12 +111,16 @@ def test_tuned(tmp_path, monkeypatch):
     """Of each optimizer the best rate, and the runs at it."""
     monkeypatch.setattr(experiments, "in_parallel", here)
     budget = Budget(seeds=2, steps=30, out=str(tmp_path))
-    ((grid, runs, best, chosen),) = experiments.tuned(
-        [SETTING_1], budget, lambda setting, name: [1e-6, 0.02, 50.0])
-    assert grid.shape == (2, 3) and runs["loss"].shape == (3, 2, 2, 30) and list(best) == [1, 1]
-    assert np.array_equal(chosen["loss"], runs["loss"][1])
+    settings = [SETTING_1._replace(layers=layers) for layers in (2, 3)]
+    grids = {"SGD": [0.02, 1e-6, 50.0], "Adam": [1e-6, 0.02, 50.0]}
+    rates, runs, chosen = experiments.tuned(settings, budget, lambda setting, name: grids[name])
+    assert rates.shape == (2, 2, 3) and runs["loss"].shape == (2, 3, 2, 2, 30)
+    assert np.array_equal(chosen["lr"], np.full((2, 2), 0.02))
+    for i, rate in enumerate((0, 1)):
+        assert np.array_equal(chosen["loss"][:, i], runs["loss"][:, rate, i])
     own = experiments.train([run_of("Adam", 0.02, 1, 30)])[0]
-    assert np.array_equal(own["loss"], chosen["loss"][1, 1])
+    assert np.array_equal(own["loss"], chosen["loss"][1, 1, 1])
+    assert [each.shape for each in chosen["snapshots"]] == [(2, 2, 1, 2, L, 2, 5, 5) for L in (2, 3)]
 
 
 def test_divergence_stops_a_run_and_only_that(recwarn):
@@ -206,7 +210,7 @@ def test_changed_code_is_not_served_old_runs(monkeypatch):
     def digest(change):
         experiments.code_digest.cache_clear()
         monkeypatch.setattr(experiments.inspect, "getsource", lambda part: change(source(part)))
-        return experiments.code_digest(experiments.train, "SGD")
+        return experiments.code_digest((experiments.train,), "SGD")
 
     before = digest(lambda text: text)
     assert digest(lambda text: text + "\n# a comment\n") == before
@@ -222,11 +226,11 @@ def test_an_optimizer_depends_on_its_base_class(monkeypatch):
 
     monkeypatch.setattr(optimizers, "Sub", Sub, raising=False)
     source = experiments.inspect.getsource
-    before = experiments.code_digest(experiments.train, "Sub")
+    before = experiments.code_digest((experiments.train,), "Sub")
     experiments.code_digest.cache_clear()
     monkeypatch.setattr(experiments.inspect, "getsource",
                         lambda part: source(part).replace("self.momentum * self.v", "3"))
-    assert experiments.code_digest(experiments.train, "Sub") != before
+    assert experiments.code_digest((experiments.train,), "Sub") != before
     monkeypatch.undo()
     experiments.code_digest.cache_clear()
 
@@ -433,15 +437,15 @@ def test_final_losses():
     loss[0, :, 18:] = np.array([6.0, 6.1, 6.2])[:, None]
     loss[1, :, 18:] = 2.0
     loss[1, 2, 18:] = 0.0, 4.0
-    runs = dict(loss=loss, diverged=np.array([[-1, 7, -1], [-1, -1, -1]]))
-    found = experiments.final_losses("X", runs, ("SGD", "Adam"), above=1)
+    diverged = np.array([[-1, 7, -1], [-1, -1, -1]])
+    found = experiments.final_losses("X", loss, diverged, ("SGD", "Adam"), above=1)
     assert found["X: final loss SGD"]["per_seed"] == [6.0, 6.1, 6.2]
     assert found["X: mean over median, Adam"] == "1" and found["X: diverged"] == "SGD, seed 1, at step 7"
     ratio = found["X: final loss SGD / Adam"]
     assert ratio["per_seed"] == pytest.approx([3.0, 3.05, 3.1]) and ratio["above"] == 1
     assert experiments.judge(found) == "reproduced"
-    runs["loss"] = loss[::-1]
-    assert experiments.judge(experiments.final_losses("X", runs, ("SGD", "Adam"), above=1)) == "not reproduced"
+    other = experiments.final_losses("X", loss[::-1], diverged, ("SGD", "Adam"), above=1)
+    assert experiments.judge(other) == "not reproduced"
 
 
 def test_steps_to():
@@ -452,14 +456,17 @@ def test_steps_to():
     assert list(experiments.steps_to(losses, 0.5)) == [13, 30]
 
 
-def test_best_rate():
+def test_best_rates():
     """The lowest mean log loss among the rates at which nothing diverged."""
-    grid, loss = np.array([1.0, 2.0, 5.0, 10.0]), np.array([[3, 3], [1, 4], [3, 3.1], [0.1, np.nan]])[..., None]
-    found = experiments.best_rate(SETTING_1, "SGD", grid, loss, used=1.0, judged=True)
-    assert found["Setting 1, SGD: best rate"] == ("2, in use 1; within a factor 2 of the best: 1 to 5; "
-                                                  "1 of 8 runs diverged")
-    (key,) = set(found) - {"Setting 1, SGD: best rate"}
-    assert found[key]["per_seed"] == [3, 0.75] and found[key]["below"] == 2
+    loss = np.array([[3, 3], [1, 4], [3, 3.1], [0.1, np.nan]])[:, None, :, None]
+    rates, budget = np.array([[1.0, 2.0, 5.0, 10.0]]), Budget(optimizers=("SGD",), lr=dict(SGD=1.0))
+    found = experiments.best_rates(SETTING_1, budget, rates, loss, below=2)
+    assert found.pop("Setting 1, SGD: best rate") == (
+        "2, in use 1; within a factor 2 of the best: 1 to 5; 1 of 8 runs diverged")
+    (kept,) = found.values()
+    assert kept["per_seed"] == [3, 0.75] and kept["below"] == 2
+    (only,) = experiments.best_rates(SETTING_1, budget, rates, np.nan * loss, below=2).values()
+    assert only == "none, 8 of 8 runs diverged"
 
 
 # ---- The measures --------------------------------------------------------------------------------
@@ -491,29 +498,50 @@ def test_robust_condition_number():
     np.testing.assert_array_equal(experiments.grouped(diagonals, 1), diagonals)
 
 
-def test_evaluation_diagonals():
-    """The same batches for every run, exact diagonals, NaN where a run had diverged."""
-    theta = experiments.linattn.init_params(np.random.default_rng(0), 2, 2, std=0.5)
-    arguments = dict(n=4, d=2)
-    path = np.array([(theta, theta), (np.nan * theta, theta)])
-    found = experiments.hessian_diagonals(arguments, path, 2)["diagonals"]
-    assert found.shape == (2, 2, 16) and np.isnan(found[1]).all()
-    for k in range(2):
-        hessian = experiments.linattn.hessian(theta, experiments.evaluation_batch(arguments, k))
-        np.testing.assert_allclose(found[0, k], np.diag(hessian), atol=1e-12 * abs(hessian).max())
-    assert not np.array_equal(found[0, 0], found[0, 1])
-
-
-def test_step_curvatures():
-    """v^T H v along the steps of a path; NaN where a run had diverged or stood still."""
+def test_evaluate():
+    """The same batches for every run, all measures there, NaN where a run had diverged."""
     theta = experiments.linattn.init_params(np.random.default_rng(0), 2, 2, std=0.5)
     v = np.random.default_rng(1).standard_normal(theta.shape)
-    pairs = np.array([(theta, theta + 1e-3 * v), (theta, theta), (theta, np.nan * theta)])
-    found = experiments.step_curvatures(dict(n=4, d=2), pairs, 2)["curvatures"]
+    arguments = dict(n=4, d=2)
+    path = np.array([(theta, theta + 1e-3 * v), (theta, np.nan * theta), (theta, theta)])
+
+    def found(function):
+        values = experiments.evaluate(function, arguments, path, 2)["values"]
+        assert values.shape[:2] == (3, 2) and np.isnan(values[1]).all()
+        assert not np.array_equal(values[0, 0], values[0, 1])
+        assert np.array_equal(values[2], values[0], equal_nan=True) or function is experiments.smoothness
+        return values[0]
+
     for k in range(2):
-        hessian = experiments.linattn.hessian(theta, experiments.evaluation_batch(dict(n=4, d=2), k))
-        assert found[0, k] == pytest.approx(v.ravel() @ hessian @ v.ravel() / np.sum(v**2))
-    assert np.isnan(found[1:]).all()
+        prompts = experiments.evaluation_batch(arguments, k)
+        loss, grad = experiments.linattn.textbook_loss_and_grad(theta, prompts)
+        H = experiments.linattn.hessian(theta, prompts)
+        blocks = [H[4 * b : 4 * b + 4, 4 * b : 4 * b + 4] for b in range(4)]
+        close = dict(rtol=1e-9, atol=1e-9)
+        for function, wanted in (
+                (experiments.loss_at, loss), (experiments.gradient_norm, np.sqrt((grad**2).sum())),
+                (experiments.smoothness, v.ravel() @ H @ v.ravel() / np.sum(v**2)),
+                (experiments.spectral_norm, np.linalg.norm(H, 2)), (experiments.diagonal, np.diag(H)),
+                (experiments.condition, experiments.r_med(np.diag(H))),
+                (experiments.block_spectra, [np.sort(abs(np.linalg.eigvals(B))) for B in blocks])):
+            np.testing.assert_allclose(found(function)[k], wanted, **close)
+    assert np.isnan(experiments.smoothness(theta, theta, None))
+
+
+def test_along(tmp_path, monkeypatch):
+    """Arrays in the order (settings, optimizers, seeds, points, batches); a list for two depths."""
+    monkeypatch.setattr(experiments, "in_parallel", here)
+    budget = Budget(seeds=3, steps=4, out=str(tmp_path))
+    settings = [SETTING_1._replace(data=dict(n=4, d=d)) for d in (1, 2)]
+    trained = experiments.train_all(settings, budget, every=1)
+    found = experiments.along(experiments.loss_at, settings, trained, budget, [0, 3], 2)
+    assert found.shape == (2, 2, 3, 2, 2)
+    theta = trained["snapshots"][1][0, 2, 3, 0]
+    assert found[1, 0, 2, 1, 1] == experiments.loss_at(
+        theta, None, experiments.evaluation_batch(settings[1].data, 1))
+    wide = experiments.along(experiments.diagonal, settings, trained, budget, [0])
+    assert [each.shape for each in wide] == [(2, 3, 1, 1, 6), (2, 3, 1, 1, 24)]
+    assert list(experiments.evenly(trained, 2)) == [0, 3]
 
 
 def test_one_layer():
@@ -553,17 +581,6 @@ def test_off_identity():
     np.testing.assert_allclose(experiments.off_identity(matrices), [0, 1, 0.5**0.5])
 
 
-def test_block_spectra():
-    theta = experiments.linattn.init_params(np.random.default_rng(0), 2, 2, std=0.5)
-    arguments = dict(n=4, d=2)
-    found = experiments.block_spectra(arguments, np.array([(theta, theta), (np.nan * theta, theta)]))["spectra"]
-    H = experiments.linattn.hessian(theta, experiments.evaluation_batch(arguments, 0))
-    for b in range(4):
-        block = H[4 * b : 4 * b + 4, 4 * b : 4 * b + 4]
-        np.testing.assert_allclose(found[0, b], np.sort(np.abs(np.linalg.eigvals(block))), atol=1e-9)
-    assert np.isnan(found[1]).all()
-
-
 def test_spectrum_distance():
     """A decade between two blocks is 1; the block before the last, the last P, does not count."""
     spectra = np.array([[1.0, 10.0], [10.0, 100.0], [1e-300, 1e-300], [1.0, 10.0]])
@@ -587,18 +604,15 @@ def test_ridge_losses():
     assert experiments.ridge_losses(dict(n=6, d=2), 0.0, 2).max() < 1e-15
 
 
-def test_evaluation_losses_and_layer_gradients():
+def test_layer_gradients():
     setting = SETTING_1._replace(layers=2, std=0.3)
     theta = experiments.initial(setting, experiments.streams(1)[0])
-    path = np.array([(theta, theta), (np.nan * theta, theta)])
-    found = experiments.evaluation_losses(setting.data, path, 2)["losses"]
-    loss, grad = experiments.linattn.textbook_loss_and_grad(theta, experiments.evaluation_batch(setting.data, 1))
-    assert found[0, 1] == pytest.approx(loss) and np.isnan(found[1]).all()
+    grad = experiments.linattn.textbook_loss_and_grad(theta, experiments.evaluation_batch(setting.data, 1))[1]
     norms = experiments.layer_gradients(setting, 1)["first_last"]
     np.testing.assert_allclose(norms, [np.sqrt((grad[l] ** 2).sum()) for l in (0, 1)])
 
 
-def test_mlp_points():
+def test_curvature_with_an_mlp():
     """R_med and v^T H v from second differences of the loss."""
     rng, arguments = np.random.default_rng(0), dict(n=3, d=1, hidden=2)
     theta = experiments.linattn.init_mlp_params(rng, 3, 1, hidden=2, std=0.5)
@@ -609,11 +623,12 @@ def test_mlp_points():
         f = [experiments.linattn.mlp_loss_and_grad(theta + k * h * direction, prompts)[0] for k in (-1, 0, 1)]
         return (f[0] - 2 * f[1] + f[2]) / h**2
 
-    found = experiments.mlp_points(arguments, np.array([(theta, theta + v), (theta, theta)]))
+    path = np.array([(theta, theta + v)])
+    condition, smooth = (experiments.evaluate(function, arguments, path, 1)["values"]
+                         for function in (experiments.condition, experiments.smoothness))
     diagonal = np.array([second(unit) for unit in np.eye(theta.size)])
-    assert found["r_med"][0] == pytest.approx(experiments.r_med(diagonal), rel=0.02)
-    assert found["curvatures"][0] == pytest.approx(second(v) / (v @ v), rel=0.02)
-    assert np.isnan(found["r_med"][1])
+    assert condition == pytest.approx(experiments.r_med(diagonal), rel=0.02)
+    assert smooth == pytest.approx(second(v) / (v @ v), rel=0.02)
 
 
 @pytest.mark.slow
