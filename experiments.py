@@ -13,11 +13,9 @@ claims need --full for a verdict. Source: Ahn et al., ICLR 2024, arXiv 2310.0108
 import argparse
 import ast
 import contextlib
-import csv
 import functools
 import hashlib
 import inspect
-import io
 import itertools
 import json
 import multiprocessing
@@ -2114,11 +2112,8 @@ def save(name, figure, found, out, slides=False):
                       lambda file: picture.savefig(file, format=form, **options))
     write(out / f"{name}.npz", lambda file: np.savez_compressed(file, **found["arrays"]))
     if found["table"]:
-        rows = io.StringIO()
-        writer = csv.DictWriter(rows, found["table"][0])
-        writer.writeheader()
-        writer.writerows(found["table"])
-        texts["csv"] = rows.getvalue()
+        rows = [found["table"][0], *(row.values() for row in found["table"])]
+        texts["csv"] = "".join(",".join(map(str, row)) + "\n" for row in rows)
     for suffix, text in texts.items():
         write(out / f"{name}.{suffix}", lambda file: file.write(text.encode()))
 
@@ -2216,7 +2211,9 @@ def parse_rates(texts, names):
         try:
             value = float(rate if name or not equals else "")
         except ValueError:
-            raise ValueError(f"--lr: got {text!r}, wants RATE or NAME=RATE") from None
+            value = 0
+        if not 0 < value < np.inf:
+            raise ValueError(f"--lr: got {text!r}, wants RATE or NAME=RATE, RATE > 0")
         if name and name not in names:
             raise ValueError(f"--lr: got {text!r}, wants one of the optimizers {', '.join(names)}")
         rates.update(dict.fromkeys([name] if name else names, value))
@@ -2225,40 +2222,39 @@ def parse_rates(texts, names):
 
 def check(budget):
     """The budget, if it can be spent; else a ValueError that names what is wrong with it."""
+    names = budget.optimizers
+
+    def require(good, key, wants):
+        if not good:
+            raise ValueError(f"{key}: got {getattr(budget, key)!r}, wants {wants}")
+
     for key in ("seeds", "steps", "jobs"):
         value = getattr(budget, key)
-        if not isinstance(value, (int, np.integer)) or value is True or value < 1:
-            raise ValueError(f"{key}: got {value!r}, wants a whole number >= 1")
-    if budget.executor is not None and not hasattr(budget.executor, "submit"):
-        raise ValueError(f"executor: got {budget.executor!r}, wants a concurrent.futures.Executor")
-    names = budget.optimizers
-    if not isinstance(names,
-                      (list, tuple)) or len(names) < 2 or not all(
-            isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise ValueError(f"optimizers: got {names!r}, wants the names of two or more, each once")
-    if not isinstance(budget.lr, dict) or not set(budget.lr) <= set(names):
-        raise ValueError(f"lr: got {budget.lr!r}, wants a dict from some of {', '.join(names)} "
-                         "to rates")
+        whole = isinstance(value, (int, np.integer)) and value is not True and value >= 1
+        require(whole, key, "a whole number >= 1")
+    require(budget.executor is None or hasattr(budget.executor, "submit"), "executor",
+            "a concurrent.futures.Executor")
+    texts = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    require(texts and len(set(names)) == len(names) > 1, "optimizers",
+            "the names of two or more, each once")
+    require(isinstance(budget.lr, dict) and set(budget.lr) <= set(names) and all(
+        isinstance(rate, (int, float)) and 0 < rate < np.inf for rate in budget.lr.values()),
+        "lr", f"a dict from some of {', '.join(names)} to numbers > 0")
     for name in names:
-        cls, rate = optimizers.by_name(name), budget.lr.get(name, 0.01)
-        if not isinstance(rate, (int, float)) or not 0 < rate < np.inf:
-            raise ValueError(f"lr: got {rate!r}, wants a number > 0")
+        cls = optimizers.by_name(name)
         try:
-            cls(rate)
+            cls(budget.lr.get(name, 0.01))
         except Exception as error:
             raise ValueError(f"optimizer: got {name}, wants a class of one argument, lr ({error})")
-    if not isinstance(budget.out, (str, Path)) or not str(budget.out):
-        raise ValueError(f"out: got {budget.out!r}, wants the name of a folder")
+    require(isinstance(budget.out, (str, Path)) and str(budget.out), "out", "the name of a folder")
     try:
         for folder in (Path(budget.out), Path(budget.out, "runs")):
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ValueError(f"out: got {str(budget.out)!r}, wants a folder to write in "
-                         f"({error.strerror})") from None
+        require(False, "out", f"a folder to write in ({error.strerror})")
     return budget._replace(optimizers=tuple(names), seeds=int(budget.seeds),
                            steps=int(budget.steps))
-
 
 
 def main(arguments=None):

@@ -18,8 +18,9 @@ residuals for the next step, and the query's, from 0, becomes minus the sum of t
 
 Parameters are one array (layers, 2, k, k): [l, 0] = P_l and [l, 1] = Q_l. With k = D every entry is
 trained. With k = d only the top-left blocks are; P's bottom-right entry is 1, the rest is 0 (as
-behind the published figures). The last P block then has no gradient: it only moves the query's x,
-and after the last layer only the label is read. ValueErrors say "name: got ..., wants ...".
+behind the published figures). The last P block then has no gradient: P's last row is fixed, so the
+block moves the query's x alone, and after the last layer only the label is read. ValueErrors say
+"name: got ..., wants ...".
 """
 
 from collections import namedtuple
@@ -300,12 +301,16 @@ def hessian(params, prompts):
     vector e of layer l. The layers below are constants for it, so the product starts from the G and
     q that they give, and symmetry supplies the entries left out."""
     gram, params = compress(prompts), _finite("params", params)
+
+    def gradient(upper_params, upper):
+        return _over_chunks(_gram_backprop, upper_params, upper)
+
     cache = _gram_forward(_embed(params, gram.q.shape[1]), gram.G, gram.q)[1]
     H = np.zeros((params.size, params.size))
     for row, unit in enumerate(np.eye(params.size).reshape(-1, *params.shape)):
         l = row // params[0].size
         upper = Gram(cache[l][0], cache[l][2], gram.target)
-        product = hessian_vector_product(params[l:], unit[l:], upper)
+        product = hessian_vector_product(params[l:], unit[l:], upper, gradient)
         H[row, -product.size :] = product.ravel()
     return np.triu(H) + np.triu(H, 1).T
 
@@ -315,10 +320,13 @@ def hessian_diagonal(params, prompts):
 
     Let X1 be the derivative of X along one parameter. With loss = error^2 the second derivative is
     2 prediction1^2 plus what each layer adds to the second derivative of its q' and G', weighted by
-    the dq' and dG' of one backward pass:
+    the dq' and dG' of one backward pass (in its cache: of what the layer returns):
 
         q' = A q      ->  q'1 = A q1 + A1 q        adds 2 A1 q1, in all 2 <dq', A1 q1>
         G' = A G A^T  ->  G'1 = A1 G A^T + A G1 A^T + A G A1^T      adds <H' A1, 2 A G1 + A1 G>
+
+    A11 adds nothing: in the parameter's own layer A is linear in it, and in those above A11 =
+    P G11 Q passes on what was added below, as the backward pass does.
     """
     return _over_chunks(_diagonal, _finite("params", params), compress(prompts))[1]
 
@@ -344,7 +352,7 @@ def _diagonal(params, G, q, target):
             total += np.vdot(H @ A1, 2 * AG1 + A1G)
             q1 = _apply(A, q1) + _apply(A1, q)
             G1 = A1G @ At
-            G1 = G1 + G1.mT + AG1 @ At
+            G1 = G1 + G1.mT + AG1 @ At  # G1.mT = A G A1^T
         diagonal[first, which, i, j] = 2 * np.vdot(q1[:, -1], q1[:, -1]) + total
     return loss, diagonal
 
