@@ -140,11 +140,11 @@ def _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise,
 
 
 def _cholesky(covariance, d):
-    if np.shape(covariance) != (d, d):
-        raise ValueError(f"covariance: got shape {np.shape(covariance)}, wants ({d}, {d})")
     try:
-        if np.isrealobj(covariance) and np.allclose(covariance, np.transpose(covariance)):
+        if np.isrealobj(covariance) and np.shape(covariance) == (d, d) and np.allclose(
+                covariance, np.transpose(covariance)):
             return np.linalg.cholesky(covariance)
-    except (np.linalg.LinAlgError, TypeError):
+    except (np.linalg.LinAlgError, TypeError, ValueError):  # or no matrix at all
         pass
-    raise ValueError("covariance: got one that is not symmetric and positive definite, wants both")
+    raise ValueError(f"covariance: got another, wants a symmetric positive definite ({d}, {d}) "
+                     "matrix")

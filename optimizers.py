@@ -21,7 +21,6 @@ import numpy as np
 
 class SGD:
     """v <- momentum v + g, theta <- theta - lr v (heavy ball, as in the paper's experiments)."""
-
     direction = np.positive  # +v
 
     def __init__(self, lr, momentum=0.9, weight_decay=0.0):
@@ -29,7 +28,7 @@ class SGD:
         self.lr, self.momentum, self.weight_decay, self.v = lr, momentum, weight_decay, 0.0
 
     def step(self, params, grad):
-        """New params; arrays of one shape, else ValueError."""
+        """New params; finite arrays of one shape, else ValueError."""
         params, grad = _alike(params, grad)
         self.v = self.momentum * self.v + grad
         return params - self.lr * (self.direction(self.v) + self.weight_decay * params)
@@ -38,7 +37,6 @@ class SGD:
 class SignDescent(SGD):
     """The sign of SGD's running gradient, coordinate by coordinate (Kunstner et al. 2023,
     arXiv 2304.13960): v <- momentum v + g, theta <- theta - lr sign(v)."""
-
     direction = np.sign
 
 
@@ -56,7 +54,7 @@ class Adam:
         self.weight_decay, self.m, self.v, self.t = weight_decay, 0.0, 0.0, 0
 
     def step(self, params, grad):
-        """New params; arrays of one shape, else ValueError."""
+        """New params; finite arrays of one shape, else ValueError."""
         params, grad = _alike(params, grad)
         self.t += 1
         self.m = self.beta1 * self.m + (1 - self.beta1) * grad
@@ -69,12 +67,12 @@ class Adam:
 
 def clip_global_norm(grad, limit):
     """grad scaled down, if need be, to Euclidean norm `limit` over all its entries. Raises
-    ValueError for a limit that is not positive and for a norm that is not finite."""
+    ValueError for a limit that is not positive and for a norm that overflows."""
     _require("limit", limit)
     grad = _array("grad", grad)
     norm = np.linalg.norm(grad)
-    if not np.isfinite(norm):
-        raise ValueError(f"grad: got one of norm {norm}, wants a finite one")
+    if norm == np.inf:
+        raise ValueError("grad: got one of infinite norm, wants a finite one")
     return grad * (limit / norm) if norm > limit else grad.copy()
 
 
@@ -107,9 +105,12 @@ def _require(name, value, fits=lambda x: 0 < x < np.inf, wants="> 0"):
 
 def _array(name, value):
     try:
-        return np.asarray(value, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: got {type(value).__name__}, wants an array of numbers") from None
+        array = np.asarray(value)
+        if array.dtype.kind in "iuf" and np.isfinite(array).all():
+            return array.astype(float, copy=False)
+    except ValueError:  # a ragged sequence
+        pass
+    raise ValueError(f"{name}: got entries that are not finite numbers, wants finite numbers")
 
 
 def _alike(params, grad):
