@@ -126,14 +126,14 @@ def _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise,
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng: got {rng!r}, wants a numpy.random.Generator")
     for name, value in dict(batch=batch, n=n, d=d, hidden=1 if hidden is None else hidden).items():
-        if not isinstance(value, (int, np.integer)) or value is True or not 1 <= value < 1e6:
+        if not isinstance(value, (int, np.int64)) or value is True or not 1 <= value < 1e6:
             raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
     if not isinstance(covariates, str) or covariates not in FAMILIES:
         raise ValueError(f"covariates: got {covariates!r}, wants one of {', '.join(FAMILIES)}")
     positive = dict(shape=shape, scale=scale, df=df,
                     second_moment=1.0 if second_moment is None else second_moment)
     for name, value in dict(positive, noise=noise).items():
-        number = isinstance(value, (int, float, np.integer, np.floating)) and 0 <= value < np.inf
+        number = isinstance(value, (int, float, np.integer, np.floating)) and 0 <= value < 1e300
         if not number or (value == 0 and name != "noise"):
             least = ">= 0" if name == "noise" else "> 0"
             raise ValueError(f"{name}: got {value!r}, wants a number {least}")

@@ -2238,7 +2238,7 @@ def check(budget):
     require(texts and len(set(names)) == len(names) > 1, "optimizers",
             "the names of two or more, each once")
     require(isinstance(budget.lr, dict) and set(budget.lr) <= set(names) and all(
-        isinstance(rate, (int, float)) and 0 < rate < np.inf for rate in budget.lr.values()),
+        isinstance(rate, (int, float)) and 0 < rate < 1e300 for rate in budget.lr.values()),
         "lr", f"a dict from some of {', '.join(names)} to numbers > 0")
     for name in names:
         cls = optimizers.by_name(name)

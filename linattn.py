@@ -13,8 +13,9 @@ ICLR 2024, arXiv 2310.01082, whose letters are:
 
 One layer is Z' = Z + (1/n) P Z M act(Z^T Q Z). The prediction is MINUS the bottom-right entry of
 the last Z. Why minus: with P = diag(0, ..., 0, 1), Q = diag(-c I, 0) and c > 0 a layer subtracts
-from every label what one step of gradient descent, of size c, fits to the context. Labels so become
-residuals for the next step, and the query's, from 0, becomes minus the sum of the estimates.
+from every label the estimate of one step of gradient descent, of size c, from w = 0 on the mean of
+(<w, x_i> - y_i)^2 / 2. What is left of the labels is the next step's task; the query's entry, which
+was 0, becomes minus the sum of the estimates.
 
 Parameters are one array (layers, 2, k, k): [l, 0] = P_l and [l, 1] = Q_l. With k = D every entry is
 trained. With k = d only the top-left blocks are; P's bottom-right entry is 1, the rest is 0 (as
@@ -24,14 +25,15 @@ block moves the query's x alone, and after the last layer only the label is read
 """
 
 from collections import namedtuple
+from functools import partial
 
 import numpy as np
 
 ACTIVATIONS = ("linear", "relu", "softmax", "softmax/n")
 STEP = 1e-20  # of the complex step: its square vanishes beside 1, so nothing is rounded away
-CHUNK = 40_000  # numbers in the largest array of a chunk of prompts: small enough for the cache
+CHUNK = 40_000  # numbers in the Gram matrices of a chunk of prompts: small enough for the cache
 np.empty(31 * 2**20, np.uint8)  # freeing a large array once makes glibc keep what is freed later,
-# instead of returning it to the system and asking for zeroed memory again: a quarter less time
+# instead of asking the system for zeroed memory again: 40 % less time for 1,000 prompts
 
 
 Gram = namedtuple("Gram", "G q target")  # (batch, D, D), (batch, D) and (batch,), by `compress`
@@ -75,19 +77,19 @@ def textbook_loss_and_grad(params, prompts, activation="linear"):
     return _over_chunks(_textbook_backprop, params, _unpacked(prompts), activation)
 
 
-# ---- The definition: Z' = Z + P Z W, W = act(S) with M and 1/n, S = Z^T Q Z ----------------------
+# ---- The definition: Z' = Z + P (Z M) R, R = act(S), S = Z^T Q Z, with the 1/n in M --------------
 
 def _textbook_forward(layers, Z, activation):
-    """Predictions (batch,) and, for the backward pass, every layer's (Z, X, S, R, W, V)."""
+    """Predictions (batch,) and, for the backward pass, every layer's (Z, X, M, R, V)."""
     known = isinstance(activation, str) and activation in ACTIVATIONS
     _require(known, "activation", repr(activation), f"one of {', '.join(ACTIVATIONS)}")
-    cache = []
+    n, cache = Z.shape[2] - 1, []
+    M = np.append(np.ones(n), 0) / (1 if activation == "softmax" else n)  # scales the key columns
     for l, (P, Q) in enumerate(layers):
         X = Z if l < len(layers) - 1 else Z[:, :, -1:]  # of the last layer only the query is read
-        S = Z.mT @ Q @ X  # scores: [D, n+1], [D, m] -> [n+1 keys, m queries]
-        R, W = _act(S, activation)
-        V = Z @ W  # [D, m]
-        cache.append((Z, X, S, R, W, V))
+        R = _act(Z.mT @ Q @ X, activation)  # [n+1 keys, D] [D, D] [D, m] -> [n+1 keys, m queries]
+        V = Z * M @ R  # [D, m]
+        cache.append((Z, X, M, R, V))
         Z = X + P @ V
     return -Z[:, -1, -1], cache
 
@@ -101,17 +103,14 @@ def _textbook_backprop(params, Z, target, activation):
     dZ = np.zeros((*Z.shape[:2], 1), layers.dtype)
     dZ[:, -1, -1] = -2 * error  # loss = error^2, prediction = -Z[d, n]
     for l in reversed(range(len(layers))):
-        (P, Q), (Z, X, S, R, W, V) = layers[l], cache[l]
-        dX = dZ
-        grad[l, 0] = (dX @ V.mT).sum(0)  # dP, from Z' = X + P V
+        (P, Q), (Z, X, M, R, V), dX = layers[l], cache[l], dZ  # Z' = X + P V: dX = dZ'
+        grad[l, 0] = (dX @ V.mT).sum(0)  # dP = dZ' V^T
         dV = P.T @ dX
-        dZ = dV @ W.mT  # V = Z W
-        dR = Z.mT @ dV  # dW, which is dR if W = R
-        if activation != "softmax":
-            dR *= _mask(S)  # W = M R / n
-        if activation in ("linear", "relu"):
-            dS = dR if activation == "linear" else dR * (S.real > 0)
-        else:
+        dZ = dV @ R.mT * M  # V = (Z M) R
+        dR = (Z * M).mT @ dV
+        if activation in ("linear", "relu"):  # R = S, or S where it is positive
+            dS = dR if activation == "linear" else dR * (R.real > 0)
+        else:  # R_i = exp(S_i) / sum_j exp(S_j): dS_i = R_i (dR_i - sum_j R_j dR_j)
             dS = R * (dR - (R * dR).sum(axis=1, keepdims=True))
         ZdS = Z @ dS
         grad[l, 1] = (ZdS @ X.mT).sum(0)  # dQ, from S = Z^T Q X: Z dS X^T
@@ -121,37 +120,32 @@ def _textbook_backprop(params, Z, target, activation):
 
 
 def _act(S, activation):
-    """R = act(S) and W = M R / n. A softmax is not linear in the scores: Z W then does not regroup
-    into a Gram matrix, and every layer must read all columns."""
+    """R = act(S) along axis 1, the keys."""
     if activation in ("linear", "relu"):
-        R = S if activation == "linear" else S * (S.real > 0)
-        return R, R * _mask(S)
-    keys = S[:, :-1] if activation == "softmax" else S  # axis 1, without or with the query's own
-    E, R = np.exp(keys - keys.max(axis=1, keepdims=True)), np.zeros_like(S)  # exp(0) at most
-    R[:, : keys.shape[1]] = E / E.sum(axis=1, keepdims=True)
-    return R, (R if activation == "softmax" else R * _mask(S))
-
-
-def _mask(S):  # M / n as a column: one entry for each key
-    return np.append(np.ones(S.shape[1] - 1), 0)[:, None] / (S.shape[1] - 1)
+        return S if activation == "linear" else S * (S.real > 0)
+    if activation == "softmax":
+        S[:, -1] = -np.inf  # not over the query's own key
+    E = np.exp(S - S.max(axis=1, keepdims=True))  # exp(0) at most
+    return E / E.sum(axis=1, keepdims=True)
 
 
 # ---- Linear attention through the Gram matrix ---------------------------------------------------
 
 def compress(prompts):
-    """The Gram form of prompts (with .Z and .target); a Gram is checked and returned as it is.
+    """The Gram form of prompts (with .Z and .target); a Gram, whose G must be symmetric, as it is.
 
     Linear attention adds P C (C^T Q z) / n = P G Q z to each column z, so a layer maps every column
     by the same A = I + P G Q: the query by q' = A q and the context by C' = A C, that is
     G' = C' C'^T / n = A G A^T. A prompt therefore enters only through G and q, and a layer costs
-    O(d^3) whatever n is. Only this call, O(n d^2), reads the n columns.
+    O(d^3) whatever n is. Only this call, O(n d^2), reads the n columns. With relu and softmax, not
+    linear in the scores C^T Q z, nothing regroups: every layer must read all columns.
     """
     if not isinstance(prompts, Gram):
         Z, target = _unpacked(prompts)
         return Gram(*_gram(Z), target)
     G, q, target = map(_finite, Gram._fields, prompts)
-    fits = q.ndim == 2 and len(q) and G.shape == (*q.shape, q.shape[1]) and len(q) == target.size
-    _require(fits and target.ndim == 1, "Gram", f"shapes {G.shape}, {q.shape} and {target.shape}",
+    fits = q.size and (G.shape, target.shape) == ((*q.shape, *q.shape[1:]), q.shape[:1])
+    _require(fits and q.ndim == 2, "Gram", f"shapes {G.shape}, {q.shape} and {target.shape}",
              "(batch, D, D), (batch, D) and (batch,)")
     return Gram(G, q, target)
 
@@ -167,14 +161,12 @@ def _gram_forward(layers, G, q):
     for l, (P, Q) in enumerate(layers):
         u = q @ Q.T  # a batch of columns is stored as rows, so Q q is q @ Q.T
         t = _apply(G, u)
-        A = None  # nobody reads the context after the last layer
-        if l < len(layers) - 1:
-            A = _times(P @ G, Q)
-            A += np.eye(len(P))  # A = I + P G Q
+        last = l == len(layers) - 1  # nobody reads the context after it
+        A = None if last else np.eye(len(P)) + _times(P @ G, Q)  # A = I + P G Q
         cache.append((G, A, q, u, t))
         q = q + t @ P.T  # q' = q + P G Q q
-        if A is not None:
-            G = A @ (G @ np.ascontiguousarray(A.mT))  # G' = A G A^T; a view takes twice the time
+        if not last:
+            G = A @ (G @ np.ascontiguousarray(A.mT))  # G' = A G A^T
     return -q[:, -1], cache
 
 
@@ -189,7 +181,7 @@ def _gram_backprop(params, G, q, target, to_input=False):
                  G' = A G A^T    ->  dA = (dG' + dG'^T) A G               dG += A^T dG' A
 
     dP and dQ summed over prompts. A occurs twice in A G A^T, hence the sum in dA. The code carries
-    H = dG + dG^T, for nothing else is needed: H = A^T H' A + X + X^T, X = dt u^T + P^T dA Q^T.
+    H = dG + dG^T, for nothing else is needed: H = A^T H' A + Y + Y^T, Y = dt u^T + P^T dA Q^T.
     """
     layers, D, k = _embed(params, q.shape[1]), q.shape[1], np.shape(params)[-1]
     prediction, cache = _gram_forward(layers, G, q)
@@ -202,19 +194,19 @@ def _gram_backprop(params, G, q, target, to_input=False):
         dt = dq @ P
         du = _apply(G, dt)
         grad[l, 0] = dq.T @ t  # dP = dq' t^T
-        grad[l, 1] = du.T @ q  # dQ = du q^T
+        grad[l, 1] = du.T @ q  # dQ = du q^T, the query's part
         dq = dq + du @ Q
-        X = np.einsum("bi,bj->bij", dt, u)
         if H is not None:
             HA = H @ A
             dA = HA @ G
             PtdA = P.T @ dA
             grad[l, 0] += np.tensordot(_times(dA, Q.T), G, ((0, 2), (0, 1)))  # dP += dA Q^T G
             grad[l, 1] += G.reshape(-1, D).T @ PtdA.reshape(-1, D)  # dQ += G P^T dA
-            X += _times(PtdA, Q.T)
         if l > 0 or to_input:
-            H = (0 if H is None else A.mT @ HA) + X
-            H += X.mT
+            Y = np.einsum("bi,bj->bij", dt, u)
+            if H is not None:
+                Y += _times(PtdA, Q.T)
+            H = Y + Y.mT if H is None else A.mT @ HA + Y + Y.mT
     return (error * error).sum(), grad[:, :, :k, :k], cache, (dq, H)
 
 
@@ -251,10 +243,10 @@ def _mlp_backprop(params, Z, target, layers):
         C, q = columns (f, y)       ->  df = dC, dq without their label
     """
     (batch, D, columns), params = Z.shape, _finite("params", params, "iufc")
-    d, attention = D - 1, 2 * layers * D * D
-    hidden, rest = divmod(params.size - attention - d, 2 * d + 1)
+    d, fixed = D - 1, D - 1 + 2 * layers * D * D  # b2 and the attention
+    hidden, rest = divmod(params.size - fixed, 2 * d + 1)
     _require(params.ndim == 1 and hidden >= 1 and rest == 0, "params", f"shape {params.shape}",
-             f"({2 * d + 1} hidden + {d + attention},) for d = {d} and {layers} layers")
+             f"({2 * d + 1} hidden + {fixed},) for d = {d} and {layers} layers")
     parts = np.split(params, np.cumsum([hidden * d, hidden, d * hidden, d]))
     shapes = (hidden, d), (hidden, 1), (d, hidden), (d, 1), (layers, 2, D, D)
     W1, b1, W2, b2, attention = map(np.reshape, parts, shapes)
@@ -262,10 +254,10 @@ def _mlp_backprop(params, Z, target, layers):
     a = W1 @ x + b1
     h = a * (a.real > 0)
     f = (W2 @ h + b2).reshape(d, batch, columns).transpose(1, 0, 2)
-    C = np.concatenate([f, Z[:, d:]], axis=1)
-    loss, grad, _, (dq, H) = _gram_backprop(attention, *_gram(C), target, to_input=True)
-    dC = np.concatenate([H @ C[:, :, :-1] / (columns - 1), dq[:, :, None]], axis=2)
-    df = dC[:, :d].transpose(1, 0, 2).reshape(d, -1)
+    fy = np.concatenate([f, Z[:, d:]], axis=1)  # C and q, the columns of the attention's prompt
+    loss, grad, _, (dq, H) = _gram_backprop(attention, *_gram(fy), target, to_input=True)
+    dfy = np.concatenate([H @ fy[:, :, :-1] / (columns - 1), dq[:, :, None]], axis=2)
+    df = dfy[:, :d].transpose(1, 0, 2).reshape(d, -1)
     da = W2.T @ df * (a.real > 0)
     grads = da @ x.T, da.sum(1), df @ h.T, df.sum(1), grad
     return loss, np.concatenate([part.ravel() for part in grads])
@@ -274,10 +266,10 @@ def _mlp_backprop(params, Z, target, layers):
 # ---- Second derivatives: the complex step -------------------------------------------------------
 
 def hessian_vector_product(params, v, prompts, gradient=loss_and_grad):
-    """H v, shaped like params, for a gradient(params, prompts) -> (loss, grad) made of sums and
-    products (and relu), such as `mlp_loss_and_grad`. It is a polynomial with real coefficients, so
-    grad(theta + i h v) = grad(theta) + i h H v - O(h^2): the imaginary part over h is H v, without
-    a subtraction that would round. Raises ValueError unless params and v are finite and alike.
+    """H v, shaped like params, for a gradient(params, prompts) -> (loss, grad) that is written for
+    complex params, such as `mlp_loss_and_grad`. It is analytic (with relu: where no argument is 0),
+    so grad(theta + i h v) = grad(theta) + i h H v - O(h^2): the imaginary part over h is H v, and
+    no subtraction rounds it. Raises ValueError unless params and v are finite and alike.
     """
     params, v = _finite("params", params), _finite("v", v)
     _require(v.shape == params.shape, "v", f"shape {v.shape}", f"that of params, {params.shape}")
@@ -301,12 +293,8 @@ def hessian(params, prompts):
     vector e of layer l. The layers below are constants for it, so the product starts from the G and
     q that they give, and symmetry supplies the entries left out."""
     gram, params = compress(prompts), _finite("params", params)
-
-    def gradient(upper_params, upper):
-        return _over_chunks(_gram_backprop, upper_params, upper)
-
     cache = _gram_forward(_embed(params, gram.q.shape[1]), gram.G, gram.q)[1]
-    H = np.zeros((params.size, params.size))
+    H, gradient = np.zeros((params.size, params.size)), partial(_over_chunks, _gram_backprop)
     for row, unit in enumerate(np.eye(params.size).reshape(-1, *params.shape)):
         l = row // params[0].size
         upper = Gram(cache[l][0], cache[l][2], gram.target)
@@ -318,22 +306,23 @@ def hessian(params, prompts):
 def hessian_diagonal(params, prompts):
     """The diagonal of `hessian`, shaped like params, at a fraction of its cost.
 
-    Let X1 be the derivative of X along one parameter. With loss = error^2 the second derivative is
-    2 prediction1^2 plus what each layer adds to the second derivative of its q' and G', weighted by
-    the dq' and dG' of one backward pass (in its cache: of what the layer returns):
+    Let X1 and X11 be the first and second derivative of X along one parameter. With loss = error^2
+    the second derivative is 2 prediction1^2 plus <dq, q11> of the last layer's output, where
 
-        q' = A q      ->  q'1 = A q1 + A1 q        adds 2 A1 q1, in all 2 <dq', A1 q1>
-        G' = A G A^T  ->  G'1 = A1 G A^T + A G1 A^T + A G A1^T      adds <H' A1, 2 A G1 + A1 G>
+        q' = A q      ->  q'1 = A q1 + A1 q,   q'11 = 2 A1 q1 + (A q11 + A11 q)
+        G' = A G A^T  ->  G'1 = A1 G A^T + A G1 A^T + A G A1^T,   G'11 = T + (A G11 A^T + ...),
+                          T = 2 (A1 G1 A^T + A1 G A1^T + A G1 A1^T)
 
-    A11 adds nothing: in the parameter's own layer A is linear in it, and in those above A11 =
-    P G11 Q passes on what was added below, as the backward pass does.
+    The brackets are linear in q11 and G11 of the layer below (A11 = P G11 Q; 0 in the parameter's
+    own layer, where A is linear in it): the backward pass has carried them into dq and dG. So each
+    layer adds <dq', 2 A1 q1> and <dG', T> = <H', T> / 2 = <H' A1, 2 A G1 + A1 G>, for T = T^T.
     """
     return _over_chunks(_diagonal, _finite("params", params), compress(prompts))[1]
 
 
 def _diagonal(params, G, q, target):
-    loss, diagonal, cache, _ = _gram_backprop(params, G, q, target)
-    layers = _embed(params, q.shape[1])
+    loss, _, cache, _ = _gram_backprop(params, G, q, target)
+    layers, diagonal = _embed(params, q.shape[1]), np.empty(params.shape)
     for first, which, i, j in np.ndindex(params.shape):
         A1, G1, q1, total = np.zeros(G.shape), np.zeros(G.shape), np.zeros(q.shape), 0.0
         for l in range(first, len(layers)):
@@ -362,13 +351,12 @@ def _diagonal(params, G, q, target):
 def _embed(params, D):
     """params as full matrices, (layers, 2, D, D)."""
     params = _finite("params", params, "iufc")
-    count, two, *block = params.shape if params.ndim == 4 else (0, 0)
-    fits = count and two == 2 and block in ([D - 1] * 2, [D] * 2)
-    wants = f"(layers, 2, {D - 1}, {D - 1}) or (layers, 2, {D}, {D}) for prompts with d = {D - 1}"
+    fits = params.size and params.shape in [(*params.shape[:1], 2, k, k) for k in (D - 1, D)]
+    wants = f"(layers, 2, k, k) with k = {D - 1} or {D} for prompts with d = {D - 1}"
     _require(fits, "params", f"shape {params.shape}", wants)
-    full = np.zeros((count, 2, D, D), np.result_type(params, float))
+    full, k = np.zeros((len(params), 2, D, D), params.dtype), params.shape[-1]
     full[:, 0, -1, -1] = 1
-    full[:, :, : block[0], : block[0]] = params
+    full[:, :, :k, :k] = params
     return full
 
 
@@ -406,19 +394,19 @@ def _finite(name, array, kinds="iuf"):
         array = np.array(None)
     good = array.dtype.kind in kinds and np.isfinite(array).all()
     _require(good, name, "entries that are not finite numbers", "finite numbers")
-    return array
+    return array.astype(np.result_type(array, float), copy=False)
 
 
 def _check_init(rng, std, **sizes):
     _require(isinstance(rng, np.random.Generator), "rng", repr(rng), "a numpy.random.Generator")
     _whole(**sizes)
-    number = isinstance(std, (int, float, np.integer, np.floating)) and 0 <= std < np.inf
+    number = isinstance(std, (int, float, np.integer, np.floating)) and 0 <= std < 1e300
     _require(number, "std", repr(std), "a number >= 0")
 
 
 def _whole(**sizes):
     for name, value in sizes.items():
-        whole = isinstance(value, (int, np.integer)) and value is not True and 1 <= value < 10**6
+        whole = isinstance(value, (int, np.int64)) and value is not True and 1 <= value < 10**6
         _require(whole, name, repr(value), "a whole number >= 1 (and below a million)")
 
 

@@ -93,12 +93,12 @@ def by_name(name):
 
 def _check(lr, weight_decay, **fractions):
     _require("lr", lr)
-    _require("weight_decay", weight_decay, lambda x: 0 <= x < np.inf, ">= 0")
+    _require("weight_decay", weight_decay, lambda x: 0 <= x < 1e300, ">= 0")
     for name, value in fractions.items():
         _require(name, value, lambda x: 0 <= x < 1, "in [0, 1)")
 
 
-def _require(name, value, fits=lambda x: 0 < x < np.inf, wants="> 0"):
+def _require(name, value, fits=lambda x: 0 < x < 1e300, wants="> 0"):
     if not isinstance(value, (int, float, np.integer, np.floating)) or not fits(value):
         raise ValueError(f"{name}: got {value!r}, wants a number {wants}")
 

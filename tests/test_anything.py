@@ -16,7 +16,7 @@ import optimizers
 PARAMS, MLP = 0.1 * np.ones((2, 2, 2, 2)), 0.1 * np.ones(14 + 2 + 36)  # d = 2, hidden 2, two layers
 PROMPTS = data.sample_prompts(np.random.default_rng(0), 3, 4, 2)
 GRAM = linattn.compress(PROMPTS)
-ODD = (None, True, 0, 1, 2, -1, 0.5, -0.0, np.nan, np.inf, 1e300, 10**12, "x", "", "linear", b"x", [], [1.0],
+ODD = (None, True, 0, 1, 2, -1, 0.5, -0.0, np.nan, np.inf, 1e300, 10**12, 10**400, np.int8(100), "x", "", "linear", b"x", [], [1.0],
        [[1], [2, 3]], {}, object(), int, np.float32(2), np.zeros(3), np.ones((2, 3, 4)), np.ones((0, 2, 2, 2)),
        1j * PARAMS, np.array("x"), np.array([None]), np.full_like(PARAMS, 1e200), np.nan * PARAMS,
        PARAMS.astype(int), PARAMS.tolist(), PROMPTS, GRAM, PROMPTS._replace(target=np.zeros(2)),

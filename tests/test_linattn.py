@@ -315,3 +315,15 @@ def test_chunk_of_diverged_parameters_is_not_an_error():
     """Parameters may overflow while an optimizer diverges: the loss says so, nothing is raised."""
     with np.errstate(all="ignore"):
         assert not np.isfinite(linattn.loss_and_grad(PARAMS * 1e200, PROMPTS)[0])
+
+
+def test_small_integers_do_not_wrap():
+    """Entries of int8 multiply like numbers; so do the entries of a direction."""
+    rng = np.random.default_rng(0)
+    Z, target = rng.integers(-100, 100, (4, 3, 6)), np.ones(4)
+    params = linattn.init_params(rng, 2, 2)
+    wanted = linattn.loss_and_grad(params, data.Prompts(Z.astype(float), target))
+    for form in (linattn.loss_and_grad, linattn.textbook_loss_and_grad):
+        loss, grad = form(params, data.Prompts(Z.astype(np.int8), target))
+        np.testing.assert_allclose(grad, wanted[1], rtol=1e-6)
+        assert loss == pytest.approx(wanted[0])
