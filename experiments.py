@@ -30,6 +30,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import timeit
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -203,25 +204,26 @@ def train_all(settings, budget, every=50):
     optimizers, seeds, ...)."""
     runs = [Run(setting, name, learning_rate(setting, name, budget), seed, budget.steps, every)
             for setting in settings for name in budget.optimizers for seed in range(budget.seeds)]
-    return stacked(measure(train, runs, budget), len(settings), len(budget.optimizers))
+    return measure(train, runs, budget, len(settings), len(budget.optimizers), budget.seeds)
 
 
 def tuned(settings, budget, grid, every=None):
-    """Every setting trained at each rate of grid(setting, optimizer), as many for one optimizer
-    as for another. Returns the rates (settings, optimizers, rates); what `train_all` returns, its
-    arrays (settings, rates, optimizers, seeds, ...); and of these the runs at each optimizer's best
-    rate, of the lowest geometric mean over seeds of the final loss, among the rates at which no
-    run diverged: (settings, optimizers, seeds, ...), and the rate as lr (settings, optimizers)."""
+    """Every setting trained at each rate of grid(setting, optimizer), as many for one optimizer as
+    for another. Returns the rates (settings, optimizers, rates); loss and diverged of `train_all`,
+    (settings, rates, optimizers, seeds, ...); and what it returns at each optimizer's best rate, of
+    the lowest geometric mean over seeds of the final loss, among the rates at which no run
+    diverged, with that rate as lr (settings, optimizers)."""
+    def trained_at(pairs):
+        tried = [setting._replace(lr=dict(zip(budget.optimizers, map(float, each))))
+                 for setting, each in pairs]
+        return train_all(tried, budget._replace(lr={}), every or budget.steps)
+
     rates = np.array([[grid(setting, name) for name in budget.optimizers] for setting in settings])
-    trials = [setting._replace(lr=dict(zip(budget.optimizers, map(float, column))))
-              for setting, each in zip(settings, rates) for column in each.T]
-    trained = train_all(trials, budget._replace(lr={}), every or budget.steps)
-    runs = {key: joined(split(values, len(settings))) for key, values in trained.items()}
+    trained = trained_at((setting, each) for setting, of in zip(settings, rates) for each in of.T)
+    runs = {key: np.array(np.split(trained[key], len(settings))) for key in ("loss", "diverged")}
     best = level(runs["loss"]).argmin(axis=1)  # (settings, optimizers)
-    chosen = {key: joined([[each[k][i] for i, k in enumerate(row)]
-                           for each, row in zip(values, best)]) for key, values in runs.items()}
-    chosen["lr"] = np.take_along_axis(rates, best[..., None], axis=-1)[..., 0]
-    return rates, runs, chosen
+    lr = np.take_along_axis(rates, best[..., None], axis=-1)[..., 0]
+    return rates, runs, trained_at(zip(settings, lr)) | dict(lr=lr)  # these are on disk
 
 
 def level(loss):
@@ -240,34 +242,16 @@ def last_tenth(series):
     return series[..., -max(1, series.shape[-1] // 10) :]
 
 
-def stacked(results, settings, rows):
-    """[{name: array}] -> {name: array (settings, rows, columns, ...)}"""
-    return {name: joined([
-        np.reshape(part, (rows, -1, *np.shape(part[0])))
-        for part in split([each[name] for each in results], settings)]) for name in results[0]}
-
-
-def joined(parts):
-    """One array; or, where their shapes differ, as those of models of different depth, a list."""
-    arrays = list(map(np.array, parts))
-    return np.array(arrays) if len({each.shape for each in arrays}) == 1 else arrays
-
-
-def split(items, parts):
-    """A list in so many lists of one length."""
-    size = len(items) // parts
-    return [items[i : i + size] for i in range(0, len(items), size)]
-
-
 # ---- Results on disk, and in parallel ------------------------------------------------------------
 
 
-def measure(function, tasks, budget):
-    """One dict of arrays a task: from disk where it was done before, else computed in parallel
-    processes by function(*task). `train` takes a list instead: runs that share their batches.
+def measure(function, tasks, budget, count, *shape):
+    """What function(*task), a dict of arrays, returns for every task: {name: array (count, *shape,
+    ...)}, or a list of `count` arrays where their shapes differ, as those of models of different
+    depth. `train` takes a list of runs that share their batches instead.
 
-    Each result is saved as soon as it is there. Raises RunFailed, naming them, if some could not be
-    done; the others are kept.
+    What was done before is taken from disk, the rest is computed in parallel processes, and each
+    result saved as soon as it is there. Raises RunFailed, naming them, if some could not be done.
     """
     keys = [fingerprint(function, task) for task in tasks]
     results = {i: found for i, key in enumerate(keys) if (found := load(key, budget)) is not None}
@@ -292,7 +276,13 @@ def measure(function, tasks, budget):
         failed += [f"{name}: {error}" for name in names]
     if failed:
         raise RunFailed("\n".join(failed))
-    return [results[i] for i in range(len(tasks))]
+    arrays, size = {}, len(tasks) // count
+    for name in results[0]:
+        parts = [np.array([results[j][name] for j in range(i, i + size)])
+                 for i in range(0, len(tasks), size)]
+        parts = [part.reshape((*shape, *part.shape[1:])) for part in parts]
+        arrays[name] = np.array(parts) if len({part.shape for part in parts}) == 1 else parts
+    return arrays
 
 
 def call(function, tasks):
@@ -315,11 +305,9 @@ def shared(run):
 def fingerprint(function, task):
     """What a stored result must agree with: its task, the code that computes it, numpy's
     version."""
-    functions, optimizer = (function, *filter(callable, task)), None
-    if isinstance(task, Run):
-        optimizer, task = task.optimizer, dict(task._asdict(), setting=bare(task.setting)._asdict())
-    about = dict(function=function.__name__, code=code_digest(functions, optimizer), task=task,
-                 numpy=np.__version__)
+    code = code_digest((function, *filter(callable, task)), getattr(task, "optimizer", None))
+    task = [bare(part) if isinstance(part, Setting) else part for part in task]
+    about = dict(function=function.__name__, code=code, task=task, numpy=np.__version__)
     return json.dumps(about, sort_keys=True, default=lambda part: part.__name__ if callable(part)
                       else [part.shape, hashlib.sha256(np.ascontiguousarray(part)).hexdigest()])
 
@@ -401,25 +389,19 @@ def in_parallel(jobs, keep, budget):
 
     def attempt(some):
         """Returns the jobs that the pool left undone."""
-        futures, undone = {}, []
-        with executor(budget, len(some)) as pool:
-            for job in some:
-                try:
-                    futures[pool.submit(job[0], *job[1])] = job
-                except BrokenExecutor:
-                    undone.append(job)
+        undone = dict(enumerate(some))
+        with contextlib.suppress(BrokenExecutor), executor(budget, len(some)) as pool:
+            futures = {pool.submit(job[0], *job[1]): i for i, job in enumerate(some)}
             for done, future in enumerate(as_completed(futures), 1):
-                label = futures[future][2]
-                try:
-                    result = future.result()
-                except BrokenExecutor:
-                    undone.append(futures[future])
-                except Exception as error:
-                    errors.append((label, f"{type(error).__name__}: {error}"))
-                else:
-                    keep(label, result)
+                error = future.exception()
+                if not isinstance(error, BrokenExecutor):
+                    label = undone.pop(futures[future])[2]
+                    if error is None:
+                        keep(label, future.result())
+                    else:
+                        errors.append((label, f"{type(error).__name__}: {error}"))
                     progress(done, len(some), clock)
-        return undone
+        return list(undone.values())
 
     try:
         for job in attempt(jobs) if jobs else []:
@@ -478,32 +460,27 @@ def say(text):
 # ---- Statistics and verdict ----------------------------------------------------------------------
 
 
-def quantity(values, above=None, below=None, back=np.asarray):
+def quantity(values, back=np.asarray, **bounds):
     """What was measured, a value per seed, with its mean and 95 % t interval over seeds; and the
     bound that the claim says it lies above, or below."""
     with np.errstate(all="ignore"):  # exp 1000: there is no such interval
-        mean, low, high = numbers([np.nan if x is None else back(x) for x in interval(values)])
-    bounds = {key: value for key, value in dict(above=above, below=below).items()
-              if value is not None}
-    return dict(per_seed=numbers(back(values)), mean=mean, interval_95=[low, high]) | bounds
+        mean, *low_high = numbers(back(interval(values)))
+    return dict(per_seed=numbers(back(values)), mean=mean, interval_95=low_high) | {
+        key: value for key, value in bounds.items() if value is not None}
 
 
-def geometric(values, above=None, below=None):
+def geometric(values, **bounds):
     """The same with the geometric mean: for ratios, and for what spans decades."""
     with np.errstate(all="ignore"):  # log 0, log -1
-        return dict(quantity(np.log(values), above, below, np.exp), per_seed=numbers(values))
+        return dict(quantity(np.log(values), np.exp, **bounds), per_seed=numbers(values))
 
 
 def interval(values):
-    """(mean, low, high): mean over seeds with its 95 % t interval; None where it does not exist."""
+    """Mean over seeds and its 95 % t interval, (3,); NaN where it does not exist."""
     values = np.asarray(values, float)
-    if len(values) == 0 or not np.isfinite(values).all():
-        return None, None, None
-    mean, dof = values.mean(), len(values) - 1
-    if dof == 0:
-        return float(mean), None, None
-    half = t_quantile(dof) * values.std(ddof=1) / np.sqrt(dof + 1)
-    return float(mean), float(mean - half), float(mean + half)
+    mean, dof = values.mean() if np.isfinite(values).all() else np.nan, len(values) - 1
+    half = t_quantile(dof) * values.std(ddof=1) / np.sqrt(dof + 1) if dof else np.nan
+    return np.array([mean, mean - half, mean + half])
 
 
 def t_quantile(dof, probability=0.975):
@@ -521,21 +498,15 @@ def numbers(values):
 
 def judge(measured):
     """The verdict on a claim: what every quantity with a bound says of it."""
-    cases = []  # (low, high) of what the claim says is positive
-    for each in measured.values():
-        if isinstance(each, str):
-            continue
-        low, high = each["interval_95"]
-        low, high = -np.inf if low is None else low, np.inf if high is None else high
-        if "above" in each:
-            cases.append((low - each["above"], high - each["above"]))
-        if "below" in each:
-            cases.append((each["below"] - high, each["below"] - low))
+    cases = [sign * (np.array(each["interval_95"], float) - each[bound])[::sign]
+             for each in measured.values() if not isinstance(each, str)
+             for bound, sign in (("above", 1), ("below", -1)) if bound in each]
     if not cases:
         return "measured, nothing claimed"
-    if any(high < 0 for _, high in cases):
+    low, high = np.transpose(cases)  # of what the claim says is positive; NaN: no such bound
+    if (high < 0).any():
         return "not reproduced"
-    return "reproduced" if all(low > 0 for low, _ in cases) else "inconclusive"
+    return "reproduced" if (low > 0).all() else "inconclusive"
 
 
 def in_words(value):
@@ -555,7 +526,7 @@ def finding(experiment, budget, measured, arrays, paper="", settings=PAPER_SETTI
     otherwise."""
     claim, claimed = inspect.getdoc(experiment).split("\n")[0].rstrip(".").split(": ", 1)
     verdict = judge(measured)
-    usual = inspect.signature(experiment).parameters["budget"].default.optimizers
+    usual = experiment.__defaults__[0].optimizers
     if budget.optimizers[: len(usual)] != usual[: len(budget.optimizers)] and verdict != judge({}):
         verdict = f"not judged: the claim is about {' and '.join(usual)}"
     configuration = dict(
@@ -632,7 +603,7 @@ def style(position):
     return dict(color=COLOURS[position % 5], ls=DASHES[position % 5])
 
 
-def draw_bands(ax, x, series, names, first=0):
+def draw_bands(ax, x, series, names, first=0, **axes):
     """Series (optimizers, seeds, points): median and range over seeds; X: where one diverged."""
     for position, (name, values) in enumerate(zip(names, series), first):
         alive = np.isfinite(values)
@@ -644,6 +615,7 @@ def draw_bands(ax, x, series, names, first=0):
         for each in values[alive[:, 0] & ~alive[:, -1]]:
             last = np.flatnonzero(np.isfinite(each))[-1]
             ax.plot(x[last], each[last], "X", color=style(position)["color"], ms=10)
+    ax.set(**axes)
 
 
 def draw_losses(ax, series, names, mean=False):
@@ -731,7 +703,7 @@ def experiment(function):
     """Enter a function into EXPERIMENTS; check its budget before, draw in our style."""
 
     @functools.wraps(function)
-    def checked(budget=inspect.signature(function).parameters["budget"].default):
+    def checked(budget=function.__defaults__[0]):
         budget = check(budget)
         with matplotlib.rc_context(STYLE):
             return function(budget)
@@ -827,16 +799,15 @@ def gradient_noise(budget=Budget()):
 def noise_tails(settings, budget, draws, kurtosis=None):
     """The noise norms (settings, seeds, draws), and for each setting their tail figures; the last
     argument is the bound that a claim sets."""
-    found = stacked(measure(noise, [(bare(setting), seed, draws) for setting in settings
-                                    for seed in range(budget.seeds)], budget), len(settings), 1)
-    norms, coordinates = found["norms"][:, 0], found["kurtosis"][:, 0]
-    return norms, [{
+    found = measure(noise, [(setting, seed, draws) for setting in settings
+                            for seed in range(budget.seeds)], budget, len(settings), budget.seeds)
+    return found["norms"], [{
         f"{short(setting)}: skewness of the noise norm": quantity(moment(each, 3)),
         f"{short(setting)}: kurtosis of the noise norm / 3":
             geometric(moment(each, 4) / 3, above=kurtosis),
         f"{short(setting)}: kurtosis of the noise coordinates / 3":
             geometric(other / 3, above=kurtosis)}
-        for setting, each, other in zip(settings, norms, coordinates)]
+        for setting, each, other in zip(settings, found["norms"], found["kurtosis"])]
 
 
 def noise(setting, seed, draws):
@@ -868,8 +839,7 @@ def along(function, settings, trained, budget, at, batches=1):
     tasks = [(function, setting.data, path, batches)
              for setting, snapshots in zip(settings, trained["snapshots"])
              for path in np.concatenate(snapshots)[:, at]]
-    found = measure(evaluate, tasks, budget)
-    return stacked(found, len(settings), len(trained["loss"][0]))["values"]
+    return measure(evaluate, tasks, budget, *trained["loss"].shape[:3])["values"]
 
 
 def evaluate(function, arguments, path, batches):
@@ -1021,10 +991,6 @@ def draw_condition_number(settings, budget, path, typical, ratios, causes, t):
     """R_med along the paths; the ratio against the size of the evaluation batch, and its causes."""
     size = 1000 * np.array(list(ratios))
 
-    def along_path(ax, j):
-        draw_bands(ax, path, typical[j], budget.optimizers)
-        ax.set(yscale="log", xlabel="iteration")
-
     def against_size(ax, j):
         for x, values in zip(size, ratios.values()):
             dots = values[j][:, 0].ravel()
@@ -1043,10 +1009,11 @@ def draw_condition_number(settings, budget, path, typical, ratios, causes, t):
         ax.set_xticks(range(len(causes)), [name.replace(" ", "\n", 1) for name in causes])
         draw_level(ax, 1, "--")
 
-    rows = [("$R_{med}$", along_path), ("ratio of $R_{med}$", against_size)]
     return grid(
         [setting.name for setting in settings],
-        rows + [("ratio of $R_{med}$", by_cause)] * bool(causes),
+        [("$R_{med}$", lambda ax, j: draw_bands(
+            ax, path, typical[j], budget.optimizers, yscale="log", xlabel="iteration")),
+         ("ratio of $R_{med}$", against_size)] + [("ratio of $R_{med}$", by_cause)] * bool(causes),
         "Above: typical of up to 4 evaluation batches of 1,000 prompts; line: median, band: "
         f"smallest to largest of {budget.seeds} seeds. Next: {budget.optimizers[0]} over "
         f"{budget.optimizers[1]} at iteration {t}, a dot for each seed and evaluation batch; "
@@ -1126,25 +1093,12 @@ def generalized_smoothness(budget=Budget(seeds=1)):
                 [log_slope(*each) for each in zip(g[:, ::4, 0], s)], above=0),
             f"{short(setting)}: line": f"L0 = {L0:.3g}, L1 = {L1:.3g}; "
                                        f"{100 * (c <= 0).mean():.0f} % of v^T H v negative"}
-    return draw_generalized_smoothness(settings, spend, norms, curvatures, spectral), finding(
-        generalized_smoothness, budget, measured,
-        dict(norms=norms, curvatures=curvatures, spectral=spectral), paper="positive slope",
-        seeds=spend.seeds, steps=spend.steps)
 
-
-def log_slope(x, y):
-    """Slope of log y against log x, over the points where both are positive."""
-    good = (x > 0) & (y > 0)
-    return np.polyfit(np.log(x[good]), np.log(y[good]), 1)[0] if good.sum() > 1 else np.nan
-
-
-def draw_generalized_smoothness(settings, budget, norms, curvatures, spectral):
-    """Directional smoothness above, spectral norm below, against the gradient norm."""
     def draw(ax, x, y, every):
         t = np.broadcast_to(every * np.arange(x.shape[1]).reshape(-1, *[1] * (x.ndim - 2)), x.shape)
         good = (x > 0) & (y > 0)
         ax.scatter(x[good], y[good], c=t[good], s=14, alpha=0.7, cmap="cividis", vmin=0,
-                   vmax=budget.steps)
+                   vmax=spend.steps)
         slope, offset = np.polyfit(np.log(x[good]), np.log(y[good]), 1)
         ends = np.array([x[good].min(), x[good].max()])
         ax.plot(ends, np.exp(offset) * ends**slope, "k-", label=f"slope {slope:.2f}")
@@ -1155,14 +1109,23 @@ def draw_generalized_smoothness(settings, budget, norms, curvatures, spectral):
         [setting.name for setting in settings],
         [("$v^T H v$", lambda ax, j: draw(ax, norms[j], curvatures[j], 50)),
          ("spectral norm of H", lambda ax, j: draw(ax, norms[j][:, ::4, 0], spectral[j], 200))],
-        f"{budget.optimizers[-1]}, {budget.steps:,} steps, {budget.seeds} seeds; above: every 50 "
-        f"steps, {norms.shape[-1]} evaluation batches of 1,000 prompts (where $v^T H "
+        f"{spend.optimizers[0]}, {spend.steps:,} steps, {spend.seeds} seeds; above: every 50 "
+        f"steps, {batches} evaluation batches of 1,000 prompts (where $v^T H "
         "v > 0$), below: the first of them, every 200 steps. Colour: iteration, from dark (start) "
         "to light. Line: least squares in the logarithms, all points together.")
     for ax in figure.axes:
         ax.legend()
     figure.colorbar(figure.axes[-1].collections[0], ax=figure.axes, label="iteration")
-    return figure
+    return figure, finding(
+        generalized_smoothness, budget, measured,
+        dict(norms=norms, curvatures=curvatures, spectral=spectral), paper="positive slope",
+        seeds=spend.seeds, steps=spend.steps)
+
+
+def log_slope(x, y):
+    """Slope of log y against log x, over the points where both are positive."""
+    good = (x > 0) & (y > 0)
+    return np.polyfit(np.log(x[good]), np.log(y[good]), 1)[0] if good.sum() > 1 else np.nan
 
 
 @experiment
@@ -1244,16 +1207,12 @@ def study(settings, budget, columns, ahead=()):
         measured |= final_losses(short(setting), trained["loss"][i], trained["diverged"][i], names,
                                  **(dict(above=1) if setting in ahead else {})) | tails[i]
         measured[f"{short(setting)}: ratio of R_med"] = geometric(ratios[i])
-
-    def draw_r_med(ax, j):
-        draw_bands(ax, path, typical[j], names)
-        ax.set(yscale="log", xlabel="iteration")
-
     figure = grid(
         columns,
         [("training loss", lambda ax, j: draw_losses(ax, trained["loss"][j], names)),
          ("noise density", lambda ax, j: draw_density(ax, norms[j].ravel(), 0.99)),
-         ("$R_{med}$", draw_r_med)],
+         ("$R_{med}$", lambda ax, j: draw_bands(
+             ax, path, typical[j], names, yscale="log", xlabel="iteration"))],
         bands(budget, "running median (loss), value ($R_{med}$)") + " Noise: its norm at "
         f"initialisation, {draws:,} draws for each seed, up to the 99 % point; dashed: the "
         "Gaussian of the same mean and variance. $R_{med}$: typical of up to 4 evaluation batches "
@@ -1338,7 +1297,8 @@ def learning_rates(budget=Budget(seeds=2, steps=1200)):
         for settings, part, names in (((SPHERICAL, LIGHT_TAILS, *DEEP), 20, spend.optimizers),
                                       ((LARGE,), 40, spend.optimizers), (NONLINEAR, 40, ("Adam",))):
             less = spend._replace(steps=budget.steps // part, optimizers=names)
-            for setting, *found in zip(settings, *tuned(settings, less, rate_grid)[:2]):
+            grids, trials, _ = tuned(settings, less, rate_grid)
+            for setting, *found in zip(settings, grids, trials["loss"]):
                 measured |= best_rates(setting, less, *found)
     return draw_rates(spend, runs["loss"]), finding(
         learning_rates, budget, measured, dict(final=final_loss(runs["loss"])),
@@ -1408,7 +1368,7 @@ def full_batch(budget=Budget(seeds=3, steps=250, optimizers=("SGD", "Adam", "Sig
     settings = [setting._replace(batch=size, fixed=size == 1000)
                 for setting in tasks for size in sizes]
     chosen = tuned(settings, budget, times(budget, 0.5, 1, 2))[2]
-    ends = np.array(split(final_loss(chosen["loss"]), len(tasks)))
+    ends = np.array(np.split(final_loss(chosen["loss"]), len(tasks)))
     gaps = ends[:, :, :1] / ends[:, :, 1:]  # (tasks, sizes, other optimizers, seeds)
     measured = {}
     for setting, task in zip(tasks, gaps):
@@ -1463,7 +1423,7 @@ def clipping(budget=Budget(seeds=3, steps=500)):
     # A case is a setting and an optimizer: arrays (cases, kinds, seeds, ...).
     cases = [f"{short(setting)}, {name}" for setting in tasks for name in budget.optimizers]
     loss, clipped, typical = (
-        np.concatenate(np.array(split(values, len(tasks))).swapaxes(1, 2))
+        np.concatenate(np.array(np.split(values, len(tasks))).swapaxes(1, 2))
         for values in (trained["loss"], trained["clipped"], np.median(curvatures, axis=-1)))
     share = 100 * clipped.mean(axis=(-2, -1))
     measured = {}
@@ -1499,10 +1459,10 @@ def initialization(budget=Budget(seeds=2, steps=100)):
     budget, scales = budget._replace(steps=min(budget.steps, 400)), (0.01, 0.05, 0.2, 0.8)
     tasks = [(deep, full) for deep in (DEEP[0], DEEP[1], DEEP[3]) for full in (False, True)]
     settings = [deep._replace(full=full, std=std) for deep, full in tasks for std in scales]
-    found = measure(layer_gradients, [(bare(setting), seed) for setting in settings
-                                      for seed in range(budget.seeds)], budget)
-    norms = np.array([each["first_last"] for each in found]).reshape(6, 4, -1, 2)
-    ends = np.array(split(final_loss(train_all(settings, budget)["loss"]), len(tasks)))
+    norms = measure(layer_gradients, [(setting, seed) for setting in settings
+                                      for seed in range(budget.seeds)],
+                    budget, len(tasks), len(scales), budget.seeds)["first_last"]
+    ends = np.array(np.split(final_loss(train_all(settings, budget)["loss"]), len(tasks)))
     measured = {}  # norms (tasks, scales, seeds, first and last), ends (..., optimizers, seeds)
     for (deep, full), norm, end in zip(tasks, norms, ends):
         label = f"{deep.name}, {'full matrices' if full else 'blocks'}"
@@ -1514,19 +1474,7 @@ def initialization(budget=Budget(seeds=2, steps=100)):
             measured[f"{label}: {name}"] = "; ".join(where) or "trains nowhere"
         measured |= {f"{label}, std {std:g}: gradient norm, first layer": geometric(each[:, 0])
                      for std, each in zip(scales, norm)}
-    return draw_initialization(budget, scales, norms, ends), finding(
-        initialization, budget, measured, dict(norms=norms, final=ends), settings=settings)
 
-
-def layer_gradients(setting, seed):
-    """Norms of the gradient at initialisation in the first and in the last layer."""
-    params = initial(setting, streams(seed)[0])
-    grad = linattn.loss_and_grad(params, evaluation_batch(setting.data, seed))[1]
-    return dict(first_last=np.linalg.norm(grad.reshape(len(grad), -1), axis=1)[[0, -1]])
-
-
-def draw_initialization(budget, scales, norms, ends):
-    """Gradient norms above, final losses below, against the initial scale."""
     def draw(ax, j, values, names, **axes):
         for full, where in enumerate(("blocks", "full")):
             draw_bands(ax, np.array(scales), values[2 * j + full],
@@ -1538,13 +1486,22 @@ def draw_initialization(budget, scales, norms, ends):
              xlabel="initial standard deviation")
         draw_level(ax, SETTING_1.data["d"])
 
-    return grid(
+    figure = grid(
         [f"L = {L}, {SETTING_1.name}" for L in (2, 4, 8)],
         [("gradient norm", lambda ax, j: draw(ax, j, norms.transpose(0, 3, 2, 1), (
             "first layer", "last layer"), ylim=(0.03, 1e5))), ("final loss", draw_ends)],
         "Above: at initialisation, on 1,000 prompts. Below: median over the last tenth of "
         f"{budget.steps:,} steps. Line: median of {budget.seeds} seeds; band: smallest to "
         "largest; X, or no point: a run diverged. Dotted: the loss of predicting 0.", fontsize=11)
+    return figure, finding(initialization, budget, measured, dict(norms=norms, final=ends),
+                           settings=settings)
+
+
+def layer_gradients(setting, seed):
+    """Norms of the gradient at initialisation in the first and in the last layer."""
+    params = initial(setting, streams(seed)[0])
+    grad = linattn.loss_and_grad(params, evaluation_batch(setting.data, seed))[1]
+    return dict(first_last=np.linalg.norm(grad.reshape(len(grad), -1), axis=1)[[0, -1]])
 
 
 @experiment
@@ -1672,14 +1629,7 @@ def remedies(budget=Budget(seeds=2, steps=120)):
         measured[f"{setting.name}: {versus(budget)}"] = geometric(row[0] / row[1])
         measured |= {f"{setting.name}: final loss {name}": geometric(end)
                      for name, end in zip(budget.optimizers, row)}
-    return draw_remedies(budget, [setting.name for setting in settings], ends), finding(
-        remedies, budget, measured, dict(final=ends), settings=settings,
-        rates=chosen["lr"].tolist())
-
-
-def draw_remedies(budget, names, ends):
-    """Final losses (remedies, optimizers, seeds), and the ratio of the first two optimizers."""
-    x = np.arange(len(names))
+    x = np.arange(len(settings))
 
     def draw(ax, j):
         if j == 1:
@@ -1689,14 +1639,16 @@ def draw_remedies(budget, names, ends):
             for i, name in enumerate(budget.optimizers):
                 draw_dots(ax, x + 0.3 * i, ends[:, i], COLOURS[i % 5])
                 ax.plot([], [], "o", color=COLOURS[i % 5], label=name)
-        ax.set_xticks(x, [name.replace(" ", "\n") for name in names], fontsize=11)
+        ax.set_xticks(x, [setting.name.replace(" ", "\n") for setting in settings], fontsize=11)
         ax.set(yscale="log")
 
-    return grid(
+    figure = grid(
         ["final loss", versus(budget)], [(SETTING_3.name, draw)],
         f"A dot for each of {budget.seeds} seeds, bar: median. Typical loss on 1,000 prompts "
         f"after {budget.steps:,} steps, every optimizer at the best of three rates. Normalised x: "
         "the spherical task, whose risk is that of the original one after undoing.")
+    return figure, finding(remedies, budget, measured, dict(final=ends), settings=settings,
+                           rates=chosen["lr"].tolist())
 
 
 @experiment
@@ -1720,9 +1672,8 @@ def what_it_learns(budget=Budget(seeds=2, steps=400)):
     trained = train_all(deep + single, budget, every=10)
     losses, snapshots = (trained["loss"][:, 0], [each[0] for each in trained["snapshots"]])
     ends = final_loss(losses[:4])  # (L, seeds)
-    descents = measure(descent, [(SETTING_1.data, setting.layers, kind)
-                                 for setting in deep for kind in range(3)], budget)
-    steps = np.array([float(each["loss"]) for each in descents]).reshape(4, 3)
+    steps = measure(descent, [(SETTING_1.data, setting.layers, kind)
+                              for setting in deep for kind in range(3)], budget, 4, 3)["loss"]
     measured, off = {}, [off_identity(each[:, :, 0]) for each in snapshots[:4]]
     for setting, end, least, share in zip(deep, ends, steps, off):
         measured[f"{setting.name}: final loss"] = geometric(end)
@@ -1940,32 +1891,25 @@ def nonlinear_regression(budget=Budget(seeds=2, steps=100)):
         str(step) if step >= 0 else "none" for step in authors["diverged"][0, 0])
     measured["MLP: ratio of R_med"] = geometric(np.exp(higher), above=1)
     measured["MLP: v^T H v, SGD minus Adam"] = quantity(rougher, above=0)
-    figure = draw_nonlinear_regression(budget, loss, norms, 50 * at, conditions, curvatures)
+    figure, ((ax, density), (medians, smooth)) = panels(
+        ["", ""], ["training loss", "$R_{med}$"],
+        bands(budget, "running median (loss), value", NONLINEAR_TASK.batch) + " Noise: its norm at "
+        f"initialisation, {draws:,} draws a seed, up to the 99.9 % point; dashed: the "
+        "Gaussian of the same mean and variance (of the logarithm). $R_{med}$ and $v^T H v$: on "
+        "one evaluation batch of 1,000 prompts.")
+    draw_losses(ax, loss, budget.optimizers)
+    ax.legend()
+    draw_density(density, np.log10(norms.ravel()))
+    density.set(xlabel="log10 of the noise norm", ylabel="density")
+    draw_bands(medians, 50 * at, conditions, budget.optimizers, yscale="log", xlabel="iteration")
+    draw_smoothness(smooth, 50 * at, curvatures, budget.optimizers)
+    smooth.set(ylabel="$v^T H v$")
+    for each in (density, smooth):
+        each.yaxis.label.set_visible(True)
     return figure, finding(
         nonlinear_regression, budget, measured,
         dict(loss=loss, norms=norms, r_med=conditions, curvatures=curvatures),
         paper="loss, noise, R_med, smoothness", settings=task)
-
-
-def draw_nonlinear_regression(budget, losses, norms, at, conditions, curvatures):
-    """Loss, noise, R_med and smoothness."""
-    figure, ((loss, density), (medians, smooth)) = panels(
-        ["", ""], ["training loss", "$R_{med}$"],
-        bands(budget, "running median (loss), value", NONLINEAR_TASK.batch) + " Noise: its norm at "
-        f"initialisation, {norms.shape[1]:,} draws a seed, up to the 99.9 % point; dashed: the "
-        "Gaussian of the same mean and variance (of the logarithm). $R_{med}$ and $v^T H v$: on "
-        "one evaluation batch of 1,000 prompts.")
-    draw_losses(loss, losses, budget.optimizers)
-    draw_density(density, np.log10(norms.ravel()))
-    density.set(xlabel="log10 of the noise norm", ylabel="density")
-    draw_bands(medians, at, conditions, budget.optimizers)
-    medians.set(yscale="log", xlabel="iteration")
-    draw_smoothness(smooth, at, curvatures, budget.optimizers)
-    smooth.set(ylabel="$v^T H v$")
-    for ax in (density, smooth):
-        ax.yaxis.label.set_visible(True)
-    loss.legend()
-    return figure
 
 
 @experiment
@@ -2084,12 +2028,7 @@ def cost_seconds(seed):
 
 def median_seconds(calls, function, *arguments):
     """Median time of a call, after one that is not counted."""
-    function(*arguments)
-    clock = [time.perf_counter()]
-    for _ in range(calls):
-        function(*arguments)
-        clock.append(time.perf_counter())
-    return np.median(np.diff(clock))
+    return np.median(timeit.repeat(lambda: function(*arguments), number=1, repeat=1 + calls)[1:])
 
 
 # ---- The command line ----------------------------------------------------------------------------
@@ -2149,7 +2088,7 @@ def report(out):
             continue
         found = json.loads(path.read_text(encoding="utf-8"))
         bounded = [key for key, value in found["measured"].items()
-                   if isinstance(value, dict) and ("above" in value or "below" in value)]
+                   if not isinstance(value, str) and {"above", "below"} & set(value)]
         shown = [f"{key}: {in_words(found['measured'][key])}"
                  for key in bounded or list(found["measured"])[:3]]
         rows.append(f"| {found['claim']} `{name}`: {found['claimed']} | {found['paper']} | "
@@ -2157,17 +2096,11 @@ def report(out):
     return "\n".join(rows)
 
 
-class Parser(argparse.ArgumentParser):
-    """Errors in one line, exit status 2."""
-
-    def error(self, message):
-        self.exit(2, f"experiments.py: {message}\n")
-
-
 def parse(arguments):
     """(options, [(experiment's name, Budget)]); exits with status 2 and one line on a mistake."""
-    parser = Parser(prog="experiments.py",
-                    description="Run an experiment; without a name, list them.")
+    parser = argparse.ArgumentParser("experiments.py",
+                                     description="Run an experiment; without a name, list them.")
+    parser.error = lambda message: parser.exit(2, f"experiments.py: {message}\n")
     parser.add_argument("name", nargs="?", help="the experiment, or all, or report")
     spend = parser.add_mutually_exclusive_group()
     spend.add_argument("--full", action="store_true",
@@ -2183,24 +2116,19 @@ def parse(arguments):
     parser.add_argument("--out", help="folder for the results (default: results)")
     parser.add_argument("--slides", action="store_true", help="also one file for each panel")
     given = parser.parse_args(arguments)
-    names = list(EXPERIMENTS) if given.name == "all" else [given.name]
-    if given.name in (None, "report"):
-        names = []
-    elif not set(names) <= set(EXPERIMENTS):
+    names = {None: [], "report": [], "all": EXPERIMENTS}.get(given.name, [given.name])
+    if not set(names) <= set(EXPERIMENTS):
         parser.error(f"experiment: got {given.name!r}, wants one of {', '.join(EXPERIMENTS)}, "
                      "all, report")
     changes = FULL if given.full else QUICK if given.quick else {}
-    own = {key: value for key in ("seeds", "steps", "jobs", "out", "optimizers")
-           if (value := getattr(given, key)) is not None}
-    budgets = []
+    changes = changes | {key: value for key, value in vars(given).items()
+                         if key in Budget._fields and value is not None}
+    budgets = [EXPERIMENTS[name].__defaults__[0]._replace(**changes) for name in names]
     try:
-        for name in names:
-            default = inspect.signature(EXPERIMENTS[name]).parameters["budget"].default
-            budget = default._replace(**changes | own)
-            budgets.append(check(budget._replace(lr=parse_rates(given.lr, budget.optimizers))))
+        return given, [(name, check(budget._replace(lr=parse_rates(budget.lr, budget.optimizers))))
+                       for name, budget in zip(names, budgets)]
     except ValueError as error:
         parser.error(str(error))
-    return given, list(zip(names, budgets))
 
 
 def parse_rates(texts, names):
