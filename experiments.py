@@ -861,9 +861,12 @@ def evaluation_batch(arguments, k):
     return data.sample_prompts(generator([2310, k]), 1000, **arguments)
 
 
-def evenly(trained, points):
-    """The numbers of so many snapshots, if there are, from the first to the last."""
-    return np.unique(np.linspace(0, trained["snapshots"][0].shape[2] - 1, points).astype(int))
+def along_path(function, settings, trained, budget, points, least, most):
+    """So many iterations, if there are, from the first snapshot to the last, and what `along`
+    returns there, on one evaluation batch for every 500 steps, but `least` to `most` of them."""
+    at = np.unique(np.linspace(0, trained["snapshots"][0].shape[2] - 1, points).astype(int))
+    batches = int(np.clip(budget.steps // 500, least, most))
+    return 50 * at, along(function, settings, trained, budget, at, batches)
 
 
 def loss_of(params):
@@ -924,7 +927,8 @@ def condition_number(budget=Budget(seeds=3, steps=800)):
     last = (budget.steps - 1) // 50 * 50
     iterations = [t for t in (750, 1250) if t <= last] or [last]
     diagonals = along(diagonal, settings, trained, budget, [t // 50 for t in iterations], batches)
-    path, typical = r_med_along(settings, trained, budget)
+    path, values = along_path(condition, settings, trained, budget, 10, 1, 4)
+    typical = np.nanmedian(values, axis=-1)  # (settings, optimizers, seeds, points)
     sizes = sorted({size for size in (1, 10, 100) if size <= batches} | {batches})
     ratios = {size: ratio(r_med(grouped(diagonals, size))) for size in sizes}
     measured = {}
@@ -978,15 +982,6 @@ def r_med_causes(settings, budget, t):
             "full matrices": typical(full=True), f"{more} seeds": typical(seeds=more)}
 
 
-def r_med_along(settings, trained, budget):
-    """Ten iterations, and R_med there on the typical of up to four evaluation batches, (settings,
-    optimizers, seeds, 10)."""
-    at = evenly(trained, 10)
-    values = along(condition, settings, trained, budget, at,
-                   batches=int(np.clip(budget.steps // 500, 1, 4)))
-    return 50 * at, np.nanmedian(values, axis=-1)
-
-
 def draw_condition_number(settings, budget, path, typical, ratios, causes, t):
     """R_med along the paths; the ratio against the size of the evaluation batch, and its causes."""
     size = 1000 * np.array(list(ratios))
@@ -1032,7 +1027,8 @@ def directional_smoothness(budget=Budget(seeds=3)):
     pooled (the mean). Claimed: above 0, for both.
     """
     settings, names = PAPER_SETTINGS, budget.optimizers
-    at, curvatures = smoothness_along(settings, train_all(settings, budget), budget)
+    trained = train_all(settings, budget)
+    at, curvatures = along_path(smoothness, settings, trained, budget, 50, 2, 10)
     typical, pooled, measured = np.median(curvatures, axis=-1), curvatures.mean(axis=-1), {}
     for setting, values, *both in zip(settings, curvatures, typical, pooled):
         for name, height in zip(("typical batch", "pooled"), map(without_start, both)):
@@ -1051,13 +1047,6 @@ def directional_smoothness(budget=Budget(seeds=3)):
         "nearest to 0.")
     return figure, finding(directional_smoothness, budget, measured, dict(curvatures=curvatures),
                            paper="curves")
-
-
-def smoothness_along(settings, trained, budget):
-    """Fifty iterations, and v^T H v there (settings, optimizers, seeds, 50, batches)."""
-    at = evenly(trained, 50)
-    return 50 * at, along(smoothness, settings, trained, budget, at,
-                          batches=int(np.clip(budget.steps // 500, 2, 10)))
 
 
 def without_start(points):
@@ -1093,12 +1082,25 @@ def generalized_smoothness(budget=Budget(seeds=1)):
                 [log_slope(*each) for each in zip(g[:, ::4, 0], s)], above=0),
             f"{short(setting)}: line": f"L0 = {L0:.3g}, L1 = {L1:.3g}; "
                                        f"{100 * (c <= 0).mean():.0f} % of v^T H v negative"}
+    return draw_generalized_smoothness(settings, spend, norms, curvatures, spectral), finding(
+        generalized_smoothness, budget, measured,
+        dict(norms=norms, curvatures=curvatures, spectral=spectral), paper="positive slope",
+        seeds=spend.seeds, steps=spend.steps)
 
+
+def log_slope(x, y):
+    """Slope of log y against log x, over the points where both are positive."""
+    good = (x > 0) & (y > 0)
+    return np.polyfit(np.log(x[good]), np.log(y[good]), 1)[0] if good.sum() > 1 else np.nan
+
+
+def draw_generalized_smoothness(settings, budget, norms, curvatures, spectral):
+    """Directional smoothness above, spectral norm below, against the gradient norm."""
     def draw(ax, x, y, every):
         t = np.broadcast_to(every * np.arange(x.shape[1]).reshape(-1, *[1] * (x.ndim - 2)), x.shape)
         good = (x > 0) & (y > 0)
         ax.scatter(x[good], y[good], c=t[good], s=14, alpha=0.7, cmap="cividis", vmin=0,
-                   vmax=spend.steps)
+                   vmax=budget.steps)
         slope, offset = np.polyfit(np.log(x[good]), np.log(y[good]), 1)
         ends = np.array([x[good].min(), x[good].max()])
         ax.plot(ends, np.exp(offset) * ends**slope, "k-", label=f"slope {slope:.2f}")
@@ -1109,23 +1111,14 @@ def generalized_smoothness(budget=Budget(seeds=1)):
         [setting.name for setting in settings],
         [("$v^T H v$", lambda ax, j: draw(ax, norms[j], curvatures[j], 50)),
          ("spectral norm of H", lambda ax, j: draw(ax, norms[j][:, ::4, 0], spectral[j], 200))],
-        f"{spend.optimizers[0]}, {spend.steps:,} steps, {spend.seeds} seeds; above: every 50 "
-        f"steps, {batches} evaluation batches of 1,000 prompts (where $v^T H "
+        f"{budget.optimizers[-1]}, {budget.steps:,} steps, {budget.seeds} seeds; above: every 50 "
+        f"steps, {norms.shape[-1]} evaluation batches of 1,000 prompts (where $v^T H "
         "v > 0$), below: the first of them, every 200 steps. Colour: iteration, from dark (start) "
         "to light. Line: least squares in the logarithms, all points together.")
     for ax in figure.axes:
         ax.legend()
     figure.colorbar(figure.axes[-1].collections[0], ax=figure.axes, label="iteration")
-    return figure, finding(
-        generalized_smoothness, budget, measured,
-        dict(norms=norms, curvatures=curvatures, spectral=spectral), paper="positive slope",
-        seeds=spend.seeds, steps=spend.steps)
-
-
-def log_slope(x, y):
-    """Slope of log y against log x, over the points where both are positive."""
-    good = (x > 0) & (y > 0)
-    return np.polyfit(np.log(x[good]), np.log(y[good]), 1)[0] if good.sum() > 1 else np.nan
+    return figure
 
 
 @experiment
@@ -1201,7 +1194,8 @@ def study(settings, budget, columns, ahead=()):
     trained, names = train_all(settings, budget), budget.optimizers
     draws = max(5, budget.steps // 5)
     norms, tails = noise_tails(settings, budget, draws)
-    path, typical = r_med_along(settings, trained, budget)
+    path, values = along_path(condition, settings, trained, budget, 10, 1, 4)
+    typical = np.nanmedian(values, axis=-1)  # (settings, optimizers, seeds, points)
     ratios, measured = np.nanmedian(ratio(typical), axis=-1), {}
     for i, setting in enumerate(settings):
         measured |= final_losses(short(setting), trained["loss"][i], trained["diverged"][i], names,
@@ -1419,7 +1413,7 @@ def clipping(budget=Budget(seeds=3, steps=500)):
         setting._replace(lr=setting.lr | dict(SGD=0.005)) for setting in (SETTING_1, SETTING_3)]
     settings = [setting._replace(clipping=kind) for setting in tasks for kind in kinds]
     trained = train_all(settings, budget)
-    at, curvatures = smoothness_along(settings, trained, budget)
+    at, curvatures = along_path(smoothness, settings, trained, budget, 50, 2, 10)
     # A case is a setting and an optimizer: arrays (cases, kinds, seeds, ...).
     cases = [f"{short(setting)}, {name}" for setting in tasks for name in budget.optimizers]
     loss, clipped, typical = (
@@ -1474,7 +1468,19 @@ def initialization(budget=Budget(seeds=2, steps=100)):
             measured[f"{label}: {name}"] = "; ".join(where) or "trains nowhere"
         measured |= {f"{label}, std {std:g}: gradient norm, first layer": geometric(each[:, 0])
                      for std, each in zip(scales, norm)}
+    return draw_initialization(budget, scales, norms, ends), finding(
+        initialization, budget, measured, dict(norms=norms, final=ends), settings=settings)
 
+
+def layer_gradients(setting, seed):
+    """Norms of the gradient at initialisation in the first and in the last layer."""
+    params = initial(setting, streams(seed)[0])
+    grad = linattn.loss_and_grad(params, evaluation_batch(setting.data, seed))[1]
+    return dict(first_last=np.linalg.norm(grad.reshape(len(grad), -1), axis=1)[[0, -1]])
+
+
+def draw_initialization(budget, scales, norms, ends):
+    """Gradient norms above, final losses below, against the initial scale."""
     def draw(ax, j, values, names, **axes):
         for full, where in enumerate(("blocks", "full")):
             draw_bands(ax, np.array(scales), values[2 * j + full],
@@ -1486,22 +1492,13 @@ def initialization(budget=Budget(seeds=2, steps=100)):
              xlabel="initial standard deviation")
         draw_level(ax, SETTING_1.data["d"])
 
-    figure = grid(
+    return grid(
         [f"L = {L}, {SETTING_1.name}" for L in (2, 4, 8)],
         [("gradient norm", lambda ax, j: draw(ax, j, norms.transpose(0, 3, 2, 1), (
             "first layer", "last layer"), ylim=(0.03, 1e5))), ("final loss", draw_ends)],
         "Above: at initialisation, on 1,000 prompts. Below: median over the last tenth of "
         f"{budget.steps:,} steps. Line: median of {budget.seeds} seeds; band: smallest to "
         "largest; X, or no point: a run diverged. Dotted: the loss of predicting 0.", fontsize=11)
-    return figure, finding(initialization, budget, measured, dict(norms=norms, final=ends),
-                           settings=settings)
-
-
-def layer_gradients(setting, seed):
-    """Norms of the gradient at initialisation in the first and in the last layer."""
-    params = initial(setting, streams(seed)[0])
-    grad = linattn.loss_and_grad(params, evaluation_batch(setting.data, seed))[1]
-    return dict(first_last=np.linalg.norm(grad.reshape(len(grad), -1), axis=1)[[0, -1]])
 
 
 @experiment
@@ -1629,7 +1626,14 @@ def remedies(budget=Budget(seeds=2, steps=120)):
         measured[f"{setting.name}: {versus(budget)}"] = geometric(row[0] / row[1])
         measured |= {f"{setting.name}: final loss {name}": geometric(end)
                      for name, end in zip(budget.optimizers, row)}
-    x = np.arange(len(settings))
+    return draw_remedies(budget, [setting.name for setting in settings], ends), finding(
+        remedies, budget, measured, dict(final=ends), settings=settings,
+        rates=chosen["lr"].tolist())
+
+
+def draw_remedies(budget, names, ends):
+    """Final losses (remedies, optimizers, seeds), and the ratio of the first two optimizers."""
+    x = np.arange(len(names))
 
     def draw(ax, j):
         if j == 1:
@@ -1639,16 +1643,14 @@ def remedies(budget=Budget(seeds=2, steps=120)):
             for i, name in enumerate(budget.optimizers):
                 draw_dots(ax, x + 0.3 * i, ends[:, i], COLOURS[i % 5])
                 ax.plot([], [], "o", color=COLOURS[i % 5], label=name)
-        ax.set_xticks(x, [setting.name.replace(" ", "\n") for setting in settings], fontsize=11)
+        ax.set_xticks(x, [name.replace(" ", "\n") for name in names], fontsize=11)
         ax.set(yscale="log")
 
-    figure = grid(
+    return grid(
         ["final loss", versus(budget)], [(SETTING_3.name, draw)],
         f"A dot for each of {budget.seeds} seeds, bar: median. Typical loss on 1,000 prompts "
         f"after {budget.steps:,} steps, every optimizer at the best of three rates. Normalised x: "
         "the spherical task, whose risk is that of the original one after undoing.")
-    return figure, finding(remedies, budget, measured, dict(final=ends), settings=settings,
-                           rates=chosen["lr"].tolist())
 
 
 @experiment
@@ -1881,9 +1883,9 @@ def nonlinear_regression(budget=Budget(seeds=2, steps=100)):
     trained = train_all(task, budget)
     authors = train_all(task, budget._replace(optimizers=("SGD",), lr=dict(SGD=0.05)))
     (norms,), (tails,) = noise_tails(task, budget, draws, kurtosis=1)
-    at, loss = evenly(trained, 3), trained["loss"][0]
-    conditions, curvatures = (along(function, task, trained, budget, at)[0, ..., 0]
-                              for function in (condition, smoothness))
+    (at, conditions), (_, curvatures) = (along_path(function, task, trained, budget, 3, 1, 1)
+                                         for function in (condition, smoothness))
+    loss, conditions, curvatures = trained["loss"][0], conditions[0, ..., 0], curvatures[0, ..., 0]
     higher = np.log(conditions[0] / conditions[1])[:, -2:].mean(axis=-1)
     rougher = (curvatures[0] - curvatures[1])[:, -2:].mean(axis=-1)
     measured = final_losses("MLP", loss, trained["diverged"][0], budget.optimizers, above=1) | tails
@@ -1891,25 +1893,30 @@ def nonlinear_regression(budget=Budget(seeds=2, steps=100)):
         str(step) if step >= 0 else "none" for step in authors["diverged"][0, 0])
     measured["MLP: ratio of R_med"] = geometric(np.exp(higher), above=1)
     measured["MLP: v^T H v, SGD minus Adam"] = quantity(rougher, above=0)
-    figure, ((ax, density), (medians, smooth)) = panels(
-        ["", ""], ["training loss", "$R_{med}$"],
-        bands(budget, "running median (loss), value", NONLINEAR_TASK.batch) + " Noise: its norm at "
-        f"initialisation, {draws:,} draws a seed, up to the 99.9 % point; dashed: the "
-        "Gaussian of the same mean and variance (of the logarithm). $R_{med}$ and $v^T H v$: on "
-        "one evaluation batch of 1,000 prompts.")
-    draw_losses(ax, loss, budget.optimizers)
-    ax.legend()
-    draw_density(density, np.log10(norms.ravel()))
-    density.set(xlabel="log10 of the noise norm", ylabel="density")
-    draw_bands(medians, 50 * at, conditions, budget.optimizers, yscale="log", xlabel="iteration")
-    draw_smoothness(smooth, 50 * at, curvatures, budget.optimizers)
-    smooth.set(ylabel="$v^T H v$")
-    for each in (density, smooth):
-        each.yaxis.label.set_visible(True)
-    return figure, finding(
+    return draw_nonlinear_regression(budget, loss, norms, at, conditions, curvatures), finding(
         nonlinear_regression, budget, measured,
         dict(loss=loss, norms=norms, r_med=conditions, curvatures=curvatures),
         paper="loss, noise, R_med, smoothness", settings=task)
+
+
+def draw_nonlinear_regression(budget, losses, norms, at, conditions, curvatures):
+    """Loss, noise, R_med and smoothness."""
+    figure, ((ax, density), (medians, smooth)) = panels(
+        ["", ""], ["training loss", "$R_{med}$"],
+        bands(budget, "running median (loss), value", NONLINEAR_TASK.batch) + " Noise: its norm at "
+        f"initialisation, {norms.shape[1]:,} draws a seed, up to the 99.9 % point; dashed: the "
+        "Gaussian of the same mean and variance (of the logarithm). $R_{med}$ and $v^T H v$: on "
+        "one evaluation batch of 1,000 prompts.")
+    draw_losses(ax, losses, budget.optimizers)
+    ax.legend()
+    draw_density(density, np.log10(norms.ravel()))
+    density.set(xlabel="log10 of the noise norm", ylabel="density")
+    draw_bands(medians, at, conditions, budget.optimizers, yscale="log", xlabel="iteration")
+    draw_smoothness(smooth, at, curvatures, budget.optimizers)
+    smooth.set(ylabel="$v^T H v$")
+    for each in (density, smooth):
+        each.yaxis.label.set_visible(True)
+    return figure
 
 
 @experiment

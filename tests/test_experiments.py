@@ -544,7 +544,9 @@ def test_along(tmp_path, monkeypatch):
         theta, None, experiments.evaluation_batch(settings[1].data, 1))
     wide = experiments.along(experiments.diagonal, settings, trained, budget, [0])
     assert [each.shape for each in wide] == [(2, 3, 1, 1, 6), (2, 3, 1, 1, 24)]
-    assert list(experiments.evenly(trained, 2)) == [0, 3]
+    iterations, path = experiments.along_path(experiments.loss_at, settings, trained, budget, 2, 3, 9)
+    assert list(iterations) == [0, 150] and path.shape == (2, 2, 3, 2, 3)
+    assert np.array_equal(path[..., :2], found)
 
 
 def test_one_layer():
