@@ -393,15 +393,6 @@ def test_t_quantile():
         assert experiments.t_quantile(dof) == pytest.approx(wanted, abs=6e-4)
 
 
-def test_interval():
-    mean, low, high = experiments.interval([1.0, 2.0, 3.0])
-    assert (mean, low, high) == (2.0, pytest.approx(2 - 4.303 / 3**0.5, abs=1e-3),
-                                 pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3))
-    np.testing.assert_array_equal(experiments.interval([5.0]), [5, np.nan, np.nan])
-    with np.errstate(all="ignore"):
-        assert np.isnan(experiments.interval([1.0, np.inf])).all()
-
-
 def verdict(*cases):
     """Of quantities given by interval and bounds."""
     return experiments.judge({i: dict(interval_95=interval, **bounds)
@@ -430,8 +421,16 @@ def test_quantity():
     half = 4.303 * np.log(4) / 3**0.5
     assert found["mean"] == pytest.approx(4) and found["above"] == 2 and "below" not in found
     assert found["interval_95"] == pytest.approx([4 * np.exp(-half), 4 * np.exp(half)], rel=1e-3)
-    assert experiments.quantity([1.0, np.nan])["per_seed"] == [1.0, None]
-    assert experiments.geometric([0.0, 1.0])["interval_95"] == [None, None]
+    plain = experiments.quantity([1.0, 2.0, 3.0], below=9)
+    assert plain["mean"] == 2 and plain["below"] == 9 and plain["per_seed"] == [1, 2, 3]
+    assert plain["interval_95"] == pytest.approx([2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5], abs=1e-3)
+    alone = experiments.quantity([5.0])
+    assert alone["mean"] == 5 and alone["interval_95"] == [None, None]
+    with np.errstate(all="ignore"):
+        assert experiments.quantity([1.0, np.nan])["per_seed"] == [1.0, None]
+        for values in ([0.0, 1.0], [1.0, np.inf]):
+            found = experiments.geometric(values)
+            assert found["mean"] is None and found["interval_95"] == [None, None]
 
 
 def test_final_losses():
