@@ -450,6 +450,25 @@ def test_final_losses():
     assert experiments.judge(other) == "not reproduced"
 
 
+@pytest.mark.parametrize("name, others, verdict", (
+    ("adam_vs_sgd", ["SGD", "Adam", "SignDescent"], "not judged: the claim is about SGD and Adam"),
+    ("full_batch", ["SGD", "Adam"], "not judged: the claim is about SGD and Adam and SignDescent"),
+    ("gradient_noise", ["Adam", "SGD"], "inconclusive"),  # uses no optimizer
+))
+def test_a_claim_is_judged_for_its_optimizers(name, others, verdict, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "in_parallel", here)
+    budget = Budget(seeds=1, steps=2, optimizers=others, out=str(tmp_path))
+    assert experiments.EXPERIMENTS[name](budget)[1]["verdict"] == verdict
+
+
+@pytest.mark.parametrize("name", ("adam_vs_sgd", "label_noise", "directional_smoothness"))
+def test_runs_that_all_diverge_leave_empty_panels(name, tmp_path, capsys, monkeypatch, recwarn):
+    monkeypatch.setattr(experiments, "in_parallel", here)
+    assert experiments.main([name, "--seeds", "1", "--steps", "60", "--lr", "1e9", "--out", str(tmp_path)]) == 0
+    output, errors = capsys.readouterr()
+    assert "verdict: reproduced" not in output and "unknown" in output and errors == "" and not recwarn.list
+
+
 def test_steps_to():
     """The first of ten losses in a row below the target, counted from 1; the last step if none."""
     losses = np.ones((2, 30))
@@ -685,6 +704,14 @@ def descended(arguments, layers, kind):
 
 def one_cost(seed):
     return np.outer([3.0, 2.0, 1.0], experiments.COST_N), np.ones(len(experiments.COST_OTHERS))
+
+
+@pytest.mark.parametrize("text", ("", "{", "[]", '{"measured": 3}', '{"measured": {"x": 1}}'))
+def test_report_names_what_is_no_finding(text, tmp_path, capsys):
+    (tmp_path / "depth.json").write_text(text)
+    assert experiments.main(["report", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"experiments.py: out: got {tmp_path / 'depth.json'}, wants")
+    assert experiments.main(["report", "--out", str(tmp_path / "none")]) == 2
 
 
 def test_slides(tmp_path, monkeypatch):
