@@ -2009,7 +2009,7 @@ def attention_cost(budget=Budget()):
     def draw(ax, _):
         for i, (form, slope) in enumerate(zip(COST_FORMS, slopes)):
             draw_bands(ax, np.array(COST_N), 1e3 * seconds[None, :, i],
-                       [f"{form}: slope {slope.mean():.2f}"], i)
+                       [f"{form}: slope {slope.mean():z.2f}"], i)
         ax.set(xscale="log", yscale="log", xlabel="context length n", xticks=COST_N,
                xticklabels=COST_N)
         ax.minorticks_off()
