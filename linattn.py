@@ -14,14 +14,14 @@ ICLR 2024, arXiv 2310.01082, whose letters are:
 One layer is Z' = Z + (1/n) P Z M act(Z^T Q Z). The prediction is MINUS the bottom-right entry of
 the last Z. Why minus: with P = diag(0, ..., 0, 1), Q = diag(-c I, 0) and c > 0 a layer subtracts
 from every label the estimate of one step of gradient descent, of size c, from w = 0 on the mean of
-(<w, x_i> - y_i)^2 / 2. What is left of the labels is the next step's task; the query's entry, which
-was 0, becomes minus the sum of the estimates.
+(<w, x_i> - y_i)^2 / 2. What is left of the labels is the task of the next layer, which so goes on
+where this one stopped; the query's entry, which was 0, becomes minus the sum of the estimates.
 
 Parameters are one array (layers, 2, k, k): [l, 0] = P_l and [l, 1] = Q_l. With k = D every entry is
 trained. With k = d only the top-left blocks are; P's bottom-right entry is 1, the rest is 0 (as
 behind the published figures). The last P block then has no gradient: P's last row is fixed, so the
-block moves the query's x alone, and after the last layer only the label is read. ValueErrors say
-"name: got ..., wants ...".
+block moves x, never a label, and after the last layer only the query's label is read. ValueErrors
+say "name: got ..., wants ...".
 """
 
 from collections import namedtuple
@@ -31,7 +31,7 @@ import numpy as np
 
 ACTIVATIONS = ("linear", "relu", "softmax", "softmax/n")
 STEP = 1e-20  # of the complex step: its square vanishes beside 1, so nothing is rounded away
-CHUNK = 40_000  # numbers in the Gram matrices of a chunk of prompts: small enough for the cache
+CHUNK = 40_000  # numbers in the largest matrices of a chunk of prompts: they fit into the cache
 np.empty(31 * 2**20, np.uint8)  # freeing a large array once makes glibc keep what is freed later,
 # instead of asking the system for zeroed memory again: 40 % less time for 1,000 prompts
 
@@ -73,7 +73,8 @@ def loss_and_grad(params, prompts, activation="linear"):
 
 
 def textbook_loss_and_grad(params, prompts, activation="linear"):
-    """`loss_and_grad` by the definition, at O(n^2) a layer; the only form for relu and softmax."""
+    """`loss_and_grad` by the definition, at O(n^2) a layer (so no `Gram`); the only form for relu
+    and softmax."""
     return _over_chunks(_textbook_backprop, params, _unpacked(prompts), activation)
 
 
@@ -132,13 +133,13 @@ def _act(S, activation):
 # ---- Linear attention through the Gram matrix ---------------------------------------------------
 
 def compress(prompts):
-    """The Gram form of prompts (with .Z and .target); a Gram, whose G must be symmetric, as it is.
+    """The Gram form of prompts (with .Z and .target); a Gram as it is (its G taken as symmetric).
 
     Linear attention adds P C (C^T Q z) / n = P G Q z to each column z, so a layer maps every column
     by the same A = I + P G Q: the query by q' = A q and the context by C' = A C, that is
     G' = C' C'^T / n = A G A^T. A prompt therefore enters only through G and q, and a layer costs
-    O(d^3) whatever n is. Only this call, O(n d^2), reads the n columns. With relu and softmax, not
-    linear in the scores C^T Q z, nothing regroups: every layer must read all columns.
+    O(d^3) whatever n is; only the making of G, O(n d^2), reads the n columns. relu and softmax are
+    not linear in the scores C^T Q z, so nothing regroups: every layer must read all columns.
     """
     if not isinstance(prompts, Gram):
         Z, target = _unpacked(prompts)
@@ -194,7 +195,7 @@ def _gram_backprop(params, G, q, target, to_input=False):
         dt = dq @ P
         du = _apply(G, dt)
         grad[l, 0] = dq.T @ t  # dP = dq' t^T
-        grad[l, 1] = du.T @ q  # dQ = du q^T, the query's part
+        grad[l, 1] = du.T @ q  # dQ = du q^T, the query's part, summed over the rows, the prompts
         dq = dq + du @ Q
         if H is not None:
             HA = H @ A
@@ -228,7 +229,8 @@ def init_mlp_params(rng, layers=3, d=5, hidden=30, std=0.1):
 
 
 def mlp_loss_and_grad(params, prompts, layers=3):
-    """`loss_and_grad` with the MLP; params as from `init_mlp_params`, whose size gives `hidden`."""
+    """`loss_and_grad` with the MLP before linear attention, k = D; prompts with .Z and .target;
+    params as from `init_mlp_params`, whose size gives `hidden`."""
     _whole(layers=layers)
     return _over_chunks(_mlp_backprop, params, _unpacked(prompts), layers)
 
@@ -267,13 +269,14 @@ def _mlp_backprop(params, Z, target, layers):
 
 def hessian_vector_product(params, v, prompts, gradient=loss_and_grad):
     """H v, shaped like params, for a gradient(params, prompts) -> (loss, grad) that is written for
-    complex params, such as `mlp_loss_and_grad`. It is analytic (with relu: where no argument is 0),
-    so grad(theta + i h v) = grad(theta) + i h H v - O(h^2): the imaginary part over h is H v, and
-    no subtraction rounds it. Raises ValueError unless params and v are finite and alike.
+    complex params (of which no part is dropped), such as `mlp_loss_and_grad`. It is analytic (with
+    relu: where no argument is 0), so grad(theta + i h v) = grad(theta) + i h H v - O(h^2): the
+    imaginary part over h is H v, and no subtraction rounds it. Raises ValueError unless params and
+    v are finite and alike.
     """
     params, v = _finite("params", params), _finite("v", v)
     _require(v.shape == params.shape, "v", f"shape {v.shape}", f"that of params, {params.shape}")
-    size = np.abs(v).max(initial=0) or 1.0  # a step of length 1e-20 whatever v is
+    size = np.abs(v).max(initial=0) or 1.0  # 1e-20 in the largest entry, whatever v is
     step = 1j * STEP * (v / size)
     return gradient(params + step, prompts)[1].imag / STEP * size
 
@@ -309,13 +312,16 @@ def hessian_diagonal(params, prompts):
     Let X1 and X11 be the first and second derivative of X along one parameter. With loss = error^2
     the second derivative is 2 prediction1^2 plus <dq, q11> of the last layer's output, where
 
-        q' = A q      ->  q'1 = A q1 + A1 q,   q'11 = 2 A1 q1 + (A q11 + A11 q)
-        G' = A G A^T  ->  G'1 = A1 G A^T + A G1 A^T + A G A1^T,   G'11 = T + (A G11 A^T + ...),
+        q' = A q      ->  q'1 = A1 q + A q1          q'11 = 2 A1 q1 + (A q11 + A11 q)
+        G' = A G A^T  ->  G'1 = A1 G A^T + A G1 A^T + A G A1^T
+                          G'11 = T + (A G11 A^T + A11 G A^T + A G A11^T)
                           T = 2 (A1 G1 A^T + A1 G A1^T + A G1 A1^T)
 
-    The brackets are linear in q11 and G11 of the layer below (A11 = P G11 Q; 0 in the parameter's
-    own layer, where A is linear in it): the backward pass has carried them into dq and dG. So each
-    layer adds <dq', 2 A1 q1> and <dG', T> = <H', T> / 2 = <H' A1, 2 A G1 + A1 G>, for T = T^T.
+    In the parameter's own layer q1, G1, q11, G11 and, as A is linear in it, A11 are 0. Above it
+    A1 = P G1 Q and A11 = P G11 Q, so that the brackets are linear in q11 and G11 of the layer
+    below: the backward pass has carried them into dq and dG. So each layer from there on adds
+    <dq', 2 A1 q1> and, but for the last, <dG', T> = <H', T> / 2 = <H' A1, 2 A G1 + A1 G>, for T and
+    H' = dG' + dG'^T are symmetric; <,> sums over prompts, too.
     """
     return _over_chunks(_diagonal, _finite("params", params), compress(prompts))[1]
 
