@@ -1937,9 +1937,9 @@ def screen(budget=Budget(seeds=2, steps=200, optimizers=("SGD", "Adam", "SignDes
     Every optimizer in Settings 1, 2 and 3 at ten rates, at most 500 steps. Ranked by the final loss
     at its best rate (geometric mean over the settings of its ratio to the best one). Besides: the
     good range, rates within a factor 2 of its best loss, as largest over smallest; steps until ten
-    losses in a row lie below twice the best final loss; share of diverged runs over the grid; share
-    of steps whose gradient norm is above ten times the median, at the best rate. Also written as
-    screen.csv.
+    losses in a row lie below twice the best final loss (all of them if they never do); share of
+    diverged runs over the grid; share of steps whose gradient norm is above ten times the median,
+    at the best rate. Also written as screen.csv.
     """
     budget = budget._replace(steps=min(budget.steps, 500), lr={})  # the rates are the grid's
     rates, runs, chosen = tuned(PAPER_SETTINGS, budget, rate_grid)
@@ -2088,15 +2088,16 @@ def single_panels(figure):
 
 
 def report(out):
-    """The table claim | paper | measured | verdict of the findings in a folder, in Markdown."""
+    """The table claim | paper | measured | budget | verdict of the findings in a folder, in
+    Markdown."""
     if not Path(out).is_dir():
         raise Mistake(f"out: got {str(out)!r}, wants a folder with findings")
-    rows = ["| claim | paper | measured, with 95 % interval over seeds | verdict |",
-            "| --- | --- | --- | --- |"]
+    rows = ["| claim | paper | measured, with 95 % interval over seeds | seeds, steps | verdict |",
+            "| --- | --- | --- | --- | --- |"]
     for name in EXPERIMENTS:
         path = Path(out, f"{name}.json")
         if not path.exists():
-            rows.append(f"| {name} | | no finding in this folder | |")
+            rows.append(f"| {name} | | no finding in this folder | | |")
             continue
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -2105,7 +2106,8 @@ def report(out):
             shown = [f"{key}: {in_words(found['measured'][key])}"
                      for key in bounded or list(found["measured"])[:3]]
             rows.append(f"| {found['claim']} `{name}`: {found['claimed']} | {found['paper']} | "
-                        f"{'<br>'.join(shown)} | {found['verdict']} |")
+                        f"{'<br>'.join(shown)} | {found['configuration']['seeds']}, "
+                        f"{found['configuration']['steps']:,} | {found['verdict']} |")
         except (ValueError, LookupError, TypeError, AttributeError):
             raise Mistake(f"out: got {path}, wants a finding of this program") from None
     return "\n".join(rows)
