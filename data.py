@@ -62,8 +62,7 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
     w = rng.standard_normal((batch, 1, d))
     if covariance is not None:
         C = _cholesky(covariance, d)
-        x = C @ x
-        w = w @ np.linalg.inv(C)
+        x, w = C @ x, w @ np.linalg.inv(C)
     features = x
     if hidden is not None:
         network = np.random.default_rng([2310, 1082, hidden, d])

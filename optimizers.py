@@ -66,8 +66,7 @@ class Adam:
 
 
 def clip_global_norm(grad, limit):
-    """grad scaled down, if need be, to Euclidean norm `limit` over all its entries. Raises
-    ValueError for a limit that is not positive and for a norm that overflows."""
+    """grad scaled down, if need be, to the norm `limit`; ValueError if its own norm overflows."""
     _require("limit", limit)
     grad = _array("grad", grad)
     norm = np.linalg.norm(grad)
