@@ -89,13 +89,13 @@ class Run(NamedTuple):
 FIELDS = ("loss", "grad_norm", "clipped", "diverged", "snapshots")  # what is kept of a run
 
 
-def train(runs, blow_up=1e3, patience=20):
+def train(runs):
     """Train runs that share weights and batches, each batch drawn once for all of them.
 
     Deep models overflow on a rare prompt (a polynomial of degree 3^L): such a step, whose loss or
     gradient is not finite, moves nothing, and counts as a loss of infinity. A run has diverged when
-    this happened, or the loss was above blow_up times the first one, `patience` steps in a row; or
-    at once where the optimizer returns parameters that are not finite.
+    this happened, or the loss was above 1,000 times the first one, 20 steps in a row; or at once
+    where the optimizer returns parameters that are not finite.
 
     Returns one dict a run: loss and grad_norm (steps,), both taken before the step, the norm before
     clipping, and NaN from the step at which the run diverged; clipped (steps,), whether clipping
@@ -117,14 +117,14 @@ def train(runs, blow_up=1e3, patience=20):
                 prompts = draw_prompts(stream, setting)
             for result in going:
                 try:
-                    advance(result, t, *gradient(result["params"], prompts), blow_up, patience)
+                    advance(result, t, *gradient(result["params"], prompts))
                 except Exception as error:  # in an optimizer of the reader's
                     result["error"] = f"{type(error).__name__}: {error}"
             going = [each for each in going if each["diverged"] < 0 and "error" not in each]
     return [{key: result[key] for key in ("error", *FIELDS) if key in result} for result in results]
 
 
-def advance(result, t, loss, grad, blow_up, patience):
+def advance(result, t, loss, grad):
     """Step t of one run: record what was measured, then let the optimizer move the parameters."""
     run, params, norm = result["run"], result["params"], np.linalg.norm(grad)
     if t == 0:
@@ -132,9 +132,9 @@ def advance(result, t, loss, grad, blow_up, patience):
         result["step"] = optimizers.by_name(run.optimizer)(run.lr, **decay).step
     finite = np.isfinite(loss + norm)
     result["loss"][t], result["grad_norm"][t] = (loss, norm) if finite else (np.inf, np.inf)
-    lost = not finite or loss > blow_up * result["loss"][0]
+    lost = not finite or loss > 1000 * result["loss"][0]
     result["lost"] = result["lost"] + 1 if lost else 0
-    if result["lost"] == patience:
+    if result["lost"] == 20:
         result["diverged"], result["loss"][t], result["grad_norm"][t] = t, np.nan, np.nan
         return
     after = params
@@ -482,12 +482,12 @@ def geometric(values, **bounds):
     return dict(quantity(np.log(values), np.exp, **bounds), per_seed=numbers(values))
 
 
-def t_quantile(dof, probability=0.975):
-    """Quantile of Student's t: with t = sqrt(dof) tan(phi) its density is cos(phi)^(dof - 1)."""
+def t_quantile(dof):
+    """97.5 % point of Student's t: with t = sqrt(dof) tan(phi) its density is cos(phi)^(dof - 1)."""
     phi, width = np.linspace(-np.pi / 2, np.pi / 2, 100_001, retstep=True)
     middle = phi[:-1] + width / 2
     cdf = np.cumsum(np.cos(middle) ** (dof - 1))
-    return np.sqrt(dof) * np.tan(np.interp(probability, cdf / cdf[-1], phi[1:]))
+    return np.sqrt(dof) * np.tan(np.interp(0.975, cdf / cdf[-1], phi[1:]))
 
 
 def numbers(values):
@@ -631,9 +631,9 @@ def draw_losses(ax, series, names, mean=False):
     ax.set(ylim=limits, xlabel="iteration")
 
 
-def in_blocks(series, function, count=50):
+def in_blocks(series, function):
     """Centres of 50 equal parts of the last axis (steps), and function of each part."""
-    edges = np.linspace(0, series.shape[-1], min(count, series.shape[-1]) + 1).astype(int)
+    edges = np.linspace(0, series.shape[-1], min(50, series.shape[-1]) + 1).astype(int)
     parts = [function(series[..., a:b], axis=-1) for a, b in zip(edges[:-1], edges[1:])]
     return (edges[:-1] + edges[1:] - 1) / 2, np.stack(parts, axis=-1)
 
@@ -1550,7 +1550,7 @@ def tails_times_depth(budget=Budget(seeds=2, steps=120)):
         settings=settings, rates=chosen["lr"].tolist())
 
 
-def wide_rates(setting, name):
+def wide_rates(_, name):
     """Four rates, from low to high; Adam's moves are scaled already, so it wants lower ones."""
     return (0.005, 0.02, 0.05, 0.1) if name == "Adam" else (0.02, 0.1, 0.5, 2.0)
 
