@@ -17,7 +17,7 @@ import pytest
 import data
 import experiments
 import optimizers
-from data import SETTING_1, SETTING_3
+from data import SETTING_1
 from experiments import Budget, Run
 
 PROJECT = Path(experiments.__file__).parent
