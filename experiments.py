@@ -483,7 +483,7 @@ def geometric(values, **bounds):
 
 
 def t_quantile(dof):
-    """97.5 % point of Student's t: with t = sqrt(dof) tan(phi) its density is cos(phi)^(dof - 1)."""
+    """97.5 % point of Student's t: for t = sqrt(dof) tan(phi) its density is cos(phi)^(dof - 1)."""
     phi, width = np.linspace(-np.pi / 2, np.pi / 2, 100_001, retstep=True)
     middle = phi[:-1] + width / 2
     cdf = np.cumsum(np.cos(middle) ** (dof - 1))
@@ -536,8 +536,7 @@ def finding(experiment, budget, measured, arrays, paper="", settings=PAPER_SETTI
     return dict(claim=claim, claimed=claimed, paper=paper, verdict=verdict,
                 lines=[f"{name}: {in_words(value)}" for name, value in measured.items()],
                 measured=measured, configuration=configuration, versions=versions,
-                table=list(table),
-                arrays=arrays)
+                table=list(table), arrays=arrays)
 
 
 # ---- Drawing -------------------------------------------------------------------------------------
@@ -835,9 +834,6 @@ def moment(values, order):
     return (centred**order).mean(axis=-1) / values.std(axis=-1) ** order
 
 
-# What is measured at a point of a path: function(params, params after the step, prompts).
-
-
 def along(function, settings, trained, budget, at, batches=1):
     """The function's values for the snapshots number `at` of every run, on the first evaluation
     batches: (settings, optimizers, seeds, points, batches, ...); NaN where a run had diverged."""
@@ -880,11 +876,16 @@ def loss_of(params):
     return linattn.mlp_loss_and_grad if params.ndim == 1 else linattn.loss_and_grad
 
 
+# What is measured at a point of a path: function(params, params after the step, prompts).
+
+
 def loss_at(before, _, prompts):
+    """The loss before the step."""
     return linattn.loss_and_grad(before, prompts)[0]
 
 
 def gradient_norm(before, _, prompts):
+    """Euclidean norm of the whole gradient."""
     return np.linalg.norm(linattn.loss_and_grad(before, prompts)[1])
 
 
@@ -896,6 +897,7 @@ def smoothness(before, after, prompts):
 
 
 def spectral_norm(before, _, prompts):
+    """Largest |eigenvalue| of the Hessian."""
     return np.abs(np.linalg.eigvalsh(linattn.hessian(before, prompts))).max()
 
 
@@ -975,6 +977,7 @@ def grouped(diagonals, size):
 def r_med_causes(settings, budget, t):
     """{what was changed: typical ratio of R_med at iteration t (settings, seeds)}"""
     def typical(factor=1, seeds=budget.seeds, full=False):
+        """The ratio, median over five batches, with all rates times factor, or full matrices."""
         changed = [setting._replace(full=full, lr={
             name: factor * learning_rate(setting, name, budget) for name in budget.optimizers})
             for setting in settings]
@@ -993,6 +996,7 @@ def draw_condition_number(settings, budget, path, typical, ratios, causes, t):
     size = 1000 * np.array(list(ratios))
 
     def against_size(ax, j):
+        """Of setting j: a dot for each seed and batch of a size, a line through their medians."""
         for x, values in zip(size, ratios.values()):
             dots = values[j][:, 0].ravel()
             ax.plot(x * np.geomspace(0.8, 1.25, len(dots)), dots, "o", ms=3, alpha=0.35,
@@ -1004,6 +1008,7 @@ def draw_condition_number(settings, budget, path, typical, ratios, causes, t):
         draw_level(ax, 1, "--")
 
     def by_cause(ax, j):
+        """Of setting j: a dot for each seed, with one thing changed at a time."""
         draw_dots(ax, range(len(causes)), [values[j] for values in causes.values()])
         ax.set(yscale="log")
         ax.tick_params(axis="y", which="minor", labelleft=False)
@@ -1075,8 +1080,7 @@ def generalized_smoothness(budget=Budget(seeds=1)):
     spend = budget._replace(seeds=3 * budget.seeds, steps=min(budget.steps, 2000),
                             optimizers=budget.optimizers[-1:])
     trained, measured = train_all(settings, spend), {}
-    everywhere = slice(None)
-    norms, curvatures = (along(function, settings, trained, spend, everywhere, batches)[:, 0]
+    norms, curvatures = (along(function, settings, trained, spend, slice(None), batches)[:, 0]
                          for function in (gradient_norm, smoothness))
     spectral = along(spectral_norm, settings, trained, spend, slice(None, None, 4))[:, 0, ..., 0]
     for setting, g, c, s in zip(settings, norms, curvatures, spectral):  # (seeds, points, batches)
@@ -1105,6 +1109,7 @@ def fit(x, y):
 def draw_generalized_smoothness(settings, budget, norms, curvatures, spectral):
     """Directional smoothness above, spectral norm below, against the gradient norm."""
     def draw(ax, x, y, every):
+        """y against x, both (seeds, points, ...), a point for `every` so many steps."""
         t = np.broadcast_to(every * np.arange(x.shape[1]).reshape(-1, *[1] * (x.ndim - 2)), x.shape)
         good = (x > 0) & (y > 0)
         ax.scatter(x[good], y[good], c=t[good], s=14, alpha=0.7, cmap="cividis", vmin=0,
@@ -1338,6 +1343,7 @@ def draw_rates(budget, losses):
     """Final loss of losses (settings, rates, optimizers, seeds, steps) against the rate; diverged
     runs as crosses at the top."""
     def draw(ax, j):
+        """Of setting j: a line for each optimizer over the rates at which no run diverged."""
         for i, name in enumerate(budget.optimizers):
             rates, ends = rate_grid(PAPER_SETTINGS[j], name), final_loss(losses[j][:, i])
             lost, color = ~np.isfinite(ends).all(axis=1), COLOURS[i % 5]
@@ -1384,6 +1390,7 @@ def full_batch(budget=Budget(seeds=3, steps=250, optimizers=("SGD", "Adam", "Sig
                          for name, values in zip(others, gap)}
 
     def draw_gaps(ax, j):
+        """Of setting j: a line for each other optimizer, against the batch size."""
         names = [f"{first} / {name}" for name in others]
         draw_bands(ax, np.arange(4), gaps[j].transpose(1, 2, 0), names, 1)
         ax.set_xticks(range(4), [f"{size:,}" for size in sizes[:-1]] + ["fixed"])
@@ -1396,9 +1403,9 @@ def full_batch(budget=Budget(seeds=3, steps=250, optimizers=("SGD", "Adam", "Sig
           lambda ax, j: draw_losses(ax, chosen["loss"][3::4][j], budget.optimizers)),
          ("ratio of final losses", draw_gaps)],
         f"Line: median of {budget.seeds} seeds; band: smallest to largest. {budget.steps:,} "
-        "steps, every optimizer at the best of three rates. Below: SGD over the others, on fresh "
-        "batches of 100 to 1,600 prompts and, at the right, on one batch of 1,000 for all steps. "
-        "Dotted: 1, no difference.")
+        f"steps, every optimizer at the best of three rates. Below: {first} over the others, on "
+        "fresh batches of 100 to 1,600 prompts and, at the right, on one batch of 1,000 for all "
+        "steps. Dotted: 1, no difference.")
     return figure, finding(full_batch, budget, measured, dict(gaps=gaps), paper="quoted",
                            settings=settings, rates=chosen["lr"].tolist())
 
@@ -1479,7 +1486,8 @@ def initialization(budget=Budget(seeds=2, steps=100)):
             measured[f"{label}: {name}"] = "; ".join(where) or "trains nowhere"
         measured |= {f"{label}, std {std:g}: gradient norm, first layer": geometric(each[:, 0])
                      for std, each in zip(scales, norm)}
-    return draw_initialization(budget, scales, norms, ends), finding(
+    names = [deep.name for deep, full in tasks if full]
+    return draw_initialization(budget, names, scales, norms, ends), finding(
         initialization, budget, measured, dict(norms=norms, final=ends), settings=settings)
 
 
@@ -1490,21 +1498,23 @@ def layer_gradients(setting, seed):
     return dict(first_last=np.linalg.norm(grad.reshape(len(grad), -1), axis=1)[[0, -1]])
 
 
-def draw_initialization(budget, scales, norms, ends):
+def draw_initialization(budget, columns, scales, norms, ends):
     """Gradient norms above, final losses below, against the initial scale."""
     def draw(ax, j, values, names, **axes):
+        """Of depth j: a line for each name, of values (tasks, names, seeds, scales)."""
         for full, where in enumerate(("blocks", "full")):
             draw_bands(ax, np.array(scales), values[2 * j + full],
                        [f"{where}, {name}" for name in names], 2 * full)
         ax.set(xscale="log", yscale="log", xlim=(0.008, 1), **axes)
 
     def draw_ends(ax, j):
+        """The final losses."""
         draw(ax, j, np.moveaxis(ends, 1, -1), budget.optimizers, ylim=(1e-5, 1e5),
              xlabel="initial standard deviation")
         draw_level(ax, SETTING_1.data["d"])
 
     return grid(
-        [f"L = {L}, {SETTING_1.name}" for L in (2, 4, 8)],
+        [f"{name}, {SETTING_1.name}" for name in columns],
         [("gradient norm", lambda ax, j: draw(ax, j, norms.transpose(0, 3, 2, 1), (
             "first layer", "last layer"), ylim=(0.03, 1e5))), ("final loss", draw_ends)],
         "Above: at initialisation, on 1,000 prompts. Below: median over the last tenth of "
@@ -1580,6 +1590,7 @@ def label_noise(budget=Budget(seeds=3, steps=400)):
     x = np.arange(len(sigmas))
 
     def draw(ax, j):
+        """The final losses with the Bayes risk (j = 0), or the excess, against sigma."""
         draw_bands(ax, x, (ends, excess)[j].transpose(1, 2, 0), budget.optimizers)
         ax.set_xticks(x, [f"{sigma:g}" for sigma in sigmas])
         ax.set(yscale="log", xlabel="standard deviation $\\sigma$ of the label noise")
@@ -1647,6 +1658,7 @@ def draw_remedies(budget, names, ends):
     x = np.arange(len(names))
 
     def draw(ax, j):
+        """A dot for each remedy and seed: the final losses (j = 0), or their ratio."""
         if j == 1:
             draw_dots(ax, x, ratio(ends))
             draw_level(ax, 1)
@@ -1683,7 +1695,7 @@ def what_it_learns(budget=Budget(seeds=2, steps=400)):
     single = [SETTING_1._replace(name=f"{family} x, n = {n}", layers=1,
                                  data=dict(n=n, d=5, covariates=family)) for family, n in cases]
     trained = train_all(deep + single, budget, every=10)
-    losses, snapshots = (trained["loss"][:, 0], [each[0] for each in trained["snapshots"]])
+    losses, snapshots = trained["loss"][:, 0], [each[0] for each in trained["snapshots"]]
     ends = final_loss(losses[:4])  # (L, seeds)
     steps = measure(descent, [(SETTING_1.data, setting.layers, kind)
                               for setting in deep for kind in range(3)], budget, 4, 3)["loss"]
@@ -1814,7 +1826,7 @@ def block_heterogeneity(budget=Budget(seeds=2, steps=150)):
     spectra = [each[:, :, :, 0] for each in found]
     distances = np.array([spectrum_distance(each) for each in spectra])
     gap, measured = ratio(final_loss(trained["loss"])), {}
-    for when, at in (("at initialisation", 0), ("at the end of SGD", 1)):
+    for when, at in (("at initialisation", 0), (f"at the end of {budget.optimizers[0]}", 1)):
         measured[f"rank correlation over these six settings, distance {when}"] = quantity(
             [rank_correlation(*pair) for pair in zip(distances[:, 0, :, at].T, gap.T)])
     for setting, distance, each in zip(settings, distances, gap):
@@ -2007,6 +2019,7 @@ def attention_cost(budget=Budget()):
         measured[f"{name}: ms"] = f"{ms:.3g}"
 
     def draw(ax, _):
+        """A line for each form."""
         for i, (form, slope) in enumerate(zip(COST_FORMS, slopes)):
             draw_bands(ax, np.array(COST_N), 1e3 * seconds[None, :, i],
                        [f"{form}: slope {slope.mean():z.2f}"], i)
