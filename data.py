@@ -34,14 +34,15 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
         Gamma(0.1, 10): against Gamma(2.5, 2), E|x|^2 falls from 5 to 1 as the tail grows.
     second_moment : if given, x is rescaled so that E|x|^2 is this number whatever the tail.
     noise : standard deviation of the noise on the context's labels; the target stays clean.
-    covariance : (d, d) matrix Sigma = C C^T: x becomes C x and w ~ N(0, Sigma^-1) instead of
-        N(0, I). E|x|^2 and the families above describe x before that.
+    covariance : (d, d) matrix Sigma = root root^T: x becomes root x and w ~ N(0, Sigma^-1) instead
+        of N(0, I). E|x|^2 and the families above describe x before that.
     hidden : if given, labels are <w, f(x)>, f(x) = W2 relu(W1 x) a ReLU network R^d -> R^d of this
         width with weights N(0, 2/d), N(0, 1/hidden), the same in every call. Z still holds x.
 
     Raises ValueError, naming the argument, for anything else, and if an entry of Z overflows.
     """
     _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise, hidden)
+    shape, scale, df = float(shape), float(scale), float(df)  # an np.int8 or np.float32 overflows
     x = rng.standard_normal((batch, d, n + 1))
     if covariates == "gaussian":
         factor, moment = 1.0, d  # x^2 is multiplied by factor; moment is E|x|^2 after that
@@ -56,13 +57,13 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
     if second_moment is not None:
         if moment == np.inf:
             raise ValueError(f"second_moment: got {second_moment!r}, wants None when df <= 2")
-        factor = factor * (second_moment / moment)
+        factor = factor * (float(second_moment) / moment)
     if covariates != "gaussian" or second_moment is not None:
         x *= np.sqrt(np.broadcast_to(factor, (batch, n + 1)))[:, None, :]
     w = rng.standard_normal((batch, 1, d))
     if covariance is not None:
-        C = _cholesky(covariance, d)
-        x, w = C @ x, w @ np.linalg.inv(C)
+        root = _cholesky(covariance, d)
+        x, w = root @ x, w @ np.linalg.inv(root)
     features = x
     if hidden is not None:
         network = np.random.default_rng([2310, 1082, hidden, d])
@@ -74,7 +75,7 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
     Z[:, d, n] = 0.0
     if noise > 0:
         Z[:, d, :n] += noise * rng.standard_normal((batch, n))
-    if not np.isfinite(Z).all():
+    if not np.isfinite(Z).all() or not np.isfinite(target).all():
         raise ValueError("Z: got infinite or undefined entries, wants arguments nearer to 1")
     Z.flags.writeable = target.flags.writeable = False
     return Prompts(Z, target)
@@ -94,16 +95,15 @@ class Setting(NamedTuple):
     batch: int = 1000
     fixed: bool = False  # one batch for all steps
     clipping: str = "global"  # or "coordinates", or "none"
-    weight_decay: float = 0.0
 
 
 # Data: the paper's section 3. Rates and clip limits: the authors' code, their best of a grid of ten
 # for L = 3; those of SignDescent: ours, as below.
 SETTING_1 = Setting("Setting 1", dict(n=20, d=5, covariates="gaussian"),
                     dict(SGD=0.02, Adam=0.02, SignDescent=0.01))
-SETTING_2 = Setting("Setting 2: fewer covariates", dict(n=5, d=5, covariates="gaussian"),
+SETTING_2 = Setting("Setting 2", dict(n=5, d=5, covariates="gaussian"),
                     dict(SGD=0.01, Adam=0.005, SignDescent=0.005))
-SETTING_3 = Setting("Setting 3: heavy-tailed x", dict(n=20, d=5, covariates="gamma"),
+SETTING_3 = Setting("Setting 3", dict(n=20, d=5, covariates="gamma"),
                     dict(SGD=0.02, Adam=0.02, SignDescent=0.01))
 SPHERICAL = Setting("Spherical x", dict(n=20, d=5, covariates="sphere"),
                     dict(SGD=5.0, Adam=0.1), 0.1)
@@ -129,13 +129,14 @@ def _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise,
             raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
     if not isinstance(covariates, str) or covariates not in FAMILIES:
         raise ValueError(f"covariates: got {covariates!r}, wants one of {', '.join(FAMILIES)}")
-    positive = dict(shape=shape, scale=scale, df=df,
-                    second_moment=1.0 if second_moment is None else second_moment)
-    for name, value in dict(positive, noise=noise).items():
-        number = isinstance(value, (int, float, np.integer, np.floating)) and 0 <= value < 1e300
-        if not number or (value == 0 and name != "noise"):
-            least = ">= 0" if name == "noise" else "> 0"
-            raise ValueError(f"{name}: got {value!r}, wants a number {least}")
+    # from 1e-100 to 1e100, so that shape * scale, and second_moment over it, stay floats
+    numbers = dict(shape=shape, scale=scale, df=df, noise=noise,
+                   second_moment=1.0 if second_moment is None else second_moment)
+    for name, value in numbers.items():
+        least = 0 if name == "noise" else 1e-100
+        number = value.item() if isinstance(value, np.number) else value  # numpy's as Python's
+        if not isinstance(number, (int, float)) or not least <= number <= 1e100:
+            raise ValueError(f"{name}: got {value!r}, wants a number from {least} to 1e+100")
 
 
 def _cholesky(covariance, d):

@@ -9,7 +9,9 @@ ICLR 2024, arXiv 2310.01082, whose letters are:
     P, Q    value matrix and joint key-query matrix of a layer, (D, D)
     G       the Gram matrix C C^T / n, (D, D), symmetric
     A       I + P G Q, what one linear layer does to every column
-    X', dX  X after the layer, and dLoss/dX, for any X; X.mT transposes the matrix of every prompt
+    K, H    dG + dG^T (`_gram_backprop` says what for), and the Hessian of the loss
+    Z', dZ  Z after the layer, and dLoss/dZ; likewise for the other letters
+    Z.mT    numpy's word for the transposed matrix of every prompt
 
 One layer is Z' = Z + (1/n) P Z M act(Z^T Q Z). The prediction is MINUS the bottom-right entry of
 the last Z. Why minus: with P = diag(0, ..., 0, 1), Q = diag(-c I, 0) and c > 0 a layer subtracts
@@ -30,6 +32,7 @@ from functools import partial
 import numpy as np
 
 ACTIVATIONS = ("linear", "relu", "softmax", "softmax/n")
+REAL, COMPLEX = "iuf", "iufc"  # kinds of numbers that an argument may have, numpy's letters
 STEP = 1e-20  # of the complex step: its square vanishes beside 1, so nothing is rounded away
 CHUNK = 40_000  # numbers in the largest matrices of a chunk of prompts: they fit into the cache
 np.empty(31 * 2**20, np.uint8)  # freeing a large array once makes glibc keep what is freed later,
@@ -49,11 +52,12 @@ def init_params(rng, layers=3, d=5, std=0.05, full=False):
 
 def predict(params, Z, activation="linear"):
     """Predictions of the query's label, (batch,), from prompts Z (batch, d+1, n+1)."""
-    Z = _checked_Z(Z)
-    layers = _embed(params, Z.shape[1])
-    if isinstance(activation, str) and activation == "linear":
-        return _gram_forward(layers, *_gram(Z))[0]
-    return _textbook_forward(layers, Z, activation)[0]
+    params, Z = _finite("params", params, COMPLEX), _checked_Z(Z)
+    _check_activation(activation)
+    pairs = _embed(params, Z.shape[1])
+    if activation == "linear":
+        return _gram_forward(pairs, *_gram(Z))[0]
+    return _textbook_forward(pairs, Z, activation)[0]
 
 
 def loss_and_grad(params, prompts, activation="linear"):
@@ -67,48 +71,53 @@ def loss_and_grad(params, prompts, activation="linear"):
     The loss is a float, or complex if params is; large params may overflow. Raises ValueError for
     wrong shapes, entries that are not finite, or an unknown activation.
     """
-    if isinstance(activation, str) and activation == "linear":
+    _check_activation(activation)
+    params = _finite("params", params, COMPLEX)
+    if activation == "linear":
         return _over_chunks(_gram_backprop, params, compress(prompts))
-    return textbook_loss_and_grad(params, prompts, activation)
+    return _over_chunks(_textbook_backprop, params, _checked_prompts(prompts), activation)
 
 
 def textbook_loss_and_grad(params, prompts, activation="linear"):
     """`loss_and_grad` by the definition, at O(n^2) a layer (so no `Gram`); the only form for relu
     and softmax."""
-    return _over_chunks(_textbook_backprop, params, _unpacked(prompts), activation)
+    _check_activation(activation)
+    params = _finite("params", params, COMPLEX)
+    return _over_chunks(_textbook_backprop, params, _checked_prompts(prompts), activation)
 
 
-# ---- The definition: Z' = Z + P (Z M) R, R = act(S), S = Z^T Q Z, with the 1/n in M --------------
+# ---- The definition: Z' = Z + P V, V = (1/n) (Z M) R, R = act(S), S = Z^T Q Z --------------------
 
-def _textbook_forward(layers, Z, activation):
-    """Predictions (batch,) and, for the backward pass, every layer's (Z, X, M, R, V)."""
-    known = isinstance(activation, str) and activation in ACTIVATIONS
-    _require(known, "activation", repr(activation), f"one of {', '.join(ACTIVATIONS)}")
+# In the code `mask` is the diagonal of M, (n+1,), with the 1/n in it (softmax has none): (1/n) Z M
+# is Z * mask. X are the columns of Z that a layer has to give: all, in the last one only the query.
+
+def _textbook_forward(pairs, Z, activation):
+    """Predictions (batch,) and, for the backward pass, every layer's (Z, X, mask, R, V)."""
     n, cache = Z.shape[2] - 1, []
-    M = np.append(np.ones(n), 0) / (1 if activation == "softmax" else n)  # scales the key columns
-    for l, (P, Q) in enumerate(layers):
-        X = Z if l < len(layers) - 1 else Z[:, :, -1:]  # of the last layer only the query is read
+    mask = np.append(np.ones(n), 0) / (1 if activation == "softmax" else n)
+    for l, (P, Q) in enumerate(pairs):
+        X = Z if l < len(pairs) - 1 else Z[:, :, -1:]
         R = _act(Z.mT @ Q @ X, activation)  # [n+1 keys, D] [D, D] [D, m] -> [n+1 keys, m queries]
-        V = Z * M @ R  # [D, m]
-        cache.append((Z, X, M, R, V))
+        V = Z * mask @ R  # [D, n+1] [n+1, m] -> [D, m]
+        cache.append((Z, X, mask, R, V))
         Z = X + P @ V
     return -Z[:, -1, -1], cache
 
 
 def _textbook_backprop(params, Z, target, activation):
     """Sum of squared errors and its gradient. Each line is the forward line in its comment, in
-    reverse: Y = X1 X2 gives dX1 = dY X2^T, dX2 = X1^T dY; what is used twice receives twice."""
-    layers, k = _embed(params, Z.shape[1]), np.shape(params)[-1]
-    prediction, cache = _textbook_forward(layers, Z, activation)
-    error, grad = prediction - target, np.empty_like(layers)
-    dZ = np.zeros((*Z.shape[:2], 1), layers.dtype)
+    reverse: F = B E gives dB = dF E^T, dE = B^T dF; what is used twice receives twice."""
+    pairs, k = _embed(params, Z.shape[1]), params.shape[-1]
+    prediction, cache = _textbook_forward(pairs, Z, activation)
+    error, grad = prediction - target, np.empty_like(pairs)
+    dZ = np.zeros((*Z.shape[:2], 1), pairs.dtype)
     dZ[:, -1, -1] = -2 * error  # loss = error^2, prediction = -Z[d, n]
-    for l in reversed(range(len(layers))):
-        (P, Q), (Z, X, M, R, V), dX = layers[l], cache[l], dZ  # Z' = X + P V: dX = dZ'
-        grad[l, 0] = (dX @ V.mT).sum(0)  # dP = dZ' V^T
+    for l in reversed(range(len(pairs))):
+        (P, Q), (Z, X, mask, R, V), dX = pairs[l], cache[l], dZ  # Z' = X + P V: dX = dZ'
+        grad[l, 0] = (dX @ V.mT).sum(0)  # dP = dZ' V^T, summed over prompts
         dV = P.T @ dX
-        dZ = dV @ R.mT * M  # V = (Z M) R
-        dR = (Z * M).mT @ dV
+        dZ = dV @ R.mT * mask  # V = (Z mask) R
+        dR = (Z * mask).mT @ dV
         if activation in ("linear", "relu"):  # R = S, or S where it is positive
             dS = dR if activation == "linear" else dR * (R.real > 0)
         else:  # R_i = exp(S_i) / sum_j exp(S_j): dS_i = R_i (dR_i - sum_j R_j dR_j)
@@ -126,8 +135,8 @@ def _act(S, activation):
         return S if activation == "linear" else S * (S.real > 0)
     if activation == "softmax":
         S[:, -1] = -np.inf  # not over the query's own key
-    E = np.exp(S - S.max(axis=1, keepdims=True))  # exp(0) at most
-    return E / E.sum(axis=1, keepdims=True)
+    weights = np.exp(S - S.max(axis=1, keepdims=True))  # exp(0) at most
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 # ---- Linear attention through the Gram matrix ---------------------------------------------------
@@ -141,14 +150,10 @@ def compress(prompts):
     O(d^3) whatever n is; only the making of G, O(n d^2), reads the n columns. relu and softmax are
     not linear in the scores C^T Q z, so nothing regroups: every layer must read all columns.
     """
-    if not isinstance(prompts, Gram):
-        Z, target = _unpacked(prompts)
-        return Gram(*_gram(Z), target)
-    G, q, target = map(_finite, Gram._fields, prompts)
-    fits = q.size and (G.shape, target.shape) == ((*q.shape, *q.shape[1:]), q.shape[:1])
-    _require(fits and q.ndim == 2, "Gram", f"shapes {G.shape}, {q.shape} and {target.shape}",
-             "(batch, D, D), (batch, D) and (batch,)")
-    return Gram(G, q, target)
+    if isinstance(prompts, Gram):
+        return _checked_gram(prompts)
+    Z, target = _checked_prompts(prompts)
+    return Gram(*_gram(Z), target)
 
 
 def _gram(Z):
@@ -156,13 +161,13 @@ def _gram(Z):
     return C @ C.mT / C.shape[2], np.ascontiguousarray(Z[:, :, -1])
 
 
-def _gram_forward(layers, G, q):
+def _gram_forward(pairs, G, q):
     """Predictions (batch,) and, for the backward pass, every layer's (G, A, q, u, t)."""
     cache = []
-    for l, (P, Q) in enumerate(layers):
+    for l, (P, Q) in enumerate(pairs):
         u = q @ Q.T  # a batch of columns is stored as rows, so Q q is q @ Q.T
         t = _apply(G, u)
-        last = l == len(layers) - 1  # nobody reads the context after it
+        last = l == len(pairs) - 1  # nobody reads the context after it
         A = None if last else np.eye(len(P)) + _times(P @ G, Q)  # A = I + P G Q
         cache.append((G, A, q, u, t))
         q = q + t @ P.T  # q' = q + P G Q q
@@ -172,8 +177,11 @@ def _gram_forward(layers, G, q):
 
 
 def _gram_backprop(params, G, q, target, to_input=False):
-    """Sum of squared errors, its gradient, the cache with every layer's (dq', H'), and, if
-    to_input, (dq, H) of the prompts. Y = X1 X2 gives dX1 = dY X2^T, dX2 = X1^T dY, so
+    """Sum of squared errors, its gradient, the cache with every layer's (dq', K'), and (dq, K) of
+    the prompts. `to_input` serves the MLP alone, which reads these last two: with it the first
+    layer makes its K, too, which the gradient of P and Q does not need.
+
+    First step. F = B E gives dB = dF E^T and dE = B^T dF, so
 
         query    u = Q q         ->  dQ = du q^T     dq = dq' + Q^T du
                  t = G u         ->  dG = dt u^T     du = G dt            (G^T = G)
@@ -181,42 +189,59 @@ def _gram_backprop(params, G, q, target, to_input=False):
         context  A = I + P G Q   ->  dP += dA Q^T G  dQ += G P^T dA       dG += P^T dA Q^T
                  G' = A G A^T    ->  dA = (dG' + dG'^T) A G               dG += A^T dG' A
 
-    dP and dQ summed over prompts. A occurs twice in A G A^T, hence the sum in dA. The code carries
-    H = dG + dG^T, for nothing else is needed: H = A^T H' A + Y + Y^T, Y = dt u^T + P^T dA Q^T.
+    dP and dQ summed over prompts; in the code a batch of columns is stored as rows, so that
+    P^T dq' is dq @ P. A occurs twice in A G A^T, hence the sum in dA. The last layer
+    makes no G': there dA = 0, and dG = dt u^T is all.
+
+    Second step. The three lines of dG together are
+
+        dG = Y + A^T dG' A,  Y = dt u^T + P^T dA Q^T.
+
+    Apart from this line, dG' is only ever used in the sum K' = dG' + dG'^T: dA = K' A G, the MLP's
+    dC = K C / n, and `hessian_diagonal`. The line plus its transpose makes K of K' alone,
+
+        K = Y + Y^T + A^T K' A,
+
+    so the code carries K, and dG itself is never made.
     """
-    layers, D, k = _embed(params, q.shape[1]), q.shape[1], np.shape(params)[-1]
-    prediction, cache = _gram_forward(layers, G, q)
-    error, grad = prediction - target, np.empty_like(layers)
-    dq, H = np.zeros(q.shape, layers.dtype), None  # the last layer makes no G'
+    pairs, D, k = _embed(params, q.shape[1]), q.shape[1], params.shape[-1]
+    prediction, cache = _gram_forward(pairs, G, q)
+    error, grad = prediction - target, np.empty_like(pairs)
+    dq, K = np.zeros(q.shape, pairs.dtype), None  # the last layer makes no G'
     dq[:, -1] = -2 * error  # loss = error^2, prediction = -q[d]
-    for l in reversed(range(len(layers))):
-        (P, Q), (G, A, q, u, t) = layers[l], cache[l]
-        cache[l] += (dq, H)
+    for l in reversed(range(len(pairs))):
+        (P, Q), (G, A, q, u, t) = pairs[l], cache[l]
+        cache[l] += (dq, K)  # for hessian_diagonal; at this line they still are dq' and K'
         dt = dq @ P
         du = _apply(G, dt)
-        grad[l, 0] = dq.T @ t  # dP = dq' t^T
-        grad[l, 1] = du.T @ q  # dQ = du q^T, the query's part, summed over the rows, the prompts
+        grad[l, 0] = dq.T @ t  # dP = dq' t^T, summed over prompts: [D, batch] [batch, D] -> [D, D]
+        grad[l, 1] = du.T @ q  # dQ = du q^T, likewise
         dq = dq + du @ Q
-        if H is not None:
-            HA = H @ A
-            dA = HA @ G
+        if K is not None:
+            KA = K @ A
+            dA = KA @ G
             PtdA = P.T @ dA
-            grad[l, 0] += np.tensordot(_times(dA, Q.T), G, ((0, 2), (0, 1)))  # dP += dA Q^T G
-            grad[l, 1] += G.reshape(-1, D).T @ PtdA.reshape(-1, D)  # dQ += G P^T dA
+            # dP += dA Q^T G, summed over prompts and the inner index, axes 0 and 2 of dA Q^T and
+            # 0 and 1 of G: [batch, D, D] [batch, D, D] -> [D, D]
+            grad[l, 0] += np.tensordot(_times(dA, Q.T), G, ((0, 2), (0, 1)))
+            # dQ += G P^T dA, likewise, as G = G^T: [D, batch * D] [batch * D, D] -> [D, D]
+            grad[l, 1] += G.reshape(-1, D).T @ PtdA.reshape(-1, D)
         if l > 0 or to_input:
-            Y = np.einsum("bi,bj->bij", dt, u)
-            if H is not None:
+            Y = np.einsum("bi,bj->bij", dt, u)  # [batch, D] [batch, D] -> [batch, D, D]
+            if K is not None:
                 Y += _times(PtdA, Q.T)
-            H = Y + Y.mT if H is None else A.mT @ HA + Y + Y.mT
-    return (error * error).sum(), grad[:, :, :k, :k], cache, (dq, H)
+            K = Y + Y.mT if K is None else A.mT @ KA + Y + Y.mT  # None: the last layer has no K'
+    return (error * error).sum(), grad[:, :, :k, :k], cache, (dq, K)
 
 
-def _times(X, W):  # X W for every prompt and one matrix W: a single large product
-    return (X.reshape(-1, X.shape[2]) @ W).reshape(X.shape)
+def _times(B, E):
+    """B E for every prompt's B and one E, as a single large product: [batch * D, D] [D, D]."""
+    return (B.reshape(-1, B.shape[2]) @ E).reshape(B.shape)  # -> [batch, D, D]
 
 
-def _apply(A, q):  # A q for every prompt
-    return np.einsum("bij,bj->bi", A, q)
+def _apply(B, columns):
+    """B times its column, for every prompt: [batch, D, D] [batch, D] -> [batch, D]."""
+    return np.einsum("bij,bj->bi", B, columns)
 
 
 # ---- An MLP in front: the columns become (W2 relu(W1 x + b1) + b2, y) ---------------------------
@@ -231,20 +256,21 @@ def init_mlp_params(rng, layers=3, d=5, hidden=30, std=0.1):
 def mlp_loss_and_grad(params, prompts, layers=3):
     """`loss_and_grad` with the MLP before linear attention, k = D; prompts with .Z and .target;
     params as from `init_mlp_params`, whose size gives `hidden`."""
-    _whole(layers=layers)
-    return _over_chunks(_mlp_backprop, params, _unpacked(prompts), layers)
+    _check_whole(layers=layers)
+    params = _finite("params", params, COMPLEX)
+    return _over_chunks(_mlp_backprop, params, _checked_prompts(prompts), layers)
 
 
 def _mlp_backprop(params, Z, target, layers):
-    """Sum of squared errors and its gradient; the points x of all prompts are the columns of x.
+    """Sum of squared errors and its gradient; x holds the points of all prompts as its columns.
 
         a = W1 x + b1               ->  dW1 = da x^T   db1 = sum of da
         h = relu(a)                 ->  da = dh where a > 0, else 0
         f = W2 h + b2               ->  dW2 = df h^T   db2 = sum of df   dh = W2^T df
-        G = C C^T / n               ->  dC = (dG + dG^T) C / n = H C / n
+        G = C C^T / n               ->  dC = (dG + dG^T) C / n = K C / n
         C, q = columns (f, y)       ->  df = dC, dq without their label
     """
-    (batch, D, columns), params = Z.shape, _finite("params", params, "iufc")
+    batch, D, columns = Z.shape
     d, fixed = D - 1, D - 1 + 2 * layers * D * D  # b2 and the attention
     hidden, rest = divmod(params.size - fixed, 2 * d + 1)
     _require(params.ndim == 1 and hidden >= 1 and rest == 0, "params", f"shape {params.shape}",
@@ -257,8 +283,8 @@ def _mlp_backprop(params, Z, target, layers):
     h = a * (a.real > 0)
     f = (W2 @ h + b2).reshape(d, batch, columns).transpose(1, 0, 2)
     fy = np.concatenate([f, Z[:, d:]], axis=1)  # C and q, the columns of the attention's prompt
-    loss, grad, _, (dq, H) = _gram_backprop(attention, *_gram(fy), target, to_input=True)
-    dfy = np.concatenate([H @ fy[:, :, :-1] / (columns - 1), dq[:, :, None]], axis=2)
+    loss, grad, _, (dq, K) = _gram_backprop(attention, *_gram(fy), target, to_input=True)
+    dfy = np.concatenate([K @ fy[:, :, :-1] / (columns - 1), dq[:, :, None]], axis=2)
     df = dfy[:, :d].transpose(1, 0, 2).reshape(d, -1)
     da = W2.T @ df * (a.real > 0)
     grads = da @ x.T, da.sum(1), df @ h.T, df.sum(1), grad
@@ -270,9 +296,9 @@ def _mlp_backprop(params, Z, target, layers):
 def hessian_vector_product(params, v, prompts, gradient=loss_and_grad):
     """H v, shaped like params, for a gradient(params, prompts) -> (loss, grad) that is written for
     complex params (of which no part is dropped), such as `mlp_loss_and_grad`. It is analytic (with
-    relu: where no argument is 0), so grad(theta + i h v) = grad(theta) + i h H v - O(h^2): the
-    imaginary part over h is H v, and no subtraction rounds it. Raises ValueError unless params and
-    v are finite and alike.
+    relu: where no argument is 0), so grad(params + i STEP v) = grad(params) + i STEP H v -
+    O(STEP^2): the imaginary part over STEP is H v, and no subtraction rounds it. Raises ValueError
+    unless params and v are finite and alike.
     """
     params, v = _finite("params", params), _finite("v", v)
     _require(v.shape == params.shape, "v", f"shape {v.shape}", f"that of params, {params.shape}")
@@ -292,8 +318,8 @@ def curvature(params, v, prompts, gradient=loss_and_grad):
 
 
 def hessian(params, prompts):
-    """Hessian of the linear-attention loss, (params.size, params.size). A row is H e for a unit
-    vector e of layer l. The layers below are constants for it, so the product starts from the G and
+    """Hessian of the linear-attention loss, (params.size, params.size). A row is H v for a unit
+    vector v of layer l. The layers below are constants for it, so the product starts from the G and
     q that they give, and symmetry supplies the entries left out."""
     gram, params = compress(prompts), _finite("params", params)
     cache = _gram_forward(_embed(params, gram.q.shape[1]), gram.G, gram.q)[1]
@@ -309,30 +335,31 @@ def hessian(params, prompts):
 def hessian_diagonal(params, prompts):
     """The diagonal of `hessian`, shaped like params, at a fraction of its cost.
 
-    Let X1 and X11 be the first and second derivative of X along one parameter. With loss = error^2
-    the second derivative is 2 prediction1^2 plus <dq, q11> of the last layer's output, where
+    Let F1 and F11 be the first and second derivative of any F along one parameter. With loss =
+    error^2 the second derivative is 2 prediction1^2 plus <dq, q11> of the last layer's output,
+    where
 
         q' = A q      ->  q'1 = A1 q + A q1          q'11 = 2 A1 q1 + (A q11 + A11 q)
         G' = A G A^T  ->  G'1 = A1 G A^T + A G1 A^T + A G A1^T
-                          G'11 = T + (A G11 A^T + A11 G A^T + A G A11^T)
-                          T = 2 (A1 G1 A^T + A1 G A1^T + A G1 A1^T)
+                          G'11 = N + (A G11 A^T + A11 G A^T + A G A11^T)
+                          N = 2 (A1 G1 A^T + A1 G A1^T + A G1 A1^T)
 
     In the parameter's own layer q1, G1, q11, G11 and, as A is linear in it, A11 are 0. Above it
     A1 = P G1 Q and A11 = P G11 Q, so that the brackets are linear in q11 and G11 of the layer
     below: the backward pass has carried them into dq and dG. So each layer from there on adds
-    <dq', 2 A1 q1> and, but for the last, <dG', T> = <H', T> / 2 = <H' A1, 2 A G1 + A1 G>, for T and
-    H' = dG' + dG'^T are symmetric; <,> sums over prompts, too.
+    <dq', 2 A1 q1> and, but for the last, <dG', N> = <K', N> / 2 = <K' A1, 2 A G1 + A1 G>, for N and
+    K' = dG' + dG'^T are symmetric; <,> sums over prompts, too.
     """
     return _over_chunks(_diagonal, _finite("params", params), compress(prompts))[1]
 
 
 def _diagonal(params, G, q, target):
     loss, _, cache, _ = _gram_backprop(params, G, q, target)
-    layers, diagonal = _embed(params, q.shape[1]), np.empty(params.shape)
+    pairs, diagonal = _embed(params, q.shape[1]), np.empty(params.shape)
     for first, which, i, j in np.ndindex(params.shape):
         A1, G1, q1, total = np.zeros(G.shape), np.zeros(G.shape), np.zeros(q.shape), 0.0
-        for l in range(first, len(layers)):
-            (P, Q), (G, A, q, _, _, dq, H) = layers[l], cache[l]
+        for l in range(first, len(pairs)):
+            (P, Q), (G, A, q, _, _, dq, K) = pairs[l], cache[l]
             if l > first:
                 A1 = _times(P @ G1, Q)
             elif which == 0:  # the parameter's own layer: A = I + P G Q moves, q and G do not
@@ -344,7 +371,7 @@ def _diagonal(params, G, q, target):
                 q1 = q1 + _apply(A1, q) + _apply(G, q1 @ Q.T) @ P.T
                 break
             AG1, A1G, At = A @ G1, A1 @ G, np.ascontiguousarray(A.mT)
-            total += np.vdot(H @ A1, 2 * AG1 + A1G)
+            total += np.vdot(K @ A1, 2 * AG1 + A1G)
             q1 = _apply(A, q1) + _apply(A1, q)
             G1 = A1G @ At
             G1 = G1 + G1.mT + AG1 @ At  # G1.mT = A G A1^T
@@ -352,18 +379,17 @@ def _diagonal(params, G, q, target):
     return loss, diagonal
 
 
-# ---- Shapes, chunks and checks ------------------------------------------------------------------
+# ---- Shapes and chunks --------------------------------------------------------------------------
 
 def _embed(params, D):
-    """params as full matrices, (layers, 2, D, D)."""
-    params = _finite("params", params, "iufc")
+    """The pairs (P, Q) of all layers as full matrices, (layers, 2, D, D)."""
     fits = params.size and params.shape in [(*params.shape[:1], 2, k, k) for k in (D - 1, D)]
     wants = f"(layers, 2, k, k) with k = {D - 1} or {D} for prompts with d = {D - 1}"
     _require(fits, "params", f"shape {params.shape}", wants)
-    full, k = np.zeros((len(params), 2, D, D), params.dtype), params.shape[-1]
-    full[:, 0, -1, -1] = 1
-    full[:, :, :k, :k] = params
-    return full
+    pairs, k = np.zeros((len(params), 2, D, D), params.dtype), params.shape[-1]
+    pairs[:, 0, -1, -1] = 1
+    pairs[:, :, :k, :k] = params
+    return pairs
 
 
 def _over_chunks(backprop, params, arrays, *options):
@@ -378,12 +404,22 @@ def _over_chunks(backprop, params, arrays, *options):
     return loss.item() / batch, grad / batch
 
 
-def _unpacked(prompts):
-    both = hasattr(prompts, "Z") and hasattr(prompts, "target")
-    _require(both, "prompts", type(prompts).__name__, "something with .Z and .target")
-    Z, target = _checked_Z(prompts.Z), _finite("target", prompts.target)
-    _require(target.shape == Z.shape[:1], "target", f"shape {target.shape}", f"({len(Z)},)")
-    return Z, target
+# ---- Checks of the arguments, each where a public function takes it in ---------------------------
+
+def _require(good, name, got, wants):
+    if not good:
+        raise ValueError(f"{name}: got {got}, wants {wants}")
+
+
+def _finite(name, array, kinds=REAL):
+    """The argument as an array of floats (or of complex numbers, if kinds allows)."""
+    try:
+        array = np.asarray(array)
+        good = array.dtype.kind in kinds and np.isfinite(array).all()
+    except ValueError:  # a ragged sequence
+        good = False
+    _require(good, name, "entries that are not finite numbers", "finite numbers")
+    return array.astype(np.result_type(array, float), copy=False)
 
 
 def _checked_Z(Z):
@@ -393,29 +429,36 @@ def _checked_Z(Z):
     return Z
 
 
-def _finite(name, array, kinds="iuf"):
-    try:
-        array = np.asarray(array)
-    except ValueError:  # a ragged sequence
-        array = np.array(None)
-    good = array.dtype.kind in kinds and np.isfinite(array).all()
-    _require(good, name, "entries that are not finite numbers", "finite numbers")
-    return array.astype(np.result_type(array, float), copy=False)
+def _checked_prompts(prompts):
+    both = hasattr(prompts, "Z") and hasattr(prompts, "target")
+    _require(both, "prompts", type(prompts).__name__, "something with .Z and .target")
+    Z, target = _checked_Z(prompts.Z), _finite("target", prompts.target)
+    _require(target.shape == Z.shape[:1], "target", f"shape {target.shape}", f"({len(Z)},)")
+    return Z, target
+
+
+def _checked_gram(gram):
+    G, q, target = map(_finite, Gram._fields, gram)
+    fits = q.ndim == 2 and q.size and G.shape == (*q.shape, q.shape[1])
+    _require(fits and target.shape == q.shape[:1], "Gram",
+             f"shapes {G.shape}, {q.shape} and {target.shape}",
+             "(batch, D, D), (batch, D) and (batch,)")
+    return Gram(G, q, target)
+
+
+def _check_activation(activation):
+    known = isinstance(activation, str) and activation in ACTIVATIONS
+    _require(known, "activation", repr(activation), f"one of {', '.join(ACTIVATIONS)}")
 
 
 def _check_init(rng, std, **sizes):
     _require(isinstance(rng, np.random.Generator), "rng", repr(rng), "a numpy.random.Generator")
-    _whole(**sizes)
     number = isinstance(std, (int, float, np.integer, np.floating)) and 0 <= std < 1e300
     _require(number, "std", repr(std), "a number >= 0")
+    _check_whole(**sizes)
 
 
-def _whole(**sizes):
+def _check_whole(**sizes):
     for name, value in sizes.items():
         whole = isinstance(value, (int, np.int64)) and value is not True and 1 <= value < 10**6
         _require(whole, name, repr(value), "a whole number >= 1 (and below a million)")
-
-
-def _require(good, name, got, wants):
-    if not good:
-        raise ValueError(f"{name}: got {got}, wants {wants}")

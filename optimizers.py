@@ -1,8 +1,10 @@
 """Optimizers and gradient clipping, from scratch.
 
-An optimizer is a class whose constructor takes the learning rate and whose `step(params, grad)`
-returns the new parameters and alters neither argument. Your own is about six lines; put it in this
-file and every experiment runs it by its name (`--optimizers Adam Lion --lr Lion=0.001`):
+An optimizer is a class whose constructor takes the learning rate (called by keyword, `lr=...`) and
+whose `step(params, grad)` returns the new parameters. Your own goes into a file of your own, say
+mine.py in the working directory:
+
+    import numpy as np
 
     class Lion:
         def __init__(self, lr):
@@ -11,6 +13,9 @@ file and every experiment runs it by its name (`--optimizers Adam Lion --lr Lion
             direction = np.sign(0.9 * self.m + 0.1 * grad)
             self.m = 0.99 * self.m + 0.01 * grad
             return params - self.lr * direction
+
+`python experiments.py adam_vs_sgd --optimizers SGD mine.Lion --lr Lion=0.001` runs it. From Python
+the class itself is passed: `Run(optimizers=(SGD, Lion), lr=dict(Lion=0.001))`.
 
 Weight decay is decoupled (Loshchilov & Hutter, arXiv 1711.05101): it shrinks the parameters by
 lr * weight_decay a step, outside the moments. theta, g: parameters, gradient; v, m: running means.
@@ -25,11 +30,13 @@ class SGD:
 
     def __init__(self, lr, momentum=0.9, weight_decay=0.0):
         _check(lr, weight_decay, momentum=momentum)
-        self.lr, self.momentum, self.weight_decay, self.v = lr, momentum, weight_decay, 0.0
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.v, self.shape = 0.0, None  # the shape of the first step
 
     def step(self, params, grad):
-        """New params; finite arrays of one shape, else ValueError."""
-        params, grad = _alike(params, grad)
+        """New params; finite arrays of one shape, that of the first step, else ValueError."""
+        params, grad = _alike(params, grad, self.shape)
+        self.shape = params.shape
         self.v = self.momentum * self.v + grad
         return params - self.lr * (self.direction(self.v) + self.weight_decay * params)
 
@@ -52,10 +59,12 @@ class Adam:
         _require("eps", eps)
         self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
         self.weight_decay, self.m, self.v, self.t = weight_decay, 0.0, 0.0, 0
+        self.shape = None  # of the first step
 
     def step(self, params, grad):
-        """New params; finite arrays of one shape, else ValueError."""
-        params, grad = _alike(params, grad)
+        """New params; finite arrays of one shape, that of the first step, else ValueError."""
+        params, grad = _alike(params, grad, self.shape)
+        self.shape = params.shape
         self.t += 1
         self.m = self.beta1 * self.m + (1 - self.beta1) * grad
         self.v = self.beta2 * self.v + (1 - self.beta2) * grad**2
@@ -81,15 +90,6 @@ def clip_coordinates(grad, limit):
     return np.clip(_array("grad", grad), -limit, limit)
 
 
-def by_name(name):
-    """The optimizer class of this module that is called `name`; ValueError if there is none."""
-    known = {key: each for key, each in globals().items()
-             if isinstance(each, type) and hasattr(each, "step")}
-    if not isinstance(name, str) or name not in known:
-        raise ValueError(f"optimizer: got {name!r}, wants one of {', '.join(known)}")
-    return known[name]
-
-
 def _check(lr, weight_decay, **fractions):
     _require("lr", lr)
     _require("weight_decay", weight_decay, lambda x: 0 <= x < 1e300, ">= 0")
@@ -112,8 +112,11 @@ def _array(name, value):
     raise ValueError(f"{name}: got entries that are not finite numbers, wants finite numbers")
 
 
-def _alike(params, grad):
+def _alike(params, grad, first):
+    """Both as arrays; `first` is the shape of the optimizer's first step, None before it."""
     params, grad = _array("params", params), _array("grad", grad)
-    if params.shape == grad.shape:
-        return params, grad
-    raise ValueError(f"grad: got shape {grad.shape}, wants that of params, {params.shape}")
+    if grad.shape != params.shape:
+        raise ValueError(f"grad: got shape {grad.shape}, wants that of params, {params.shape}")
+    if first not in (None, params.shape):
+        raise ValueError(f"params: got shape {params.shape}, wants that of the first step, {first}")
+    return params, grad

@@ -25,13 +25,13 @@ USUAL = dict(
     rng=np.random.default_rng(1), layers=2, d=2, std=0.1, full=True, params=PARAMS, prompts=PROMPTS, Z=PROMPTS.Z,
     activation="softmax", hidden=2, v=PARAMS, batch=2, n=3, covariates="gamma",
     shape=0.5, scale=2.0, df=3.0, second_moment=1.0, noise=0.1, covariance=np.eye(2), lr=0.1, momentum=0.9,
-    weight_decay=0.1, beta1=0.9, beta2=0.9, eps=1e-8, grad=PARAMS, limit=1.0, name="Adam")
+    weight_decay=0.1, beta1=0.9, beta2=0.9, eps=1e-8, grad=PARAMS, limit=1.0)
 FUNCTIONS = [
     *(each for name, each in vars(linattn).items()
       if inspect.isfunction(each) and each.__module__ == "linattn" and not name.startswith("_")),
     data.sample_prompts, optimizers.SGD, optimizers.SignDescent, optimizers.Adam, optimizers.clip_global_norm,
-    optimizers.clip_coordinates, optimizers.by_name]
-NAMES = {*USUAL, "target", "Gram", "G", "q", "optimizer"}
+    optimizers.clip_coordinates]
+NAMES = {*USUAL, "target", "Gram", "G", "q"}
 
 
 def sgd_step(params, grad):
@@ -73,15 +73,15 @@ def test_any_command(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     words = ("", "x", "0", "-1", "2", "1e3", "nan", "inf", "SGD", "Adam", "SGD=1", "SGD=", "=1", "Lion=x", "--", "-",
-             "--seeds", "--steps", "--lr", "--optimizers", "--jobs", "--out", "--full", "--quick", "--slides", "-h",
-             "all", "report", "depth", "a/b", "\0", "漢字", "9" * 5000)
+             "--seeds", "--steps", "--lr", "--optimizers", "--jobs", "--out", "--full", "--quick", "--slides", "--redraw",
+             "-h", "all", "report", "depth", "a/b", "\0", "漢字", "9" * 5000)
     for _ in range(2000):
         arguments = [words[i] for i in rng.integers(len(words), size=rng.integers(1, 6))]
         try:
-            given, work = experiments.parse(["depth", *arguments] if rng.random() < 0.5 else arguments)
+            _, runs = experiments.parse(["depth", *arguments] if rng.random() < 0.5 else arguments)
         except SystemExit as stop:
             output, errors = capsys.readouterr()
             assert stop.code == (0 if output else 2), arguments
             assert output or errors.count("\n") == 1 and errors.startswith("experiments.py: "), arguments
         else:
-            assert all(budget.seeds >= 1 and len(budget.optimizers) > 1 for _, budget in work)
+            assert all(run.seeds >= 1 and len(run.optimizers) > 1 for run in runs.values())

@@ -1,5 +1,7 @@
 """The generator: shapes, labels, moments and tails of every family of covariates."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -124,25 +126,57 @@ def test_same_seed_same_numbers_and_read_only():
             array[0] = 1
 
 
-def test_the_papers_settings():
-    """Typed here a second time: n, covariates, rates of SGD and Adam, clip limit."""
-    wanted = [
-        (data.SETTING_1, 20, "gaussian", 0.02, 0.02, 1.0),
-        (data.SETTING_2, 5, "gaussian", 0.01, 0.005, 1.0),
-        (data.SETTING_3, 20, "gamma", 0.02, 0.02, 1.0),
-        (data.SPHERICAL, 20, "sphere", 5.0, 0.1, 0.1),
-    ]
-    for setting, n, family, sgd, adam, clip in wanted:
-        assert setting.data == dict(n=n, d=5, covariates=family)
-        assert (setting.lr["SGD"], setting.lr["Adam"], setting.clip) == (sgd, adam, clip)
+def test_the_usual_arguments():
+    """The paper's Gamma(0.1, 10) among them; and none of another family's has a part in a draw."""
+    wanted = sample_prompts(rng(), 1000, 20, 5, "gaussian", second_moment=None, noise=0.0)
+    assert np.array_equal(sample_prompts(rng()).Z, wanted.Z)
+    for family, arguments in (("gamma", dict(shape=0.1, scale=10.0)), ("student", dict(df=5.0))):
+        wanted = sample_prompts(rng(), covariates=family, **arguments)
+        assert np.array_equal(sample_prompts(rng(), covariates=family).Z, wanted.Z)
+
+
+USUAL = dict(clip=1.0, layers=3, activation="linear", full=False, std=0.05, batch=1000,
+             fixed=False, clipping="global")
+GAUSSIAN = dict(n=20, d=5, covariates="gaussian")
+
+
+@pytest.mark.parametrize("setting, name, arguments, rates, others", [
+    (data.SETTING_1, "Setting 1", GAUSSIAN, dict(SGD=0.02, Adam=0.02, SignDescent=0.01), {}),
+    (data.SETTING_2, "Setting 2", dict(n=5, d=5, covariates="gaussian"),
+     dict(SGD=0.01, Adam=0.005, SignDescent=0.005), {}),
+    (data.SETTING_3, "Setting 3", dict(n=20, d=5, covariates="gamma"),
+     dict(SGD=0.02, Adam=0.02, SignDescent=0.01), {}),
+    (data.SPHERICAL, "Spherical x", dict(n=20, d=5, covariates="sphere"),
+     dict(SGD=5.0, Adam=0.1), dict(clip=0.1)),
+    (data.LIGHT_TAILS, "Gaussian x", dict(GAUSSIAN, second_moment=1.0),
+     dict(SGD=2.0, Adam=0.1), dict(clip=0.1)),
+    (data.DEEP[0], "L = 2", GAUSSIAN, dict(SGD=0.02, Adam=0.02), dict(layers=2)),
+    (data.DEEP[1], "L = 4", GAUSSIAN, dict(SGD=0.1, Adam=0.02), dict(layers=4)),
+    (data.DEEP[2], "L = 6", GAUSSIAN, dict(SGD=0.05, Adam=0.01), dict(layers=6)),
+    (data.DEEP[3], "L = 8", GAUSSIAN, dict(SGD=0.05, Adam=0.005), dict(layers=8)),
+    (data.LARGE, "L = 8, d = 20, n = 60", dict(n=60, d=20), dict(SGD=0.05, Adam=0.005),
+     dict(layers=8)),
+    (data.NONLINEAR[0], "relu", GAUSSIAN, dict(Adam=0.05), dict(activation="relu")),
+    (data.NONLINEAR[1], "softmax", GAUSSIAN, dict(Adam=0.01), dict(activation="softmax")),
+    (data.NONLINEAR[2], "softmax/n", GAUSSIAN, dict(Adam=0.05), dict(activation="softmax/n")),
+    (data.NONLINEAR_TASK, "MLP", dict(n=20, d=5, hidden=10), dict(SGD=0.01, Adam=0.01),
+     dict(activation="mlp", std=0.1, batch=2000)),
+])
+def test_settings_typed_a_second_time(setting, name, arguments, rates, others):
+    assert setting._asdict() == dict(USUAL, name=name, data=arguments, lr=rates, **others)
+
+
+def test_number_of_settings():
+    assert len(data.DEEP) == 4 and len(data.NONLINEAR) == 3
 
 
 @pytest.mark.parametrize("argument, value", [
     ("batch", 0), ("n", 0), ("n", -3), ("n", 2.0), ("d", 0), ("d", "five"),
     ("covariates", "cauchy"), ("covariates", None), ("shape", 0), ("scale", -1.0), ("df", 0),
     ("df", np.nan), ("second_moment", 0), ("noise", -0.1), ("noise", np.inf), ("noise", "loud"),
-    ("covariance", np.eye(3)), ("covariance", -np.eye(5)), ("covariance", np.triu(np.ones((5, 5)))),
-    ("covariance", np.full((5, 5), np.nan)), ("rng", 0), ("rng", np.random), ("hidden", 0), ("hidden", 2.5),
+    ("covariance", np.eye(3)), ("covariance", -np.eye(5)), ("covariance", np.eye(5) + 0j),
+    ("covariance", np.triu(np.ones((5, 5)))), ("covariance", np.full((5, 5), np.nan)),
+    ("rng", 0), ("rng", np.random), ("hidden", 0), ("hidden", 2.5),
 ])
 def test_bad_input_is_named(argument, value):
     arguments = dict(dict(rng=rng()), **{argument: value})
@@ -153,3 +187,54 @@ def test_bad_input_is_named(argument, value):
 def test_second_moment_needs_a_variance():
     with pytest.raises(ValueError, match="second_moment: got .*, wants"):
         sample_prompts(rng(), covariates="student", df=2.0, second_moment=1.0)
+
+
+def test_numbers_near_the_ends_of_the_range():
+    """Products and quotients that would leave the range of a float are refused by name."""
+    ends = (1e-300, 1e-200, 1e-100, 1, 1e100, 1e200, 10**400)
+    for shape, scale, second_moment in itertools.product(ends, repeat=3):
+        values = dict(shape=shape, scale=scale, second_moment=second_moment)
+        wrong = [name for name in values if not 1e-100 <= values[name] <= 1e100]
+        if wrong:
+            with pytest.raises(ValueError, match=rf"^({'|'.join(wrong)}): got .*, wants"):
+                sample_prompts(rng(), 50, 4, 3, "gamma", **values)
+        else:
+            x = sample_prompts(rng(), 50, 4, 3, "gamma", **values).Z[:, :3]
+            if shape >= 1:  # or else x is hardly ever anything but 0
+                assert (x * x).sum(axis=1).mean() == pytest.approx(second_moment, rel=0.3)
+
+
+def test_degrees_of_freedom_near_the_ends_of_the_range():
+    """Just above 2 E|x|^2 is finite and huge; at 1e100 t is Gaussian; at 1e-100 x overflows."""
+    for df, least, most in ((np.nextafter(2, 3), 0, 1), (1e100, 0.8, 1.2)):
+        x = sample_prompts(rng(), 500, 4, 3, "student", df=df, second_moment=1.0).Z[:, :3]
+        assert least < (x * x).sum(axis=1).mean() < most
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="^Z: got .*, wants"):
+        sample_prompts(rng(), covariates="student", df=1e-100)
+    for df in (1e-200, 1e200):
+        with pytest.raises(ValueError, match="^df: got .*, wants"):
+            sample_prompts(rng(), covariates="student", df=df, second_moment=1.0)
+
+
+@pytest.mark.parametrize("number", (np.int8(100), np.float32(100), np.float64(100)))
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_numpy_do_not_overflow(number):
+    """100 * 100 is 16 as an int8, without an error."""
+    values = dict(shape=number, scale=number, second_moment=number, noise=number)
+    wanted = sample_prompts(rng(), 5, 4, 3, "gamma", **{name: 100.0 for name in values})
+    assert np.array_equal(sample_prompts(rng(), 5, 4, 3, "gamma", **values).Z, wanted.Z)
+
+
+@pytest.mark.parametrize("column", (0, 2))
+def test_an_infinite_label_is_noticed(column):
+    """Of the context, or of the query alone, whose label Z does not hold."""
+
+    class Large(np.random.Generator):
+        def standard_normal(self, size):
+            draw = np.ones(size)
+            if size == (1, 5, 3):  # x, (batch, d, n + 1)
+                draw[:, :, column] = 1e308
+            return draw
+
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="^Z: got .*, wants"):
+        sample_prompts(Large(np.random.PCG64(0)), 1, 2, 5)

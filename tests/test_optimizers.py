@@ -1,5 +1,7 @@
 """An optimizer is checked by its trajectory: ten steps against the same steps written as sums."""
 
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,8 @@ def trajectory(optimizer):
 
 def running(values, beta):
     """Sum over i <= t of beta^(t - i) values_i, for every t."""
-    return np.array([sum(beta ** (t - i) * values[i] for i in range(t + 1)) for t in range(len(values))])
+    return np.array([sum(beta ** (t - i) * values[i] for i in range(t + 1))
+                     for t in range(len(values))])
 
 
 @pytest.mark.parametrize("momentum", (0.0, 0.5, 0.9))
@@ -42,7 +45,8 @@ def test_sign_descent():
     np.testing.assert_allclose(trajectory(SignDescent(0.1)), wanted, rtol=1e-12)
 
 
-@pytest.mark.parametrize("beta1, beta2, eps", ((0.9, 0.9, 1e-8), (0.9, 0.999, 1e-8), (0.0, 0.5, 0.1)))
+@pytest.mark.parametrize("beta1, beta2, eps", (
+    (0.9, 0.9, 1e-8), (0.9, 0.999, 1e-8), (0.0, 0.5, 0.1)))
 def test_adam(beta1, beta2, eps):
     """The bias-corrected moments are weighted means: the weights' sum replaces 1 - beta^t."""
     ones = np.ones(10)
@@ -60,6 +64,11 @@ def test_adam_by_hand():
     np.testing.assert_allclose(theta, [-0.5, 0.5], rtol=1e-6)
     theta = adam.step(theta, np.array([3.0, 0.0]))
     assert theta[0] == pytest.approx(-0.5 - 0.5 * (0.39 / 0.19) / np.sqrt(0.99 / 0.19), rel=1e-9)
+
+
+def test_eps_of_adam():
+    """Beside a gradient of its own size it halves the first step."""
+    assert Adam(0.5).step(np.zeros(1), np.full(1, 1e-8)) == pytest.approx(-0.25)
 
 
 @pytest.mark.parametrize("cls", (SGD, SignDescent, Adam))
@@ -93,14 +102,45 @@ def test_clip_global_norm():
     assert np.array_equal(clip_global_norm(np.zeros(3), 1.0), np.zeros(3))
 
 
+def test_clip_global_norm_needs_a_finite_norm():
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="^grad: got .*, wants"):
+        clip_global_norm(np.full(3, 1e300), 1.0)
+
+
 def test_clip_coordinates():
     grad = np.array([-3.0, 0.2, 0.5, 7.0])
     assert np.array_equal(clip_coordinates(grad, 0.5), [-0.5, 0.2, 0.5, 0.5])
     assert np.array_equal(grad, [-3.0, 0.2, 0.5, 7.0])
 
 
-def test_by_name():
-    assert [optimizers.by_name(name) for name in ("SGD", "Adam", "SignDescent")] == [SGD, Adam, SignDescent]
+@pytest.mark.parametrize("cls", (SGD, SignDescent, Adam))
+@pytest.mark.parametrize("first, second", (((3, 2), (2,)), ((2,), (3, 2)), ((), (2,)), ((2,), ()),
+                                           ((2,), (1,)), ((0,), (1,))))
+def test_every_step_has_the_shape_of_the_first(cls, first, second):
+    """The running means have that shape, and would be broadcast to or by another."""
+    optimizer, plain = cls(0.1), cls(0.1)
+    params = optimizer.step(np.ones(first), np.ones(first))
+    assert np.shape(params) == first
+    for wrong, name in ((np.ones(second), "params"), (np.ones(first), "grad")):
+        with pytest.raises(ValueError, match=f"^{name}: got shape .*, wants") as error:
+            optimizer.step(wrong, np.ones(second))
+        assert str(first) in str(error.value) and str(second) in str(error.value)
+    after = optimizer.step(params, np.ones(first))  # as if nothing had happened
+    plain.step(np.ones(first), np.ones(first))
+    assert np.array_equal(after, plain.step(params, np.ones(first)))
+
+
+def test_the_example_of_the_docstring():
+    """As it is pasted into a file. From m = 0 and g = 2, then -1: the signs of 0.2 and of
+    0.9 * 0.02 - 0.1."""
+    text = optimizers.__doc__
+    text = text[text.index("    import numpy as np"):text.index("`python experiments.py")]
+    names = {}
+    exec(textwrap.dedent(text), names)
+    lion = names["Lion"](lr=0.1)
+    theta = lion.step(np.array([1.0]), np.array([2.0]))
+    assert theta == pytest.approx(0.9)
+    assert lion.step(theta, np.array([-1.0])) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("call, argument", [
@@ -117,8 +157,10 @@ def test_by_name():
     (lambda: SGD(0.1, weight_decay=-1), "weight_decay"),
     (lambda: clip_global_norm(START, 0), "limit"),
     (lambda: clip_coordinates(START, -1), "limit"),
-    (lambda: optimizers.by_name("Sofia"), "optimizer"),
-    (lambda: optimizers.by_name("np"), "optimizer"),
+    (lambda: clip_coordinates([[1], [2, 3]], 1), "grad"),
+    (lambda: SGD(0.1).step(START * np.nan, START), "params"),
+    (lambda: Adam(0.1).step(START, START * np.nan), "grad"),
+    (lambda: Adam(0.1).step(START, START * 1j), "grad"),
 ])
 def test_bad_input_is_named(call, argument):
     with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):

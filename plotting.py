@@ -1,0 +1,262 @@
+"""How a figure looks: one style, and functions that draw a panel, (ax, arrays, ...), from arrays.
+
+    ax       a matplotlib Axes, yours as well as ours; further arguments by name (title, ylabel,
+             yscale, ...) go to ax.set
+    series   (names, seeds, points): a line for each name, their median over seeds, and a band from
+             the smallest to the largest
+
+Orange and blue are SGD and Adam, and nothing else. What else there is has another colour and
+another dash and marker, for the greys of some colours are alike.
+"""
+
+import statistics
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+
+STYLE = {
+    "font.size": 15,
+    "axes.titlesize": 17,
+    "axes.labelsize": 15,
+    "xtick.labelsize": 14,
+    "ytick.labelsize": 14,
+    "legend.fontsize": 14,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "lines.linewidth": 2.5,
+    "legend.frameon": False,
+    "axes.formatter.min_exponent": 4,  # 0.001 rather than 10^-3
+    "mathtext.default": "regular",
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "linattn",
+}
+SLIDE = STYLE | {name: 1.5 * STYLE[name] for name in STYLE if name.endswith("size")}
+LOOKS = {"SGD": dict(color="#E69F00", ls="--", marker="o"),
+         "Adam": dict(color="#0072B2", ls="-", marker="s")}
+OTHER_LOOKS = (dict(color="#009E73", ls="-.", marker="^"),
+               dict(color="#882255", ls=":", marker="D"),
+               dict(color="#444444", ls=(0, (5, 1)), marker="v"),
+               dict(color="#999933", ls=(0, (1, 1)), marker="P"),
+               dict(color="#44AA99", ls=(0, (3, 1, 1, 1)), marker="X"),
+               dict(color="#AA4499", ls=(0, (3, 1, 1, 1, 1, 1)), marker="<"))
+RATIO_TICKS = (1, 1.1, 1.2, 1.3), (1, 1.5, 2, 3), (1, 2, 5, 10, 20), 10.0 ** np.arange(300)
+
+
+def look(name, position=0):
+    """Colour, dashes and marker of an optimizer, or of what stands at this position."""
+    return LOOKS.get(str(name), OTHER_LOOKS[position % len(OTHER_LOOKS)])
+
+
+# ---- Whole figures -------------------------------------------------------------------------------
+
+
+def picture(draw, arrays, headline=""):
+    """The figure that draw(figure, arrays) makes in the shape of a slide; what it returns, the
+    caption, is the figure's attribute `caption`."""
+    with matplotlib.rc_context(STYLE):
+        figure = drawn(draw, arrays, headline)
+        for ax in figure.axes:
+            hide_repeated_labels(ax, figure)
+        spread_labels(figure)
+        return figure
+
+
+def single_panels(draw, arrays, headline=""):
+    """A figure for each of its panels, which fills it, in larger type."""
+    with matplotlib.rc_context(SLIDE):
+        count = len(panels_of(drawn(draw, arrays)))
+        for number in range(count):
+            figure = drawn(draw, arrays, headline)
+            keep = panels_of(figure)[number]
+            for ax in figure.axes:
+                if ax is not keep:
+                    ax.remove()
+            keep.set_subplotspec(GridSpec(1, 1, figure=figure)[0])
+            spread_labels(figure)
+            yield figure
+
+
+def drawn(draw, arrays, headline=""):
+    figure = Figure(figsize=(13.33, 7.5), layout="constrained")
+    figure.caption = draw(figure, arrays)
+    for ax in figure.axes:  # where every run diverged: an empty panel, but a log scale wants limits
+        if ax.get_xscale() == "log" and ax.get_xlim()[0] <= 0:
+            ax.set_xlim(1, 10)
+        if ax.get_yscale() == "log" and ax.get_ylim()[0] <= 0:
+            ax.set_ylim(1, 10)
+    if headline:
+        figure.suptitle(headline, wrap=True)
+    return figure
+
+
+def panels_of(figure):
+    return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+
+
+def hide_repeated_labels(ax, figure):
+    """Of panels in a row the y label at the left alone, of panels in a column the x label at the
+    bottom alone, and the title at the top, where they are the same."""
+    place = ax.get_subplotspec()
+    if place is None or ax.get_label() == "<colorbar>":
+        return
+    for other in panels_of(figure):
+        there = other.get_subplotspec()
+        same_row, same_column = there.rowspan == place.rowspan, there.colspan == place.colspan
+        if same_row and there.colspan.start < place.colspan.start:
+            if other.get_ylabel() == ax.get_ylabel():
+                ax.yaxis.label.set_visible(False)
+        if same_column and there.rowspan.start < place.rowspan.start:
+            if other.get_title() == ax.get_title():
+                ax.title.set_visible(False)
+        if same_column and there.rowspan.start > place.rowspan.start:
+            if other.get_xlabel() == ax.get_xlabel():
+                ax.xaxis.label.set_visible(False)
+
+
+def save(figure, file, form):
+    """As png or pdf, the same bytes for the same figure; laid out already, by `picture`."""
+    figure.set_layout_engine("none")
+    options = dict(png=dict(dpi=120), pdf=dict(metadata={"CreationDate": None}))[form]
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(file, format=form, **options)
+
+
+# ---- Panels --------------------------------------------------------------------------------------
+
+
+def curves(ax, x, series, names, path=True, first=0, **labels):
+    """Series (names, seeds, points) against x (points,), the first of them at this position. Along
+    a path there are the names at the ends of up to three lines, else a legend, and a cross where a
+    seed diverged (NaN)."""
+    ends = []
+    for position, (name, values) in enumerate(zip(names, series), first):
+        style = dict(look(name, position), marker="")
+        values = np.where(np.isfinite(values), values, np.nan)
+        shown = np.isfinite(values).any(axis=0)
+        if shown.any():
+            low, middle, high = np.nanquantile(values[:, shown], (0, 0.5, 1), axis=0)
+            ax.fill_between(x[shown], low, high, color=style["color"], alpha=0.25, lw=0)
+            ax.plot(x[shown], middle, label=name, **style)
+            ends.append((x[shown][-1], middle[-1], name, style["color"]))
+        for each in values[path & np.isfinite(values[:, 0]) & ~np.isfinite(values[:, -1])]:
+            last = np.flatnonzero(np.isfinite(each))[-1]
+            ax.plot(x[last], each[last], "X", color=style["color"], ms=10)
+    ax.set(**labels)
+    if path and len(ends) > 3:
+        ax.legend()
+    elif path:
+        for end in ends:
+            at_end(ax, *end)
+
+
+def losses(ax, arrays, name, **labels):
+    """The running medians of this name against the iteration, on a log scale."""
+    curves(ax, arrays["iteration"], arrays[name], arrays["optimizers"],
+           **dict(yscale="log", xlabel="iteration") | labels)
+
+
+def at_end(ax, x, y, text, color):
+    """A label at the end of a line."""
+    ax.annotate(str(text), (x, y), (6, 0), textcoords="offset points", color=color, va="center",
+                gid="end", fontsize=matplotlib.rcParams["legend.fontsize"])
+
+
+def spread_labels(figure):
+    """Move the labels at the ends of lines apart where they would cover each other."""
+    figure.draw_without_rendering()  # only now is it known where the panels stand
+    for ax in figure.axes:
+        labels = [text for text in ax.texts if text.get_gid() == "end"]
+        heights = {text: ax.transData.transform(text.xy)[1] * 72 / figure.dpi for text in labels}
+        below = -np.inf
+        for text in sorted(labels, key=heights.get):
+            place = max(heights[text], below + 1.2 * text.get_fontsize())
+            text.xyann = (6, place - heights[text])
+            below = place
+
+
+def tails(ax, arrays, name, **labels):
+    """Tail curves (seeds, shares): the share of the draws that reach r, for each seed; dashed, the
+    normal distribution of the same median and upper quartile."""
+    share = arrays["share"]
+    for row in arrays[name]:
+        ax.plot(row, share, color="#882255", lw=1.5, alpha=0.8)
+    middle = np.median(arrays[name], axis=0)
+    quartile = np.interp(0.25, share, middle)
+    normal = statistics.NormalDist()
+    upper = share[share < 0.5]
+    z = np.array([normal.inv_cdf(1 - each) for each in upper])
+    ax.plot(1 + (quartile - 1) * z / normal.inv_cdf(0.75), upper, "--", color="#000000")
+    largest = 1.05 * arrays[name].max(initial=1, where=np.isfinite(arrays[name]))
+    right = max(ax.get_xlim()[1], largest)  # panels that share the axis: the widest one's
+    ax.set(xscale="log", yscale="log", xlim=(0.9, right), ylim=(share[0] / 1.5, 1),
+           xlabel="norm / its median, r", ylabel="share above r")
+    ticks = next(ticks for ticks in RATIO_TICKS if right < 1.4 * ticks[-1])
+    ticks = [each for each in ticks if each <= right]
+    ax.set_xticks(ticks, [f"{each:g}" for each in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set(**labels)
+
+
+def smoothness_axis(ax):
+    """A logarithmic scale for both signs, linear around 0, so that negative values show."""
+    lines = [np.asarray(line.get_ydata(), float) for line in ax.get_lines()]
+    values = np.concatenate([*lines, [0.0]])  # no lines if every run diverged
+    size = np.abs(values[np.isfinite(values) & (values != 0)])
+    if size.size:
+        linear = 10 ** np.floor(np.log10(np.median(size)))
+        ax.set_yscale("symlog", linthresh=linear)
+        decades = np.arange(np.log10(linear), np.log10(size.max()) + 1)
+        ticks = 10.0 ** decades[:: 1 + len(decades) // 4]
+        ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=ax.get_ylim())
+    level(ax, 0, "-")
+
+
+def level(ax, y, dashes=":"):
+    """A thin horizontal line."""
+    ax.axhline(y, color="#000000", ls=dashes, lw=1)
+
+
+def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, **axes):
+    """For each label a group of values: every one a dot, and a bar at their median."""
+    for i, values in enumerate(groups):
+        across = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
+        ax.plot(i + shift + across, values, "o", ms=4, alpha=0.5, color=colour)
+        ax.plot(i + shift, np.median(values), "_", ms=26, mew=3, color=colour,
+                label=label if i == 0 else None)
+    ax.set_xticks(range(len(labels)), labels, fontsize=0.8 * matplotlib.rcParams["font.size"])
+    ax.set(**axes)
+
+
+def heat(ax, values, rows, columns, **labels):
+    """A matrix as a picture on a log scale of at most four decades from its least number, each
+    number written into its cell; a cross for what is not finite."""
+    good = np.isfinite(values) & (values > 0)
+    logs = np.where(good, np.log10(np.where(good, values, 1)), np.nan)
+    low, high = (np.nanmin(logs), np.nanmax(logs)) if good.any() else (0, 1)
+    high = min(high, low + 4)
+    ax.imshow(logs, cmap="cividis", aspect="auto", vmin=low, vmax=high)
+    for (i, j), value in np.ndenumerate(values):
+        ax.text(j, i, short(value) if good[i, j] else "X", ha="center", va="center",
+                color="white" if good[i, j] and logs[i, j] < (low + high) / 2 else "black")
+    ax.set_xticks(range(len(columns)), [f"{each:g}" for each in columns])
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set(**labels)
+    ax.grid(False)
+
+
+def short(value):
+    """Two digits, or one of a very large or small number: 0.24, 3200, 5e139."""
+    if 0.001 <= value < 10_000:
+        return f"{float(f'{value:.2g}'):g}"
+    digit, exponent = f"{value:.0e}".split("e")
+    return f"{digit}e{int(exponent)}"
+
+
+def note(ax, text):
+    """A number in the upper left corner of a panel."""
+    ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top")

@@ -1,0 +1,673 @@
+"""What a user does at the command line and from Python, and what may go wrong there.
+
+Most tests call `main` in this process, on an experiment made up for them, `toy`. A process of its
+own costs a second or two: the few that have one are about consoles, signals and scripts.
+"""
+
+import ast
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+
+import experiments
+import optimizers
+import plotting
+import training
+from data import SETTING_1
+from experiments import EXPERIMENTS, Experiment, Part
+from training import Run
+
+PROJECT = Path(experiments.__file__).parent
+FIGURES = PROJECT / "figures"
+CHEAP = ("softmax_vs_linear", "--seeds", "2", "--steps", "10")
+
+
+def command(*arguments, folder):
+    """`python experiments.py ...`, called from a folder."""
+    return subprocess.run([sys.executable, PROJECT / "experiments.py", *map(str, arguments)],
+                          cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def status_of(*arguments):
+    """The exit status of the command line, in this process."""
+    try:
+        return experiments.main([str(each) for each in arguments])
+    except SystemExit as stop:
+        return stop.code
+
+
+def toy(run=Run(seeds=2, steps=3)):
+    """Toy: The first optimizer ends above the second."""
+    (runs,) = run.train({"Setting 1": SETTING_1}).values()
+    first, second = (runs[each]["loss"] for each in run.names[:2])  # (seeds, steps) each
+    parts = [Part("ratio", first[:, -1] / second[:, -1], above=1)]
+    return {"first": first, "second": second}, parts
+
+
+def draw_toy(figure, arrays):
+    for ax, name in zip(figure.subplots(1, 2), ("first", "second")):
+        ax.plot(arrays[name].T)
+    return "Losses of a toy."
+
+
+class Here(training.Workers):
+    """Workers that work in this process."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory; two experiments, both the toy, and no processes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.setattr(training, "Workers", Here)
+    row = Experiment("Toy", "The first ends above the second", "in print", toy, draw_toy)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"toy": row, "other": row._replace(claim="T2")})
+    return tmp_path
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Nothing may be computed."""
+    def refuse(*_):
+        raise AssertionError("computed")
+
+    monkeypatch.setattr(training, "compute", refuse)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A user's call, from a folder that is not the project's: (what it printed, its folder)."""
+    folder = tmp_path_factory.mktemp("user")
+    return command("adam_vs_sgd", "--seeds", 2, "--steps", 5, "--out", "a folder",
+                   folder=folder), folder / "a folder"
+
+
+@pytest.fixture
+def kept(done, tmp_path):
+    """A copy of that folder."""
+    return Path(shutil.copytree(done[1], tmp_path / "kept"))
+
+
+def bytes_of(folder, *suffixes):
+    return {path.name: path.read_bytes() for path in Path(folder).rglob("*")
+            if path.is_file() and (not suffixes or path.suffix in suffixes)}
+
+
+# ---- To run --------------------------------------------------------------------------------------
+
+
+def test_no_name_lists_the_experiments(capsys):
+    assert status_of() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
+    assert lines[1].endswith(" C2: " + EXPERIMENTS["gradient_noise"].claimed)
+
+
+def test_a_users_call(done):
+    """What is printed, and which files are there."""
+    printed, folder = done
+    assert printed.returncode == 0 and printed.stderr == "" and printed.stdout.isascii()
+    found = json.loads((folder / "adam_vs_sgd.json").read_text())
+    assert printed.stdout == "\n  ".join([
+        "C1: Adam beats SGD in Settings 1, 2 and 3", *found["lines"],
+        f"verdict: {found['verdict']}", f"a folder{os.sep}adam_vs_sgd.png"]) + "\n"
+    assert sorted(bytes_of(folder)) == [f"adam_vs_sgd.{each}" for each in (
+        "json", "npz", "pdf", "png", "txt")] + sorted(each.name for each in folder.glob("runs/*"))
+    assert len(list(folder.glob("runs/train-*.npz"))) == 12
+    assert (folder / "adam_vs_sgd.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "adam_vs_sgd.pdf").read_bytes().startswith(b"%PDF")
+    assert (folder / "adam_vs_sgd.txt").read_text(encoding="utf-8").startswith(
+        f"C1: Adam beats SGD in Settings 1, 2 and 3: {found['verdict']}\nRunning medians over ")
+    assert (folder / "adam_vs_sgd.txt").read_text().endswith(" 2 seeds, 5 steps.\n")
+
+
+def test_a_finding(done):
+    """It says what was measured, what was decided, and how to get it again."""
+    _, folder = done
+    arrays, found = experiments.load(folder / "adam_vs_sgd.npz")
+    assert arrays["Setting 3 loss"].shape == (2, 2, 5)  # (optimizers, seeds, blocks)
+    assert found == json.loads((folder / "adam_vs_sgd.json").read_text())
+    assert found["claim"] == "C1" and found["claimed"] == EXPERIMENTS["adam_vs_sgd"].claimed
+    assert found["configuration"] == dict(seeds=2, steps=5, optimizers=["SGD", "Adam"], lr={})
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["versions"]["matplotlib"] == matplotlib.__version__
+    ratio = found["measured"]["Setting 1: final loss SGD / Adam"]
+    assert len(ratio["per_seed"]) == 2 and ratio["above"] == 1
+    assert found["lines"][0] == ("Setting 1: final loss SGD / Adam: {:.3g} [{:.3g}, {:.3g}]".format(
+        ratio["mean"], *ratio["interval_95"]))
+    assert found["lines"][2] == "Setting 1: mean over median, SGD: 1"
+    assert list(found["decisions"]) == [
+        f"Setting {i}: final loss SGD / Adam" for i in (1, 2, 3)]
+
+
+def test_all(here, capsys):
+    """One experiment after the other; what they share is trained once."""
+    assert status_of("all") == 0
+    output, errors = capsys.readouterr()
+    assert re.findall(r"^(\w+): The first ends", output, re.MULTILINE) == ["Toy", "T2"]
+    assert "results/other.png" in output and errors == ""
+    assert {path.name for path in here.glob("results/*.png")} == {"toy.png", "other.png"}
+    assert len(list(here.glob("results/runs/*"))) == 4
+
+
+def test_options(here):
+    """The budget of an experiment is its own default, changed by what the user says."""
+    def run(*arguments):
+        return experiments.parse(["toy", *arguments])[1]["toy"]
+
+    assert (run().seeds, run().steps, run().out, run().lr) == (2, 3, "results", {})
+    assert run().names == ["SGD", "Adam"] and run().pool.jobs == os.cpu_count()
+    assert (run("--quick").seeds, run("--quick").steps) == (2, 100)
+    assert (run("--full").seeds, run("--full").steps) == (6, 10_000)
+    assert (run("--full", "--seeds", "3").seeds, run("--full", "--seeds", "3").steps) == (3, 10_000)
+    assert run("--steps", "7", "--out", "a/b").spend(pool=None) == Run(2, 7, lr={}, out="a/b")
+    assert run("--optimizers", "Adam", "SignDescent").names == ["Adam", "SignDescent"]
+    assert run("--lr", "0.5").lr == {"SGD": 0.5, "Adam": 0.5}
+    assert run("--lr", "0.5", "Adam=1e-3").lr == {"SGD": 0.5, "Adam": 0.001}
+    assert run("--jobs", "3").pool.jobs == 3 and run("--jobs", "64").pool.jobs == 61
+    given, runs = experiments.parse(["--seeds", "5", "all", "--slides"])
+    assert list(runs) == ["toy", "other"] and runs["other"].seeds == 5 and given.slides
+    assert runs["toy"].pool is runs["other"].pool
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_default_can_be_called(name):
+    """From Python too: EXPERIMENT(Run()), or without an argument."""
+    assert EXPERIMENTS[name].measure.__name__ == name
+    assert experiments.default_run(name).out == "results"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_takes_rates(name, no_training, tmp_path, monkeypatch):
+    """As `all --lr 0.01` gives them: one for each optimizer, also where only one is trained."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError, match="computed"):
+        EXPERIMENTS[name].measure(Run(lr=dict(SGD=0.01, Adam=0.01)))
+
+
+def test_slides(here, monkeypatch):
+    """A file for each panel, beside the whole figure, with the headline above."""
+    saved, save = [], plotting.save
+
+    def recorded(figure, file, form):
+        saved.append((form, len(figure.axes), figure.get_suptitle()))
+        save(figure, file, form)
+
+    monkeypatch.setattr(plotting, "save", recorded)
+    assert status_of("toy", "--slides") == 0
+    assert {path.name for path in here.glob("results/toy*.p*")} == {
+        f"toy{panel}.{form}" for panel in ("", "-1", "-2") for form in ("png", "pdf")}
+    found = json.loads((here / "results" / "toy.json").read_text())
+    headline = f"Toy: The first ends above the second: {found['verdict']}"
+    assert saved == [(form, axes, headline) for axes in (2, 1, 1) for form in ("png", "pdf")]
+
+
+@pytest.mark.parametrize("name, others, judged", (
+    ("adam_vs_sgd", ["SGD", "Adam", "SignDescent"], "not judged: the claim is about SGD and Adam"),
+    ("full_batch", ["SGD", "Adam"], "not judged: the claim is about SGD and Adam and SignDescent"),
+    ("adam_vs_sgd", ["SGD", "Adam"], "reproduced"),
+    ("gradient_noise", ["Adam", "SGD"], "reproduced"),  # trains nothing
+))
+def test_a_claim_is_judged_for_its_optimizers(name, others, judged):
+    run = Run(optimizers=tuple(getattr(optimizers, each) for each in others))
+    parts = [Part("ratio", np.array([2.0, 2.1]), above=1)]
+    assert experiments.finding(name, run, {}, parts)["verdict"] == judged
+    nothing = experiments.finding(name, run, {}, [Part("ratio", np.array([2.0, 2.1]))])
+    assert nothing["verdict"] == "measured, nothing claimed"
+
+
+def test_a_finding_can_always_be_written():
+    """Numbers of numpy's, a run that diverged; what was spent, if that is less than was allowed."""
+    run = Run(seeds=np.int64(2), steps=np.int32(9), lr=dict(SGD=np.int64(1)))
+    parts = [Part("ratio", np.array([np.nan, 1]), above=1), Part("alone", np.array([3.0])),
+             Part("nought", np.zeros(2), log=False)]
+    found = experiments.finding("adam_vs_sgd", run, {"spent": (1, np.int64(4))}, parts)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["configuration"] == dict(seeds=1, steps=4, optimizers=["SGD", "Adam"],
+                                          lr=dict(SGD=1))
+    assert found["lines"] == ["ratio: unknown, no interval", "alone: 3, no interval",
+                              "nought: 0 [0, 0]"]
+    assert found["verdict"] == "inconclusive" and found["decisions"] == {"ratio": "open"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ("adam_vs_sgd", "directional_smoothness"))
+def test_runs_that_all_diverge_leave_empty_panels(name, tmp_path, monkeypatch, capsys, recwarn):
+    """And no verdict, and no warning."""
+    monkeypatch.setattr(training, "Workers", Here)
+    assert status_of(name, "--seeds", 1, "--steps", 60, "--lr", "1e9", "--out", tmp_path) == 0
+    output, errors = capsys.readouterr()
+    assert "unknown, no interval" in output and "verdict: reproduced" not in output
+    assert errors == "" and not [each for each in recwarn
+                                 if issubclass(each.category, RuntimeWarning)]
+    assert "adam" not in name or "Setting 1: diverged: SGD, seed 0, at step " in output
+
+
+# ---- To draw again -------------------------------------------------------------------------------
+
+
+def test_redraw_gives_the_same_bytes(kept, no_training, capsys):
+    """Without a training, from the .npz alone."""
+    wanted = bytes_of(kept, ".png", ".pdf", ".txt")
+    for path in kept.iterdir():
+        if path.name in wanted:
+            path.unlink()
+    shutil.rmtree(kept / "runs")
+    assert status_of("adam_vs_sgd", "--redraw", "--out", kept) == 0
+    assert bytes_of(kept, ".png", ".pdf", ".txt") == wanted and len(wanted) == 3
+    output, errors = capsys.readouterr()
+    assert output == f"{kept / 'adam_vs_sgd.png'}\n" and errors == ""
+    assert not (kept / "runs").exists()
+
+
+def test_redraw_all_draws_what_is_there(here, no_training, capsys):
+    (here / "kept").mkdir()
+    assert status_of("all", "--redraw", "--out", "kept") == 2
+    assert capsys.readouterr().err.startswith("experiments.py: out: got 'kept', wants a folder wit")
+    text = json.dumps(experiments.finding("other", Run(), {}, []))
+    np.savez("kept/other.npz", finding=text, first=np.ones((2, 3)), second=np.ones((2, 3)))
+    assert status_of("all", "--redraw", "--slides", "--out", "kept") == 0
+    assert capsys.readouterr().out == f"kept{os.sep}other.png\n"
+    assert sorted(bytes_of("kept", ".png")) == ["other-1.png", "other-2.png", "other.png"]
+
+
+@pytest.mark.parametrize("damage, word", (
+    (lambda path: path.unlink(), "No such file"),
+    (lambda path: path.write_bytes(b""), "got no results"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-100]), "got no results"),
+    (lambda path: path.write_text("not an archive"), "got no results"),
+    (lambda path: np.savez(path, loss=np.zeros(5)), "got no results"),
+    (lambda path: np.savez(path, finding="{"), "got no results"),
+    (lambda path: np.savez(path, finding="3"), "got no results"),
+    (lambda path: np.savez(path, finding="[]"), "got no "),
+    (lambda path: np.savez(path, finding="{}", x=np.ones(3)), "got no 'iteration', which the fig"),
+    (lambda path: np.savez(path, loss=np.array([{}], dtype=object)), "allow_pickle=False"),
+    (lambda path: np.save(path.open("wb"), np.zeros(5)), "got no results"),
+))
+def test_redraw_names_what_it_cannot_draw(damage, word, kept, no_training, capsys):
+    path = kept / "adam_vs_sgd.npz"
+    damage(path)
+    assert status_of("adam_vs_sgd", "--redraw", "--out", kept) == 2
+    output, errors = capsys.readouterr()
+    assert output == "" and errors.startswith(f"experiments.py: {path}: got ")
+    assert errors.count("\n") == 1 and word in errors
+
+
+@pytest.mark.parametrize("path", sorted(FIGURES.glob("*.npz")), ids=lambda path: path.stem)
+def test_kept_figures_can_be_drawn_again(path):
+    """From at most 400 KB, to the byte if matplotlib is the one that drew them."""
+    assert path.stat().st_size <= 400_000
+    arrays, found = experiments.load(path)
+    drawn = io.BytesIO()
+    plotting.save(experiments.draw(path.stem, arrays, found), drawn, "png")
+    if found["versions"]["matplotlib"] == matplotlib.__version__:
+        assert drawn.getvalue() == path.with_suffix(".png").read_bytes()
+
+
+# ---- The report ----------------------------------------------------------------------------------
+
+
+def test_report(here, capsys):
+    """A row an experiment: claim, paper, what was measured, budget, verdict. Measured: the parts
+    with a bound, or if there are none the first three."""
+    two, three = np.array([2.0, 2.0]), np.array([3.0, 3.0])
+    bounded = [Part("a", two), Part("b", two, above=1), Part("c", three, below=4), Part("d", "e")]
+    free = [Part("f", two), Part("g", "a text"), Part("h", three), Part("i", three)]
+    for name, parts in (("toy", bounded), ("other", free)):
+        found = experiments.finding(name, Run(seeds=2, steps=1000), {}, parts)
+        Path(f"{name}.json").write_text(json.dumps(found))
+    experiments.EXPERIMENTS["third"] = experiments.EXPERIMENTS["toy"]
+    assert status_of("report", "--out", here) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| Toy `toy`: The first ends above the second | in print | b: 2 [2, 2]<br>c: 3 [3, 3] | "
+        "2, 1,000 | reproduced |",
+        "| T2 `other`: The first ends above the second | in print | f: 2 [2, 2]<br>g: a text<br>"
+        "h: 3 [3, 3] | 2, 1,000 | measured, nothing claimed |",
+        "| third | | no finding in this folder | | |"]
+
+
+@pytest.mark.parametrize("text", ("", "{", "[]", '{"measured": 3}', '{"measured": {"x": 1}}',
+                                  '{"measured": {}}', "\xff"))
+def test_report_names_what_is_no_finding(text, tmp_path, capsys):
+    (tmp_path / "depth.json").write_bytes(text.encode("latin-1"))
+    assert status_of("report", "--out", tmp_path) == 2
+    output, errors = capsys.readouterr()
+    assert output == "" and errors == (f"experiments.py: out: got {tmp_path / 'depth.json'}, wants "
+                                       "a finding of this program\n")
+
+
+# ---- The same results however they are computed --------------------------------------------------
+
+
+def test_same_bytes_for_any_number_of_jobs_and_when_repeated(here, monkeypatch, capsys):
+    """Of all that is kept and drawn."""
+    monkeypatch.undo()
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {
+        "toy": Experiment("Toy", "The first ends above the second", "", toy, draw_toy)})
+    found = []
+    for jobs, folder in ((1, "one"), (2, "two"), (1, "one")):
+        assert status_of("toy", "--jobs", jobs, "--out", here / folder) == 0
+        found.append(bytes_of(here / folder))
+    assert found[0] == found[1] == found[2] and len(found[0]) == 9
+
+
+@pytest.mark.slow
+def test_same_bytes_of_a_real_experiment(done, tmp_path):
+    again = command("adam_vs_sgd", "--seeds", 2, "--steps", 5, "--jobs", 1, "--out", "b",
+                    folder=tmp_path)
+    assert again.returncode == 0 and bytes_of(tmp_path / "b") == bytes_of(done[1])
+
+
+@pytest.mark.parametrize("blow", (
+    signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)), ids=("Ctrl-C", "kill -9"))
+def test_an_interrupted_run_goes_on_where_it_stopped(blow, tmp_path, monkeypatch, capsys):
+    """What is done is whole, is not done again, and the rest is."""
+    process = subprocess.Popen(
+        [sys.executable, PROJECT / "experiments.py", *CHEAP, "--jobs", "1", "--out", tmp_path],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/*.npz")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(blow)
+    output, errors = process.communicate(timeout=30)
+    assert output == "" and "Traceback" not in errors
+    if blow == signal.SIGINT:
+        assert process.returncode == 130
+        assert errors == ("experiments.py: interrupted\nexperiments.py: finished runs are kept; "
+                          "the same command does the rest\n")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*.npz")}
+    assert 0 < len(before) < 8 and not list(tmp_path.glob("softmax*"))
+    monkeypatch.setattr(training, "Workers", Here)
+    assert status_of(*CHEAP, "--out", tmp_path) == 0
+    assert capsys.readouterr().err == ""  # no file was half written
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(tmp_path.glob("runs/*.npz"))) == 8
+
+
+def test_two_calls_at_once_on_one_folder(here, monkeypatch):
+    """The other one may have removed the file with which both try whether they can write there."""
+    monkeypatch.setattr(training, "write", lambda path, save: None)
+    assert list(experiments.parse(["toy"])[1]) == ["toy"]
+
+
+def test_a_full_disk_costs_one_line(here, monkeypatch, capsys):
+    def full(path, save):
+        raise OSError(28, "No space left on device")
+
+    def parse(arguments, parse=experiments.parse):
+        given = parse(arguments)
+        monkeypatch.setattr(training, "write", full)
+        return given
+
+    monkeypatch.setattr(experiments, "parse", parse)
+    assert status_of("toy") == 1
+    assert capsys.readouterr().err == "experiments.py: [Errno 28] No space left on device\n"
+
+
+# ---- A reader's own optimizer --------------------------------------------------------------------
+
+EXAMPLE = optimizers.__doc__.partition("    import numpy")[2].partition("\n\n`python")[0]
+LION = ("    import numpy" + EXAMPLE).replace("\n    ", "\n").strip() + "\n"
+BROKEN = """
+
+class Broken:
+    def __init__(self, lr): pass
+    def step(self, params, grad): return 1 / 0
+"""
+
+
+def test_the_example_of_optimizers_runs_from_a_file_of_ones_own(tmp_path):
+    """Pasted as it is; another that fails is named, and costs nothing but itself."""
+    (tmp_path / "mine.py").write_text(LION + BROKEN)
+    (tmp_path / "data.py").write_text("1 / 0  # of the reader's, not ours")
+    tiny = ("adam_vs_sgd", "--seeds", 1, "--steps", 5, "--optimizers", "SGD", "mine.Lion")
+    failed = command(*tiny, "mine.Broken", "--lr", "Lion=0.001", "Broken=1", folder=tmp_path)
+    assert failed.returncode == 1 and failed.stdout == ""
+    lines = failed.stderr.replace("experiments.py: ", "").replace("adam_vs_sgd: ", "").splitlines()
+    assert lines == [f"Broken (lr 1), Setting {i}, seed 0: ZeroDivisionError: division by zero"
+                     for i in (1, 2, 3)] + [
+                         "finished runs are kept; the same command does the rest"]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("results/runs/*")}
+    assert len(before) == 6  # of SGD and Lion in three settings
+    passed = command(*tiny, "--lr", "Lion=0.001", folder=tmp_path)
+    assert passed.returncode == 0 and passed.stderr == ""
+    assert "Setting 3: final loss SGD / Lion: " in passed.stdout
+    assert "verdict: not judged: the claim is about SGD and Adam\n" in passed.stdout
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("results/runs/*")} == before
+
+
+@pytest.mark.parametrize("source, word", (
+    ("def step(:", "SyntaxError"),
+    ("1 / 0", "ZeroDivisionError"),
+    ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+    ("import nowhere_to_be_found", "nowhere_to_be_found"),
+    ("class Tiger: pass", "no attribute 'Lion'"),
+    ("Lion = 3", "wants a tuple of classes"),
+    ("def Lion(lr): pass", "wants a tuple of classes"),
+    ("class Lion: pass", "with a method step"),
+    ("class Lion:\n    def step(self, params, grad): return params", "whose constructor takes lr"),
+    (LION, "lr: got none for Lion in Setting 1"),
+))
+def test_mistakes_in_a_file_of_ones_own(source, word, here, no_training, capsys):
+    Path("mine.py").write_text(source)
+    assert status_of("toy", "--optimizers", "SGD", "mine.Lion") == 2
+    output, errors = capsys.readouterr()
+    assert output == "" and errors.count("\n") == 1 and word in errors
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {project!r})
+import matplotlib, numpy as np, experiments
+from experiments import Run, SGD
+before = matplotlib.rcParams.copy()
+
+arrays, parts = experiments.adam_vs_sgd(Run(seeds=1, steps=2))
+assert len(arrays["Setting 3 loss"]) == 2 and parts[0].above == 1
+
+arrays, found = experiments.load({kept!r})
+figure = experiments.draw("adam_vs_sgd", arrays, found)
+assert figure.get_suptitle().startswith("C1: Adam beats SGD") and "median" in figure.caption
+figure.axes[0].set(title="mine")
+figure.savefig("mine.png", dpi=30)
+assert matplotlib.rcParams.copy() == before and "matplotlib.pyplot" not in sys.modules
+
+class Lion:
+    def __init__(self, lr):
+        self.lr = lr
+    def step(self, params, grad):
+        return params - self.lr * np.sign(grad)
+
+arrays, parts = experiments.adam_vs_sgd(Run(1, 2, optimizers=(SGD, Lion), lr=dict(Lion=0.001)))
+assert parts[0].name == "Setting 1: final loss SGD / Lion"
+"""
+
+
+def test_from_a_script_without_guard(done, tmp_path):
+    """Run; draw and restyle what is kept; a class of one's own, whose runs are not kept."""
+    (tmp_path / "script.py").write_text(SCRIPT.format(
+        project=str(PROJECT), kept=str(done[1] / "adam_vs_sgd.npz")))
+    ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True,
+                         text=True)
+    assert ran.returncode == 0 and ran.stderr == "" and ran.stdout == ""
+    assert (tmp_path / "mine.png").exists() and len(list(tmp_path.glob("results/runs/*"))) == 6
+
+
+# ---- Mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments, word", [
+    ("adam_vs_sdg", "experiment: got 'adam_vs_sdg', wants one of adam_vs_sgd, "),
+    ("adam_vs_sgd depth", "depth"),
+    ("adam_vs_sgd --seeds 0", "seeds: got 0, wants "),
+    ("adam_vs_sgd --seeds two", "seeds"),
+    ("adam_vs_sgd --steps -5", "steps"),
+    ("adam_vs_sgd --jobs 0", "jobs: got 0, wants "),
+    ("adam_vs_sgd --jobs two", "jobs"),
+    ("adam_vs_sgd --lr 0", "lr"),
+    ("adam_vs_sgd --lr nan", "lr"),
+    ("adam_vs_sgd --lr fast", "lr: got 'fast', wants RATE or NAME=RATE"),
+    ("adam_vs_sgd --lr =0.1", "lr"),
+    ("adam_vs_sgd --lr Lion=0.1", "lr"),
+    ("adam_vs_sgd --optimizers SGD Sofia", "optimizers: got 'Sofia', wants "),
+    ("adam_vs_sgd --optimizers SGD SGD", "optimizers: got "),
+    ("adam_vs_sgd --optimizers SGD", "optimizers: got 'SGD', wants two or more"),
+    ("adam_vs_sgd --optimizers SGD nowhere.Lion", "optimizers: got 'nowhere.Lion', wants "),
+    ("adam_vs_sgd --optimizers SGD ..Lion", "optimizers: got '..Lion', wants "),
+    ("adam_vs_sgd --optimizers SGD clip_global_norm", "optimizers: got "),
+    ("adam_vs_sgd --optimizers SGD numpy.ndarray", "optimizers: got "),
+    ("adam_vs_sgd --full --quick", "quick"),
+    ("adam_vs_sgd --fast", "fast"),
+    ("adam_vs_sgd --out README.md", "out: got 'README.md', wants a folder to write in (Not"),
+    ("adam_vs_sgd --out README.md/x", "out"),
+    ("adam_vs_sgd --out /dev/null/x", "out"),
+    ("adam_vs_sgd --out=", "out: got '', wants "),
+    ("report --out=", "out: got '', wants "),
+    ("report --out nowhere", "out: got 'nowhere', wants a folder with findings"),
+    ("adam_vs_sgd --redraw --out nowhere", "No such file"),
+    ("--lr 0.01 adam_vs_sgd", "wants its name first"),  # it is swallowed, as another rate
+    ("--optimizers SGD Adam adam_vs_sgd", "wants its name first"),
+    ("--seeds 2", "wants its name first"),
+    ("--redraw", "wants its name first"),
+])
+def test_mistakes_cost_one_line_and_status_2(arguments, word, no_training, capsys, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    assert status_of(*arguments.split()) == 2
+    output, errors = capsys.readouterr()
+    assert output == "" and errors.startswith("experiments.py: ")
+    assert errors.count("\n") == 1 and word in errors
+    assert not Path("nowhere").exists()
+
+
+def test_a_folder_that_cannot_be_written_in(here, no_training, capsys):
+    if os.geteuid() == 0:
+        pytest.skip("root writes everywhere")
+    here.chmod(0o500)
+    assert status_of("toy") == 2
+    assert capsys.readouterr().err == ("experiments.py: out: got 'results', wants a folder to "
+                                       "write in (Permission denied)\n")
+
+
+# ---- Consoles ------------------------------------------------------------------------------------
+
+
+POOR = """
+import sys, experiments
+for line in "", "softmax_vs_linear --seeds 1 --steps 2 --jobs 1 --out r数", "report --out r数":
+    if experiments.main(line.split()):
+        sys.exit(1)
+"""
+
+
+def test_a_poor_console(tmp_path):
+    """One without stderr and with few letters, and a Python without docstrings and asserts."""
+    (tmp_path / "poor.py").write_text(POOR, encoding="utf-8")
+    ran = subprocess.run(f"'{sys.executable}' -OO poor.py 2>&-", shell=True, cwd=tmp_path,
+                         capture_output=True, text=True, env=os.environ | dict(
+                             PYTHONPATH=str(PROJECT), PYTHONIOENCODING="cp1252"))
+    assert ran.returncode == 0 and ran.stdout.startswith("adam_vs_sgd ")
+    assert "\n  r\\u6570/softmax_vs_linear.png\n| claim | paper " in ran.stdout
+    assert "| C6 `softmax_vs_linear`: " in ran.stdout
+    assert len(bytes_of(tmp_path / "r数")) == 5 + 4
+
+
+def test_a_reader_who_leaves_early(here, monkeypatch, capsys):
+    """No complaint, and all files are there."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert status_of("toy") == 1
+    assert capsys.readouterr().err == "" and len(bytes_of(here / "results")) == 5 + 4
+    buffered = os.environ | dict(PYTHONUNBUFFERED="")
+    ran = subprocess.run(f"'{sys.executable}' '{PROJECT / 'experiments.py'}' | true", shell=True,
+                         capture_output=True, text=True, env=buffered)
+    assert ran.stderr == "" and ran.returncode == 0
+
+
+# ---- Who may know whom ---------------------------------------------------------------------------
+
+MAY_IMPORT = {
+    "linattn": {"numpy"},
+    "optimizers": {"numpy"},
+    "data": {"numpy"},
+    "training": {"numpy", "linattn", "optimizers", "data"},
+    "plotting": {"numpy", "matplotlib"},
+    "experiments": {"numpy", "matplotlib", "linattn", "optimizers", "data", "training", "plotting"},
+}
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("*.py")), ids=lambda path: path.stem)
+def test_no_module_imports_what_stands_above_it(path):
+    """Besides Python's own library."""
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {each.name.partition(".")[0] for each in node.names}
+        if isinstance(node, ast.ImportFrom):
+            imported.add(node.module.partition(".")[0])
+    assert imported - set(sys.stdlib_module_names) <= MAY_IMPORT[path.stem]
+
+
+# ---- The READMEs ---------------------------------------------------------------------------------
+
+READMES = {name: (PROJECT / name).read_text(encoding="utf-8")
+           for name in ("README.md", "README.ja.md")}
+
+
+@pytest.mark.parametrize("readme", READMES.values(), ids=READMES)
+@pytest.mark.parametrize("name", sorted(path.stem for path in FIGURES.glob("*.json")))
+def test_readme_shows_what_the_kept_finding_says(name, readme):
+    found = json.loads((FIGURES / f"{name}.json").read_text())
+    assert f"figures/{name}.png" in readme
+    if name in ("adam_vs_sgd", "attention_cost"):
+        assert "\n  ".join([f"{found['claim']}: {found['claimed']}", *found["lines"],
+                            f"verdict: {found['verdict']}"]) in readme
+    else:
+        assert f"### `python experiments.py {name}`" in readme
+        assert f"({found['claim']}: {found['verdict']})" in readme
+
+
+def test_readmes_have_the_report():
+    table = experiments.report(FIGURES)
+    assert "no finding" not in table
+    assert all(table in readme for readme in READMES.values())
+
+
+def test_readmes_agree():
+    """The same code, commands and figures, in the same order."""
+    for pattern in (r"```.*?```", r"`python experiments[^`]*`", r"\]\((figures/[^)]*)\)"):
+        first, second = (re.findall(pattern, readme, re.DOTALL) for readme in READMES.values())
+        assert first == second or pattern.startswith("`python") and set(second) <= set(first)
+
+
+@pytest.mark.slow
+def test_readmes_python_runs(tmp_path):
+    """Every block, as it would be typed: through stdin, so that no worker can import it."""
+    blocks = re.findall(r"```python\n(.*?)```", READMES["README.md"], re.DOTALL)
+    assert blocks
+    for block in blocks:
+        ran = subprocess.run([sys.executable, "-"], input=block.replace("steps=100", "steps=2"),
+                             cwd=tmp_path, capture_output=True, text=True,
+                             env=os.environ | dict(PYTHONPATH=str(PROJECT)))
+        assert ran.returncode == 0 and ran.stderr == "", ran.stderr
