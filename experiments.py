@@ -81,11 +81,17 @@ def final_losses(name, loss, **bound):
         end = last_tenth(values)
         parts += [Part(f"{name}: final loss {each}", final[each]),
                   Part(f"{name}: mean over median, {each}", f"{end.mean() / np.median(end):.3g}")]
-    lost = [f"{each}, seed {seed}, at step {np.isnan(values[seed]).argmax()}"
-            for each, values in loss.items() for seed in np.flatnonzero(np.isnan(values[:, -1]))]
+    lost = [f"{each}, seed {seed}, at step {lost_at(values[seed])}"
+            for each, values in loss.items() for seed in np.flatnonzero(~np.isfinite(final[each]))]
     if lost:
         parts.append(Part(f"{name}: diverged", "; ".join(lost)))
     return parts
+
+
+def lost_at(loss):
+    """The step from which no loss of (steps,) is finite."""
+    finite = np.flatnonzero(np.isfinite(loss))
+    return finite[-1] + 1 if finite.size else 0
 
 
 def gradient_noise(run=Run(seeds=4, steps=1000)):
@@ -281,17 +287,19 @@ def generalized_smoothness(run=Run(seeds=1, steps=1000)):
     """
     batches = within(2, run.steps // 500, 4)
     run = run.spend(seeds=3 * run.seeds, steps=min(run.steps, 2000), optimizers=run.optimizers[-1:])
-    (adam,), points = run.names, np.arange((run.steps - 1) // 50 + 1)
+    (adam,) = run.names
+    points = np.arange((run.steps - 1) // 50 + 1)
     arrays, parts = {"spent": (run.seeds, run.steps), "iteration": 50 * points}, []
     for name, runs in run.train(PAPER_SETTINGS).items():
         setting = PAPER_SETTINGS[name]
         norm = run.along(training.gradient_norm, setting, runs, points, batches)[adam]
         curvature = run.along(training.smoothness, setting, runs, points, batches)[adam]
-        spectral = run.along(training.spectral_norm, setting, runs, points[::4])[adam][..., 0]
+        spectral = run.along(training.spectral_norm, setting, runs, points[::EVERY_FOURTH])[adam]
+        spectral = spectral[..., 0]
         # norm, curvature: (seeds, points, batches); spectral: (seeds, every fourth point)
         slopes = [np.median([log_slope(norm[seed, :, k], curvature[seed, :, k])
                              for k in range(batches)]) for seed in range(run.seeds)]
-        spectral_slopes = [log_slope(norm[seed, ::4, 0], spectral[seed])
+        spectral_slopes = [log_slope(norm[seed, ::EVERY_FOURTH, 0], spectral[seed])
                            for seed in range(run.seeds)]
         L1, L0 = line(np.median(norm, axis=-1).ravel(), np.median(curvature, axis=-1).ravel())
         parts += [
@@ -301,28 +309,27 @@ def generalized_smoothness(run=Run(seeds=1, steps=1000)):
                                   f"{100 * (curvature <= 0).mean():.0f} % of v^T H v negative")]
         arrays |= {f"{name} norm": norm[..., 0], f"{name} curvature": curvature[..., 0],
                    f"{name} spectral": spectral,
-                   f"{name} slopes": np.mean([slopes, spectral_slopes], axis=1)}
+                   f"{name} slopes": np.mean([slopes, spectral_slopes], axis=1)}  # (2,)
     return arrays, parts
 
 
+EVERY_FOURTH = 4  # point of the path has a whole Hessian
+
+
 def draw_generalized_smoothness(figure, arrays):
-    rows = figure.subplots(2, 3)
-    for name, above, below in zip(PAPER_SETTINGS, *rows):
+    iteration = arrays["iteration"]
+    for name, above, below in zip(PAPER_SETTINGS, *figure.subplots(2, 3)):
         norm, slopes = arrays[f"{name} norm"], arrays[f"{name} slopes"]
-        for ax, x, y, every, slope, label in (
-                (above, norm, arrays[f"{name} curvature"], 1, slopes[0], "$v^T H v$"),
-                (below, norm[:, ::4], arrays[f"{name} spectral"], 4, slopes[1], "spectral norm")):
-            colour = np.broadcast_to(arrays["iteration"][::every], x.shape)
-            shown = (x > 0) & (y > 0)
-            points = ax.scatter(x[shown], y[shown], c=colour[shown], s=14, cmap="cividis",
-                                vmin=0, vmax=arrays["iteration"][-1] or 1)
-            ax.set(xscale="log", yscale="log", title=TITLES[name], xlabel="gradient norm",
-                   ylabel=label)
+        plotting.on_path(above, norm, arrays[f"{name} curvature"], iteration)
+        dots_on_path = plotting.on_path(below, norm[:, ::EVERY_FOURTH],
+                                        arrays[f"{name} spectral"], iteration[::EVERY_FOURTH])
+        for ax, slope, label in zip((above, below), slopes, ("$v^T H v$", "spectral norm")):
+            ax.set(title=TITLES[name], xlabel="gradient norm", ylabel=label)
             plotting.note(ax, f"slope {slope:.2f}")
-    figure.colorbar(points, ax=figure.axes, label="iteration")
+    figure.colorbar(dots_on_path, ax=figure.axes, label="iteration")
     return ("Adam, first evaluation batch of 1,000 prompts, a point for each seed and every 50 "
-            "steps (below: every 200). Slope: of log against log, mean over seeds, as in the "
-            "finding.")
+            "steps (below: every 200) where $v^T H v$ is positive. Slope: of log against log, as "
+            "in the finding, median over batches (below: the first), mean over seeds.")
 
 
 def softmax_vs_linear(run=Run(seeds=2, steps=400)):
@@ -810,8 +817,9 @@ def tails_times_depth(run=Run(seeds=2, steps=120)):
     A factorial grid at E|x|^2 = 1: s ~ Gamma(k, .) with k = 2.5 (Gaussian x), 0.5 and 0.1, times L
     = 2, 4 and 6; clip limit 1, every optimizer at the best of four rates of one grid, at most 500
     steps. Measured: SGD's final loss over Adam's, the kurtosis of the noise norm at initialisation
-    (half as many draws as steps), the ratio of R_med at the end. Interaction: by what factor one step towards heavy tails changes
-    the effect of one step in depth (fit in the logarithms, per seed).
+    (half as many draws as steps), the ratio of R_med at the end. Interaction: by what factor one
+    step towards heavy tails changes the effect of one step in depth (fit in the logarithms, per
+    seed).
     """
     run = run.spend(steps=min(run.steps, 500), lr=None)  # the rates are the grid's
     shapes, depths = (2.5, 0.5, 0.1), (2, 4, 6)
@@ -875,20 +883,21 @@ def label_noise(run=Run(seeds=3, steps=400)):
     arrays = {"spent": (run.seeds, run.steps), "sigmas": sigmas, "optimizers": run.names}
     settings = {sigma: SETTING_1._replace(name=f"sigma = {sigma:g}", data=dict(
         SETTING_1.data, noise=sigma)) for sigma in sigmas}
-    parts, ends, above, risks = [], [], [], []
+    parts, ends, excesses, risks = [], [], [], []
     for sigma, runs in run.train(settings).items():
         name = f"sigma = {sigma:g}"
         bayes = ridge_losses(settings[sigma], sigma**2)  # (batches,)
-        loss = run.along(training.loss_at, settings[sigma], runs, slice(-2, None), 20)
-        excess = {each: np.median(values - bayes, axis=(1, 2)) for each, values in loss.items()}
+        loss = run.along(training.loss_at, settings[sigma], runs, slice(-2, None), batches=20)
+        excess = {each: np.median(values - bayes, axis=(1, 2))  # values: (seeds, 2, batches)
+                  for each, values in loss.items()}
         first, second, *_ = excess.values()  # (seeds,) each
         parts.append(Part(f"{name}: excess {' / '.join(run.names[:2])}", first / second))
         parts += [Part(f"{name}: excess {each}", values) for each, values in excess.items()]
         parts.append(Part(f"{name}: Bayes risk", f"{bayes.mean():.3g}"))
         ends.append([np.median(values, axis=(1, 2)) for values in loss.values()])
-        above.append(list(excess.values()))
+        excesses.append(list(excess.values()))
         risks.append(np.median(bayes))
-    return arrays | {"final": np.stack(ends, axis=-1), "excess": np.stack(above, axis=-1),
+    return arrays | {"final": np.stack(ends, axis=-1), "excess": np.stack(excesses, axis=-1),
                      "bayes": risks}, parts  # final, excess: (optimizers, seeds, sigmas)
 
 
@@ -944,7 +953,7 @@ def remedies(run=Run(seeds=2, steps=120)):
         (tried,) = run.tune({name: setting}, times(run, 0.2, 1, 5), max(1, run.steps // 20),
                             **arguments).values()
         best = {each: tried[each].at_best for each in run.names}
-        loss = run.along(training.loss_at, setting, best, slice(-2, None), 20)
+        loss = run.along(training.loss_at, setting, best, slice(-2, None), batches=20)
         final[name] = {each: np.median(values, axis=(1, 2)) for each, values in loss.items()}
         rates.append(Part(f"{name}: best rates", rates_used(tried)))
     parts = [Part(f"{name}: {each}, with / without", end[each] / final["none"][each])
@@ -1388,13 +1397,13 @@ def verdict_of(parts):
     return "inconclusive" if "open" in decided else "reproduced"
 
 
-def final_blocks(steps):
+def block_edges(steps):
     """Edges of 50 equal blocks of the steps, or of as many as there are."""
     return np.linspace(0, steps, min(50, steps) + 1).astype(int)
 
 
 def block_centres(steps):
-    edges = final_blocks(steps)
+    edges = block_edges(steps)
     return (edges[:-1] + edges[1:] - 1) / 2
 
 
@@ -1402,7 +1411,7 @@ def running_median(series):
     """(optimizers, seeds, blocks): medians of several (seeds, steps) over 50 blocks of the
     steps."""
     series = np.array(list(series))
-    edges = final_blocks(series.shape[-1])
+    edges = block_edges(series.shape[-1])
     return np.stack([np.median(series[..., a:b], axis=-1) for a, b in zip(edges, edges[1:])],
                     axis=-1)
 
@@ -1499,7 +1508,7 @@ def headline(found):
 
 def default_run(name):
     """The first look that an experiment takes if nothing else is asked for."""
-    return EXPERIMENTS[name].measure.__defaults__[0]
+    return (EXPERIMENTS[name].measure.__defaults__ or [Run()])[0]
 
 
 def measure(name, run):
@@ -1607,6 +1616,9 @@ def parse(arguments):
     if not set(names) <= set(EXPERIMENTS):
         parser.error(f"experiment: got {given.name!r}, wants one of {', '.join(EXPERIMENTS)}, "
                      "all, report")
+    if given.redraw and (given.full or given.quick or given.seeds or given.steps or given.lr
+                         or given.optimizers):
+        parser.error("--redraw: got options of a training, wants none: it trains nothing")
     if given.name is None and arguments:
         parser.error("experiment: got none, wants its name first, as in: adam_vs_sgd --lr 0.01")
     try:
@@ -1702,7 +1714,7 @@ def main(arguments=None):
         training.say("interrupted")
         status = 130
     if any(Path(given.out, "runs").glob("*.npz")):
-        training.say("finished runs are kept; the same command does the rest")
+        training.say("finished runs are kept; the command, when repeated, does the rest")
     return status
 
 
@@ -1715,9 +1727,11 @@ def redraw(names, given):
     for name in names:
         try:
             save_figures(name, given.out, given.slides)
-        except KeyError as missing:  # of another experiment, or of an older version
-            raise Mistake(f"{Path(given.out, name)}.npz: got no {missing}, which the figure of "
-                          f"{name} wants") from None
+        except Mistake:
+            raise
+        except (LookupError, TypeError, ValueError) as error:  # of another experiment or version
+            raise Mistake(f"{Path(given.out, name)}.npz: got other arrays than the figure of "
+                          f"{name} wants ({type(error).__name__}: {error})") from None
         print(Path(given.out, f"{name}.png"), flush=True)
 
 

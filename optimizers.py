@@ -14,8 +14,8 @@ mine.py in the working directory:
             self.m = 0.99 * self.m + 0.01 * grad
             return params - self.lr * direction
 
-`python experiments.py adam_vs_sgd --optimizers SGD mine.Lion --lr Lion=0.001` runs it. From Python
-the class itself is passed: `Run(optimizers=(SGD, Lion), lr=dict(Lion=0.001))`.
+`python experiments.py adam_vs_sgd --optimizers SGD mine.Lion --lr Lion=0.01` runs it. From Python
+the class itself is passed: `Run(optimizers=(SGD, Lion), lr=dict(Lion=0.01))`.
 
 Weight decay is decoupled (Loshchilov & Hutter, arXiv 1711.05101): it shrinks the parameters by
 lr * weight_decay a step, outside the moments. theta, g: parameters, gradient; v, m: running means.

@@ -61,7 +61,7 @@ def picture(draw, arrays, headline=""):
     with matplotlib.rc_context(STYLE):
         figure = drawn(draw, arrays, headline)
         for ax in figure.axes:
-            hide_repeated_labels(ax, figure)
+            drop_repeated_labels(ax, figure)
         spread_labels(figure)
         return figure
 
@@ -83,7 +83,7 @@ def single_panels(draw, arrays, headline=""):
 
 def drawn(draw, arrays, headline=""):
     figure = Figure(figsize=(13.33, 7.5), layout="constrained")
-    figure.caption = draw(figure, arrays)
+    figure.caption = draw(figure, arrays) or ""
     for ax in figure.axes:  # where every run diverged: an empty panel, but a log scale wants limits
         if ax.get_xscale() == "log" and ax.get_xlim()[0] <= 0:
             ax.set_xlim(1, 10)
@@ -98,7 +98,7 @@ def panels_of(figure):
     return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
 
 
-def hide_repeated_labels(ax, figure):
+def drop_repeated_labels(ax, figure):
     """Of panels in a row the y label at the left alone, of panels in a column the x label at the
     bottom alone, and the title at the top, where they are the same."""
     place = ax.get_subplotspec()
@@ -109,13 +109,13 @@ def hide_repeated_labels(ax, figure):
         same_row, same_column = there.rowspan == place.rowspan, there.colspan == place.colspan
         if same_row and there.colspan.start < place.colspan.start:
             if other.get_ylabel() == ax.get_ylabel():
-                ax.yaxis.label.set_visible(False)
+                ax.set_ylabel("")
         if same_column and there.rowspan.start < place.rowspan.start:
             if other.get_title() == ax.get_title():
-                ax.title.set_visible(False)
+                ax.set_title("")
         if same_column and there.rowspan.start > place.rowspan.start:
             if other.get_xlabel() == ax.get_xlabel():
-                ax.xaxis.label.set_visible(False)
+                ax.set_xlabel("")
 
 
 def save(figure, file, form):
@@ -255,6 +255,16 @@ def short(value):
         return f"{float(f'{value:.2g}'):g}"
     digit, exponent = f"{value:.0e}".split("e")
     return f"{digit}e{int(exponent)}"
+
+
+def on_path(ax, x, y, iteration):
+    """y against x (seeds, points), where both are positive; the colour is the iteration (points,).
+    Returns the dots, for a colour bar."""
+    colour = np.broadcast_to(iteration, x.shape)
+    shown = (x > 0) & (y > 0)
+    ax.set(xscale="log", yscale="log")
+    return ax.scatter(x[shown], y[shown], c=colour[shown], s=14, cmap="cividis", vmin=0,
+                      vmax=iteration[-1] or 1)  # 1: a run of one point
 
 
 def note(ax, text):

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 import timeit
+import traceback
 import types
 import uuid
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
@@ -93,7 +94,10 @@ def diverged(loss):
 def stepped(rule, params, grad):
     """The optimizer's new params. Copied both ways: it may change params in place, or go on using
     the array that it returns."""
-    after = np.array(rule.step(params.copy(), grad), float)
+    returned = rule.step(params.copy(), grad)
+    if returned is None:
+        raise ValueError("step returned None, wants the new params: is its `return` missing?")
+    after = np.array(returned, float)
     if after.shape != params.shape:
         raise ValueError(f"step returned shape {after.shape}, wants {params.shape}")
     return after
@@ -303,6 +307,8 @@ def newton(loss_and_slope, hessian, point, steps=100):
     damping = 1.0
     for _ in range(steps):
         loss, slope = loss_and_slope(point)
+        if np.linalg.norm(slope) < 1e-9 * loss:
+            return point
         values, vectors = np.linalg.eigh(hessian(point))
         while damping < 1e12:
             step = vectors @ (vectors.T @ slope / (np.abs(values) + damping))
@@ -406,7 +412,7 @@ class Run:
         """Train every optimizer, on every seed, in every setting of a dict {name: setting}.
 
         Returns {name: {optimizer's name: what `train` gives, the first axis the seeds}}; further
-        arguments, such as weight_decay, are the optimizers'.
+        arguments, such as weight_decay, go to every optimizer.
         """
         tasks = [(setting, (optimizer, dict(arguments, lr=self.rate(setting, optimizer.__name__))),
                   seed, self.steps, every)
@@ -625,7 +631,9 @@ def attempt(how, function, tasks):
     except Exception as error:
         if len(tasks) > 1:
             return [attempt(how, function, [task])[0] for task in tasks]
-        return [f"{type(error).__name__}: {error}"]
+        *_, place = traceback.extract_tb(error.__traceback__)
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        return [f"{type(error).__name__}: {error} ({where})"]
 
 
 def describe(function, task):

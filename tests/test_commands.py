@@ -249,7 +249,7 @@ def test_a_finding_can_always_be_written():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ("adam_vs_sgd", "directional_smoothness"))
+@pytest.mark.parametrize("name", ("directional_smoothness",))
 def test_runs_that_all_diverge_leave_empty_panels(name, tmp_path, monkeypatch, capsys, recwarn):
     """And no verdict, and no warning."""
     monkeypatch.setattr(training, "Workers", Here)
@@ -297,8 +297,8 @@ def test_redraw_all_draws_what_is_there(here, no_training, capsys):
     (lambda path: np.savez(path, loss=np.zeros(5)), "got no results"),
     (lambda path: np.savez(path, finding="{"), "got no results"),
     (lambda path: np.savez(path, finding="3"), "got no results"),
-    (lambda path: np.savez(path, finding="[]"), "got no "),
-    (lambda path: np.savez(path, finding="{}", x=np.ones(3)), "got no 'iteration', which the fig"),
+    (lambda path: np.savez(path, finding="[]"), "got "),
+    (lambda path: np.savez(path, finding="{}", x=np.ones(3)), "got other arrays than the fig"),
     (lambda path: np.savez(path, loss=np.array([{}], dtype=object)), "allow_pickle=False"),
     (lambda path: np.save(path.open("wb"), np.zeros(5)), "got no results"),
 ))
@@ -394,7 +394,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(blow, tmp_path, monkeypatch
     if blow == signal.SIGINT:
         assert process.returncode == 130
         assert errors == ("experiments.py: interrupted\nexperiments.py: finished runs are kept; "
-                          "the same command does the rest\n")
+                          "the command, when repeated, does the rest\n")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*.npz")}
     assert 0 < len(before) < 8 and not list(tmp_path.glob("softmax*"))
     monkeypatch.setattr(training, "Workers", Here)
@@ -444,9 +444,9 @@ def test_the_example_of_optimizers_runs_from_a_file_of_ones_own(tmp_path):
     failed = command(*tiny, "mine.Broken", "--lr", "Lion=0.001", "Broken=1", folder=tmp_path)
     assert failed.returncode == 1 and failed.stdout == ""
     lines = failed.stderr.replace("experiments.py: ", "").replace("adam_vs_sgd: ", "").splitlines()
-    assert lines == [f"Broken (lr 1), Setting {i}, seed 0: ZeroDivisionError: division by zero"
+    assert lines == [f"Broken (lr 1), Setting {i}, seed 0: ZeroDivisionError: division by zero (mine.py, line 14)"
                      for i in (1, 2, 3)] + [
-                         "finished runs are kept; the same command does the rest"]
+                         "finished runs are kept; the command, when repeated, does the rest"]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("results/runs/*")}
     assert len(before) == 6  # of SGD and Lion in three settings
     passed = command(*tiny, "--lr", "Lion=0.001", folder=tmp_path)
