@@ -840,6 +840,8 @@ def test_C12_nonlinear_regression(world, wrong):
     check(parts, expected, C12, wrong)
     (setting,) = settings_asked(world).values()
     assert setting == data.NONLINEAR_TASK and setting.activation == "mlp"
+    assert [task for task in world.tasks if task[0] == "noise"] == [
+        ("noise", setting, seed, 100, True) for seed in range(3)]
     assert setting.batch == 2000 and setting.std == 0.1 and setting.lr == dict(SGD=0.01, Adam=0.01)
     same(arrays["point"], [0, 500, 1000])
     same(arrays["R_med"], [[[5 * each * s for each in ratio.values()] for s in SPREAD],
