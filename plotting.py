@@ -72,8 +72,13 @@ def single_panels(draw, arrays, headline=""):
         count = len(panels_of(drawn(draw, arrays)))
         for number in range(count):
             figure = drawn(draw, arrays, headline)
-            keep = panels_of(figure)[number]
-            for ax in figure.axes:
+            panels = panels_of(figure)
+            keep = panels[number]
+            for ax in panels:
+                for drawing in (*ax.collections, *ax.images):
+                    if drawing.colorbar:
+                        drawing.colorbar.remove()
+            for ax in panels:
                 if ax is not keep:
                     ax.remove()
             keep.set_subplotspec(GridSpec(1, 1, figure=figure)[0])

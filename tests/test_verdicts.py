@@ -1648,6 +1648,7 @@ def test_figures_are_laid_out_without_a_warning(name, kind, world, monkeypatch, 
     """And no text is cut off at the edge of the figure."""
     with warnings.catch_warnings(), matplotlib.rc_context(plotting.STYLE):
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # matplotlib's, of its own parts
         kept = kept_arrays(name, kind, world, monkeypatch, tmp_path / "x.npz")
         figure = plotting.picture(EXPERIMENTS[name].draw, kept, "A headline")
         for ax in figure.axes:
