@@ -5,6 +5,8 @@
     arrays    what is drawn, by name; kept in NAME.npz, from which the figure can be drawn again
     part      what was measured, a value for each seed, and what the claim says of it
 
+A measuring function has its default run, the first look of the command line, as its argument's
+default; a drawing function, draw_NAME, returns the caption, which says what is drawn.
 First the phenomena (the paper's claims C1 to C12, then open questions), their table, then
 statistics and verdict, files, the command line. The loop is in training.py. The default runs are a
 first look; most claims need --full. Source: Ahn et al., ICLR 2024, arXiv 2310.01082.
@@ -200,6 +202,7 @@ def r_med_causes(run, t):
     """{what was changed: {setting's name: ratio of R_med at iteration t, median over five batches,
     (seeds,)}}"""
     def typical(factor=1, seeds=run.seeds, full=False):
+        """With all rates times a factor, more seeds, or all of P and Q trained."""
         settings = {name: setting._replace(full=full, lr={
             each: factor * run.rate(setting, each) for each in run.names})
             for name, setting in PAPER_SETTINGS.items()}

@@ -87,6 +87,7 @@ def single_panels(draw, arrays, headline=""):
 
 
 def drawn(draw, arrays, headline=""):
+    """The figure with its caption and headline, but with labels that may still be in the way."""
     figure = Figure(figsize=(13.33, 7.5), layout="constrained")
     figure.caption = draw(figure, arrays) or ""
     for ax in figure.axes:  # where every run diverged: an empty panel, but a log scale wants limits

@@ -579,6 +579,7 @@ def compute(how, function, calls, receive, pool):
     futures = {}  # {future: its call} of what is under way
 
     def submit_and_collect(calls):
+        """Have these calls computed by the pool, and receive what it gives before it breaks."""
         with contextlib.suppress(BrokenExecutor):
             for call in calls:
                 tasks = list(call.values())
@@ -587,6 +588,7 @@ def compute(how, function, calls, receive, pool):
         collect(list(futures))
 
     def collect(some):
+        """Receive the results of some futures, as they are done."""
         for future in as_completed(some):
             call, error = futures[future], future.exception()
             if isinstance(error, SourceChanged):
@@ -768,6 +770,7 @@ class Workers:
         self.pool = None
 
     def submit(self, function, *arguments):
+        """A Future of function(*arguments), as an Executor's; a broken pool is replaced."""
         if self.pool is None:
             reader, self.leash = SPAWN.Pipe(duplex=False)
             self.pool = ProcessPoolExecutor(self.jobs, SPAWN, follow, (reader,))
