@@ -25,7 +25,6 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 
-import linattn
 import plotting
 import training
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, SETTING_1, SETTING_2,

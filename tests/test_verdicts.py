@@ -566,7 +566,6 @@ def test_C8_heavy_tails(world, wrong):
     if "Heavy / spherical: kurtosis of the noise norm" in wrong:
         outliers[light], outliers[heavy] = outliers[heavy], outliers[light]
     ratio = {light: 4, middle: 0.1, heavy: 4 * number["Heavy / spherical: ratio of R_med"]}
-    spread = {light: np.ones(3), middle: SPREAD, heavy: SPREAD}
     half = {(light, each): 200 for each in ("SGD", "Adam")} | {
         (middle, each): 20 for each in ("SGD", "Adam")} | {
         (heavy, each): int(200 * number[f"Heavy / spherical: {each}, steps to half the loss"])
