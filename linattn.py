@@ -51,13 +51,15 @@ def init_params(rng, layers=3, d=5, std=0.05, full=False):
 
 
 def predict(params, Z, activation="linear"):
-    """Predictions of the query's label, (batch,), from prompts Z (batch, d+1, n+1)."""
-    params, Z = _finite("params", params, COMPLEX), _checked_Z(Z)
+    """Predictions of the query's label, (batch,), from prompts Z (batch, d+1, n+1), or, for linear
+    attention, from their `Gram`."""
     _check_activation(activation)
-    pairs = _embed(params, Z.shape[1])
+    params = _finite("params", params, COMPLEX)
     if activation == "linear":
-        return _gram_forward(pairs, *_gram(Z))[0]
-    return _textbook_forward(pairs, Z, activation)[0]
+        G, q = _checked_gram(Z)[:2] if isinstance(Z, Gram) else _gram(_checked_Z(Z))
+        return _gram_forward(_embed(params, q.shape[1]), G, q)[0]
+    Z = _checked_Z(Z)
+    return _textbook_forward(_embed(params, Z.shape[1]), Z, activation)[0]
 
 
 def loss_and_grad(params, prompts, activation="linear"):
@@ -247,10 +249,13 @@ def _apply(B, columns):
 # ---- An MLP in front: the columns become (W2 relu(W1 x + b1) + b2, y) ---------------------------
 
 def init_mlp_params(rng, layers=3, d=5, hidden=30, std=0.1):
-    """Entries from N(0, std^2), flat: W1 (hidden, d), b1 (hidden,), W2 (d, hidden), b2 (d,), and
-    the attention's (layers, 2, d+1, d+1)."""
+    """Flat: W1 (hidden, d), b1 (hidden,), W2 (d, hidden), b2 (d,), uniform on +-1 / sqrt(columns of
+    their W), as in the authors' code; the attention's (layers, 2, d+1, d+1) from N(0, std^2)."""
     _check_init(rng, std, layers=layers, d=d, hidden=hidden)
-    return std * rng.standard_normal((2 * d + 1) * hidden + d + 2 * layers * (d + 1) ** 2)
+    first, second = 1 / np.sqrt(d), 1 / np.sqrt(hidden)
+    return np.concatenate([rng.uniform(-first, first, (d + 1) * hidden),
+                           rng.uniform(-second, second, (hidden + 1) * d),
+                           std * rng.standard_normal(2 * layers * (d + 1) ** 2)])
 
 
 def mlp_loss_and_grad(params, prompts, layers=3):
@@ -259,6 +264,29 @@ def mlp_loss_and_grad(params, prompts, layers=3):
     _check_whole(layers=layers)
     params = _finite("params", params, COMPLEX)
     return _over_chunks(_mlp_backprop, params, _checked_prompts(prompts), layers)
+
+
+def _mlp_parts(params, D, layers):
+    """W1, b1, W2, b2 and the attention's params; the biases as columns."""
+    d, fixed = D - 1, D - 1 + 2 * layers * D * D  # b2 and the attention
+    hidden, rest = divmod(params.size - fixed, 2 * d + 1)
+    _require(params.ndim == 1 and hidden >= 1 and rest == 0, "params", f"shape {params.shape}",
+             f"({2 * d + 1} hidden + {fixed},) for d = {d} and {layers} layers")
+    parts = np.split(params, np.cumsum([hidden * d, hidden, d * hidden, d]))
+    shapes = (hidden, d), (hidden, 1), (d, hidden), (d, 1), (layers, 2, D, D)
+    return map(np.reshape, parts, shapes)
+
+
+def _mlp_forward(W1, b1, W2, b2, Z):
+    """x, a and h, a column for each point of each prompt, and C, q: columns (f, y) of the
+    attention's prompt."""
+    batch, D, columns = Z.shape
+    d = D - 1
+    x = Z[:, :d].transpose(1, 0, 2).reshape(d, -1)  # [batch, d, n+1] -> [d, batch * (n+1)]
+    a = W1 @ x + b1
+    h = a * (a.real > 0)
+    f = (W2 @ h + b2).reshape(d, batch, columns).transpose(1, 0, 2)
+    return x, a, h, np.concatenate([f, Z[:, d:]], axis=1)
 
 
 def _mlp_backprop(params, Z, target, layers):
@@ -270,21 +298,11 @@ def _mlp_backprop(params, Z, target, layers):
         G = C C^T / n               ->  dC = (dG + dG^T) C / n = K C / n
         C, q = columns (f, y)       ->  df = dC, dq without their label
     """
-    batch, D, columns = Z.shape
-    d, fixed = D - 1, D - 1 + 2 * layers * D * D  # b2 and the attention
-    hidden, rest = divmod(params.size - fixed, 2 * d + 1)
-    _require(params.ndim == 1 and hidden >= 1 and rest == 0, "params", f"shape {params.shape}",
-             f"({2 * d + 1} hidden + {fixed},) for d = {d} and {layers} layers")
-    parts = np.split(params, np.cumsum([hidden * d, hidden, d * hidden, d]))
-    shapes = (hidden, d), (hidden, 1), (d, hidden), (d, 1), (layers, 2, D, D)
-    W1, b1, W2, b2, attention = map(np.reshape, parts, shapes)
-    x = Z[:, :d].transpose(1, 0, 2).reshape(d, -1)  # [batch, d, n+1] -> [d, batch * (n+1)]
-    a = W1 @ x + b1
-    h = a * (a.real > 0)
-    f = (W2 @ h + b2).reshape(d, batch, columns).transpose(1, 0, 2)
-    fy = np.concatenate([f, Z[:, d:]], axis=1)  # C and q, the columns of the attention's prompt
+    n, d = Z.shape[2] - 1, Z.shape[1] - 1
+    W1, b1, W2, b2, attention = _mlp_parts(params, d + 1, layers)
+    x, a, h, fy = _mlp_forward(W1, b1, W2, b2, Z)
     loss, grad, _, (dq, K) = _gram_backprop(attention, *_gram(fy), target, to_input=True)
-    dfy = np.concatenate([K @ fy[:, :, :-1] / (columns - 1), dq[:, :, None]], axis=2)
+    dfy = np.concatenate([K @ fy[:, :, :-1] / n, dq[:, :, None]], axis=2)
     df = dfy[:, :d].transpose(1, 0, 2).reshape(d, -1)
     da = W2.T @ df * (a.real > 0)
     grads = da @ x.T, da.sum(1), df @ h.T, df.sum(1), grad
@@ -356,27 +374,72 @@ def hessian_diagonal(params, prompts):
 def _diagonal(params, G, q, target):
     loss, _, cache, _ = _gram_backprop(params, G, q, target)
     pairs, diagonal = _embed(params, q.shape[1]), np.empty(params.shape)
-    for first, which, i, j in np.ndindex(params.shape):
-        A1, G1, q1, total = np.zeros(G.shape), np.zeros(G.shape), np.zeros(q.shape), 0.0
-        for l in range(first, len(pairs)):
-            (P, Q), (G, A, q, _, _, dq, K) = pairs[l], cache[l]
-            if l > first:
-                A1 = _times(P @ G1, Q)
-            elif which == 0:  # the parameter's own layer: A = I + P G Q moves, q and G do not
-                A1[:, i, :] = G[:, j] @ Q  # along P_ij: e_i e_j^T G Q
-            else:
-                A1[:, :, j] = G[:, i] @ P.T  # along Q_ij: P G e_i e_j^T
-            total += 2 * np.vdot(dq, _apply(A1, q1))
-            if A is None:  # the last layer: A q1 by its parts, and no G'
-                q1 = q1 + _apply(A1, q) + _apply(G, q1 @ Q.T) @ P.T
-                break
-            AG1, A1G, At = A @ G1, A1 @ G, np.ascontiguousarray(A.mT)
-            total += np.vdot(K @ A1, 2 * AG1 + A1G)
-            q1 = _apply(A, q1) + _apply(A1, q)
-            G1 = A1G @ At
-            G1 = G1 + G1.mT + AG1 @ At  # G1.mT = A G A1^T
-        diagonal[first, which, i, j] = 2 * np.vdot(q1[:, -1], q1[:, -1]) + total
+    for l, which, i, j in np.ndindex(params.shape):
+        (P, Q), G, A1 = pairs[l], cache[l][0], np.zeros(G.shape)
+        if which == 0:  # the parameter's own layer: A = I + P G Q moves, q and G do not
+            A1[:, i, :] = G[:, j] @ Q  # along P_ij: e_i e_j^T G Q
+        else:
+            A1[:, :, j] = G[:, i] @ P.T  # along Q_ij: P G e_i e_j^T
+        diagonal[l, which, i, j] = _second(pairs[l:], cache[l:], 0 * q, 0 * G, A1)
     return loss, diagonal
+
+
+def _second(pairs, cache, q1, G1, A1=None):
+    """What the layers add to a second derivative, from q1 and G1 of their input, and A1 of the
+    first one if that is not P G1 Q."""
+    total = 0.0
+    for (P, Q), (G, A, q, _, _, dq, K) in zip(pairs, cache):
+        if A1 is None:
+            A1 = _times(P @ G1, Q)
+        total += 2 * np.vdot(dq, _apply(A1, q1))
+        if A is None:  # the last layer: A q1 by its parts, and no G'
+            q1 = q1 + _apply(A1, q) + _apply(G, q1 @ Q.T) @ P.T
+            break
+        AG1, A1G, At = A @ G1, A1 @ G, np.ascontiguousarray(A.mT)
+        total += np.vdot(K @ A1, 2 * AG1 + A1G)
+        q1 = _apply(A, q1) + _apply(A1, q)
+        G1 = A1G @ At
+        G1, A1 = G1 + G1.mT + AG1 @ At, None  # G1.mT = A G A1^T
+    return 2 * np.vdot(q1[:, -1], q1[:, -1]) + total
+
+
+def mlp_hessian_diagonal(params, prompts, layers=3):
+    """The diagonal of the Hessian of `mlp_loss_and_grad`, shaped like params.
+
+    Along one entry of the MLP its output f is linear (where no argument of relu is 0), so C11 = 0:
+    with C1 the derivative of C, and q1 of the query,
+
+        G = C C^T / n   ->  G1 = (C1 C^T + C C1^T) / n   G11 = 2 C1 C1^T / n
+
+    G11 adds <dG, G11> = <K, C1 C1^T> / n, and the layers add what `hessian_diagonal` says.
+    """
+    _check_whole(layers=layers)
+    params = _finite("params", params)
+    return _over_chunks(_mlp_diagonal, params, _checked_prompts(prompts), layers)[1]
+
+
+def _mlp_diagonal(params, Z, target, layers):
+    batch, D, columns = Z.shape
+    W1, b1, W2, b2, attention = _mlp_parts(params, D, layers)
+    x, a, h, fy = _mlp_forward(W1, b1, W2, b2, Z)
+    G, q = _gram(fy)
+    loss, _, cache, (_, K) = _gram_backprop(attention, G, q, target, to_input=True)
+    pairs, C, n = _embed(attention, D), fy[:, :, :-1], columns - 1
+    ones, on, diagonal = np.ones((1, a.shape[1])), a > 0, []
+
+    def along(f1):  # [d, batch * (n+1)], the derivative of f
+        C1 = np.concatenate([f1.reshape(-1, batch, columns).transpose(1, 0, 2), 0 * Z[:, -1:]], 1)
+        C1, q1 = C1[:, :, :-1], C1[:, :, -1]
+        G1 = C1 @ C.mT / n
+        return np.vdot(K @ C1, C1) / n + _second(pairs, cache, q1, G1 + G1.mT)
+
+    for inputs in (x, ones):  # W1 and b1: f1 = W2_:i (x_j where a_i > 0), or without x_j
+        diagonal += [along(W2[:, i, None] * (inputs[j] * on[i]))
+                     for i in range(len(W1)) for j in range(len(inputs))]
+    for inputs in (h, ones):  # W2 and b2: f1 = e_i h_j, or e_i
+        diagonal += [along(np.outer(unit, inputs[j]))
+                     for unit in np.eye(len(W2)) for j in range(len(inputs))]
+    return loss, np.append(diagonal, _diagonal(attention, G, q, target)[1])
 
 
 # ---- Shapes and chunks --------------------------------------------------------------------------

@@ -17,6 +17,12 @@ mine.py in the working directory:
 `python experiments.py adam_vs_sgd --optimizers SGD mine.Lion --lr Lion=0.01` runs it. From Python
 the class itself is passed: `Run(optimizers=(SGD, Lion), lr=dict(Lion=0.01))`.
 
+Steepest descent goes where the loss falls most for a step of a given size, and what is the size of
+a step is a choice of norm (Bernstein & Newhouse, arXiv 2409.20325): of the Euclidean norm comes the
+gradient over its norm, of the largest norm of a block that of every block over its own, of the
+largest coordinate the sign, of the largest spectral norm of a matrix its polar factor. All these
+steps have entries of root mean square 1 times lr, so that their rates compare, with Adam's, too.
+
 Weight decay is decoupled (Loshchilov & Hutter, arXiv 1711.05101): it shrinks the parameters by
 lr * weight_decay a step, outside the moments. theta, g: parameters, gradient; v, m: running means.
 """
@@ -45,6 +51,45 @@ class SignDescent(SGD):
     """The sign of SGD's running gradient, coordinate by coordinate (Kunstner et al. 2023,
     arXiv 2304.13960): v <- momentum v + g, theta <- theta - lr sign(v)."""
     direction = np.sign
+
+
+class NormalizedSGD(SGD):
+    """SGD's running gradient over its root mean square, group by group of entries: all of them,
+    each layer, each block (a matrix P_l or Q_l), each of its rows, or each coordinate (which is
+    sign descent): v <- momentum v + g, theta <- theta - lr v / rms(v). A group of zeros stays."""
+
+    AXES = dict(all=(0, 1, 2, 3), layer=(1, 2, 3), block=(2, 3), row=(3,), coordinate=())
+
+    def __init__(self, lr, momentum=0.9, granularity="all", weight_decay=0.0):
+        super().__init__(lr, momentum, weight_decay)
+        if not isinstance(granularity, str) or granularity not in self.AXES:
+            raise ValueError(f"granularity: got {granularity!r}, wants one of "
+                             f"{', '.join(self.AXES)}")
+        self.granularity = granularity
+
+    def direction(self, v):
+        if v.ndim != 4:
+            raise ValueError(f"params: got shape {v.shape}, wants (layers, 2, k, k)")
+        axes = self.AXES[self.granularity]
+        largest = np.abs(v).max(axis=axes, keepdims=True)  # first, so that no square overflows
+        unit = v / np.where(largest > 0, largest, 1)
+        rms = np.sqrt((unit**2).mean(axis=axes, keepdims=True))
+        return unit / np.where(rms > 0, rms, 1)
+
+
+class Muon(SGD):
+    """SGD's running gradient with every matrix (the last two axes) orthogonalised (Jordan et al.
+    2024, kellerjordan.github.io/posts/muon): v = U S V^T -> U V^T, its polar factor, times the root
+    of its size. What has no singular value (a block of zeros) stays. Large models replace the SVD
+    by five Newton-Schulz steps X <- a X + b (X X^T) X + c (X X^T)^2 X from v / |v|, which need only
+    products of matrices and bring every singular value near 1."""
+
+    def direction(self, v):
+        if v.ndim < 2:
+            raise ValueError(f"params: got shape {v.shape}, wants matrices in the last two axes")
+        U, S, Vt = np.linalg.svd(v, full_matrices=False)
+        good = S > 1e-14 * S[..., :1]
+        return np.sqrt(max(v.shape[-2:])) * (U * good[..., None, :]) @ Vt
 
 
 class Adam:

@@ -9,8 +9,6 @@ Orange and blue are SGD and Adam, and nothing else. What else there is has anoth
 another dash and marker, for the greys of some colours are alike.
 """
 
-import statistics
-
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -137,7 +135,7 @@ def save(figure, file, form):
 
 def curves(ax, x, series, names, path=True, first=0, **labels):
     """Series (names, seeds, points) against x (points,), the first of them at this position. Along
-    a path there are the names at the ends of up to three lines, else a legend, and a cross where a
+    a path there are the names at the ends of up to four lines, else a legend, and a cross where a
     seed diverged (NaN)."""
     ends = []
     for position, (name, values) in enumerate(zip(names, series), first):
@@ -153,7 +151,7 @@ def curves(ax, x, series, names, path=True, first=0, **labels):
             last = np.flatnonzero(np.isfinite(each))[-1]
             ax.plot(x[last], each[last], "X", color=style["color"], ms=10)
     ax.set(**labels)
-    if path and len(ends) > 3:
+    if path and len(ends) > 4:
         ax.legend()
     elif path:
         for end in ends:
@@ -186,18 +184,14 @@ def spread_labels(figure):
 
 
 def tails(ax, arrays, name, **labels):
-    """Tail curves (seeds, shares): the share of the draws that reach r, for each seed; dashed, the
-    normal distribution of the same median and upper quartile."""
-    share = arrays["share"]
-    for row in arrays[name]:
+    """Tail curves "NAME tail" (seeds, shares): the share of the draws that reach r, for each seed;
+    dashed, "NAME null" (shares,), that of Gaussian vectors."""
+    share, drawn = arrays["share"], arrays[f"{name} tail"]
+    for row in drawn:
         ax.plot(row, share, color="#882255", lw=1.5, alpha=0.8)
-    middle = np.median(arrays[name], axis=0)
-    quartile = np.interp(0.25, share, middle)
-    normal = statistics.NormalDist()
-    upper = share[share < 0.5]
-    z = np.array([normal.inv_cdf(1 - each) for each in upper])
-    ax.plot(1 + (quartile - 1) * z / normal.inv_cdf(0.75), upper, "--", color="#000000")
-    largest = 1.05 * arrays[name].max(initial=1, where=np.isfinite(arrays[name]))
+    ax.plot(arrays[f"{name} null"], share, "--", color="#000000")
+    reached = np.append(drawn, arrays[f"{name} null"])
+    largest = 1.05 * reached.max(initial=1, where=np.isfinite(reached))
     right = max(ax.get_xlim()[1], largest)  # panels that share the axis: the widest one's
     ax.set(xscale="log", yscale="log", xlim=(0.9, right), ylim=(share[0] / 1.5, 1),
            xlabel="norm / its median, r", ylabel="share above r")

@@ -72,7 +72,8 @@ def train(setting, contestants, seed, steps, every=50):
             loss[i, t], grad = gradient(before, prompts)
             grad_norm[i, t] = np.linalg.norm(grad)
             if np.isfinite([loss[i, t], grad_norm[i, t]]).all():
-                params[i] = stepped(rule, before, clip(grad, setting))
+                factor = rate_left(setting, t / steps)
+                params[i] = stepped(rule, before, clip(grad, setting), factor)
             else:
                 loss[i, t] = grad_norm[i, t] = np.inf
             if not np.isfinite(params[i]).all():
@@ -91,16 +92,28 @@ def diverged(loss):
     return far or np.isnan(recent[-1:]).any()
 
 
-def stepped(rule, params, grad):
-    """The optimizer's new params. Copied both ways: it may change params in place, or go on using
-    the array that it returns."""
+def stepped(rule, params, grad, factor=1.0):
+    """The optimizer's new params, its move times a factor. Copied both ways: it may change params
+    in place, or go on using the array that it returns."""
     returned = rule.step(params.copy(), grad)
     if returned is None:
         raise ValueError("step returned None, wants the new params: is its `return` missing?")
     after = np.array(returned, float)
     if after.shape != params.shape:
         raise ValueError(f"step returned shape {after.shape}, wants {params.shape}")
-    return after
+    return after if factor == 1 else params + factor * (after - params)
+
+
+def rate_left(setting, share):
+    """What is left of the rate after this share of the steps. The moves are multiplied by it, which
+    for any optimizer whose moments do not know the rate is the same as a rate that falls."""
+    if setting.schedule == "constant":
+        return 1.0
+    if setting.schedule == "linear":
+        return 1 - share
+    if setting.schedule == "cosine":
+        return (1 + np.cos(np.pi * share)) / 2
+    raise ValueError(f"schedule: got {setting.schedule!r}, wants constant, linear or cosine")
 
 
 def clip(grad, setting):
@@ -177,6 +190,11 @@ def loss_at(before, _, prompts):
     return linattn.loss_and_grad(before, prompts)[0]
 
 
+def squared_errors(before, _, prompts):
+    """Of every prompt, (1000,), for linear attention."""
+    return (linattn.predict(before, prompts) - prompts.target) ** 2
+
+
 def gradient_norm(before, _, prompts):
     """Euclidean norm of the whole gradient."""
     return np.linalg.norm(linattn.loss_and_grad(before, prompts)[1])
@@ -189,17 +207,39 @@ def smoothness(before, after, prompts):
     return linattn.curvature(before, after - before, prompts, loss_of(before))
 
 
+CLIPPED = "as it is", "clipped at 0.9", "clipped at 0.5", "sign"
+
+
+def clipped_smoothness(before, after, prompts):
+    """v^T H v (2, 4) for two directions at one point, the gradient on these prompts and the step,
+    each as it is, with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute
+    values (of those that are not 0), and with all limited to the same, which is its sign; NaN if
+    there was no step."""
+    grad = linattn.loss_and_grad(before, prompts)[1]
+    found = np.full((2, len(CLIPPED)), np.nan)
+    for i, direction in enumerate((grad, after - before)):
+        if direction.any():
+            limits = np.quantile(np.abs(direction[direction != 0]), (0.9, 0.5))
+            kinds = direction, *(np.clip(direction, -c, c) for c in limits), np.sign(direction)
+            found[i] = [linattn.curvature(before, v, prompts) for v in kinds]
+    return found
+
+
 def spectral_norm(before, _, prompts):
     """Largest |eigenvalue| of the Hessian."""
     return np.abs(np.linalg.eigvalsh(linattn.hessian(before, prompts))).max()
 
 
+def sharpness(before, _, prompts):
+    """Largest eigenvalue of the Hessian."""
+    return np.linalg.eigvalsh(linattn.hessian(before, prompts))[-1]
+
+
 def diagonal(before, _, prompts):
     """The Hessian's diagonal, (params.size,)."""
-    if before.ndim > 1:
-        return linattn.hessian_diagonal(before, prompts).ravel()
-    return np.array([linattn.hessian_vector_product(before, unit, prompts, loss_of(before))[i]
-                     for i, unit in enumerate(np.eye(before.size))])
+    if before.ndim == 1:
+        return linattn.mlp_hessian_diagonal(before, prompts)
+    return linattn.hessian_diagonal(before, prompts).ravel()
 
 
 def condition(before, after, prompts):
@@ -225,10 +265,14 @@ def loss_of(params):
     return linattn.mlp_loss_and_grad if params.ndim == 1 else linattn.loss_and_grad
 
 
-@np.errstate(all="ignore")  # a single draw has no variance
 def noise(setting, seed, draws):
     """Gradient noise at initialisation, g_batch - g_big, where g_big is the mean gradient of 100
-    batches: norms (draws,), and kurtosis, the mean over coordinates of theirs."""
+    batches. Returns norms (draws,), and what they are to be compared with: null (20, draws), the
+    norms of twenty samples of so many Gaussian vectors with the noise's own mean and covariance.
+
+    In the eigenvectors of the covariance such a vector has independent entries, of the eigenvalues
+    as variances; and its norm is the same. The singular values of the centred draws give both.
+    """
     weights, batches = streams(seed)
     params, gradient = initial(setting, weights), gradient_of(setting)
 
@@ -237,8 +281,14 @@ def noise(setting, seed, draws):
 
     big = sum(one() for _ in range(100)) / 100
     noises = np.array([one() - big for _ in range(draws)])  # (draws, params.size)
-    moving = noises[:, noises.any(axis=0)]  # the last P block has no gradient
-    return dict(norms=np.linalg.norm(noises, axis=1), kurtosis=moment(moving.T, 4).mean())
+    mean = noises.mean(axis=0)
+    _, singular, directions = np.linalg.svd(noises - mean, full_matrices=False)
+    std = singular / np.sqrt(max(1, draws - 1))
+    along, rng = directions @ mean, generator([2310, seed])
+    off = max(0, np.sum(mean**2) - np.sum(along**2))  # of the mean, where nothing varies
+    null = [np.sqrt(off + sum(
+        (m + s * rng.standard_normal(draws)) ** 2 for m, s in zip(along, std))) for _ in range(20)]
+    return dict(norms=np.linalg.norm(noises, axis=1), null=null)
 
 
 def moment(values, order):
@@ -322,10 +372,10 @@ def newton(loss_and_slope, hessian, point, steps=100):
 
 
 COST_N = (10, 20, 40, 80, 160)
-COST_FORMS = ("softmax", "linear, textbook", "linear, Gram form")
+COST_FORMS = ("softmax", "linear, textbook", "linear, Gram form", "compression")
 COST_OTHERS = ("gradient, n = 20, d = 5, L = 3", "gradient, n = 20, d = 5, L = 8",
-               "gradient, n = 60, d = 20, L = 8", "compression, n = 20, d = 5",
-               "compression, n = 60, d = 20", "Hessian 150 x 150, n = 20, d = 5, L = 3")
+               "gradient, n = 60, d = 20, L = 8", "compression, n = 60, d = 20",
+               "Hessian 150 x 150, n = 20, d = 5, L = 3")
 
 
 def cost_seconds(seed):
@@ -353,12 +403,11 @@ def cost_seconds(seed):
     def hessian(params, _, gram):
         return linattn.hessian(params, gram)
 
-    forms = (3, softmax), (3, textbook), (101, gram_form)
+    forms = (3, softmax), (3, textbook), (101, gram_form), (101, compression)
     return dict(
         forms=[[seconds(calls, n, 5, 3, form) for n in COST_N] for calls, form in forms],
         others=[*(seconds(21, *size, gram_form) for size in ((20, 5, 3), (20, 5, 8), (60, 20, 8))),
-                *(seconds(21, *size, compression) for size in ((20, 5, 3), (60, 20, 3))),
-                seconds(3, 20, 5, 3, hessian)])
+                seconds(21, 60, 20, 3, compression), seconds(3, 20, 5, 3, hessian)])
 
 
 # ---- What an experiment asks for -----------------------------------------------------------------
@@ -368,7 +417,7 @@ def cost_seconds(seed):
 class Run:
     """What an experiment may spend, and where its results are kept.
 
-    seeds : the seeds 0, 1, ...: how many. steps : iterations of each training.
+    seeds : how many; they are first_seed, first_seed + 1, ... steps : iterations of each training.
     optimizers : classes with a constructor that takes lr and a method step(params, grad) -> params;
         the first is the one to compare with.
     lr : {optimizer's name: rate}, in place of the setting's.
@@ -384,6 +433,7 @@ class Run:
     lr: dict = None
     out: str = "results"
     pool: object = None
+    first_seed: int = 0
 
     def __post_init__(self):
         check(self)
@@ -391,6 +441,11 @@ class Run:
     @property
     def names(self):
         return [each.__name__ for each in self.optimizers]
+
+    @property
+    def numbers(self):
+        """The seeds themselves."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def spend(self, **changes):
         """The same with other seeds, steps, ...; rates of optimizers that are left out go, too."""
@@ -417,7 +472,7 @@ class Run:
         tasks = [(setting, (optimizer, dict(arguments, lr=self.rate(setting, optimizer.__name__))),
                   seed, self.steps, every)
                  for setting in settings.values() for optimizer in self.optimizers
-                 for seed in range(self.seeds)]
+                 for seed in self.numbers]
         results = iter(train_all(tasks, self.pool, self.out))  # in the order of the tasks
         return {name: {each: stack(results, self.seeds) for each in self.names}
                 for name in settings}
@@ -428,7 +483,7 @@ class Run:
                  for name, setting in settings.items()}
         tasks = [(setting, (optimizer, dict(arguments, lr=rate)), seed, self.steps, every)
                  for name, setting in settings.items() for optimizer in self.optimizers
-                 for rate in rates[name][optimizer.__name__] for seed in range(self.seeds)]
+                 for rate in rates[name][optimizer.__name__] for seed in self.numbers]
         results = iter(train_all(tasks, self.pool, self.out))  # in the order of the tasks
         return {name: {each: Tried(np.array(grid), [stack(results, self.seeds) for _ in grid])
                        for each, grid in grids.items()}
@@ -856,10 +911,11 @@ def check(run):
         if not good:
             raise ValueError(f"{name}: got {getattr(run, name)!r}, wants {wants}")
 
-    for name in ("seeds", "steps"):
+    for name, least in (("seeds", 1), ("steps", 1), ("first_seed", 0)):
         value = getattr(run, name)
-        whole = isinstance(value, (int, np.integer)) and value is not True and 1 <= value < 10**6
-        require(whole, name, "a whole number >= 1 (and below a million)")
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        require(whole and least <= value < 10**6, name,
+                f"a whole number >= {least} (and below a million)")
     classes = isinstance(run.optimizers, (list, tuple)) and len(run.optimizers) and all(
         inspect.isclass(each) and hasattr(each, "step") for each in run.optimizers)
     require(classes, "optimizers", "a tuple of classes with a method step(params, grad)")

@@ -25,12 +25,12 @@ USUAL = dict(
     rng=np.random.default_rng(1), layers=2, d=2, std=0.1, full=True, params=PARAMS, prompts=PROMPTS, Z=PROMPTS.Z,
     activation="softmax", hidden=2, v=PARAMS, batch=2, n=3, covariates="gamma",
     shape=0.5, scale=2.0, df=3.0, second_moment=1.0, noise=0.1, covariance=np.eye(2), lr=0.1, momentum=0.9,
-    weight_decay=0.1, beta1=0.9, beta2=0.9, eps=1e-8, grad=PARAMS, limit=1.0)
+    weight_decay=0.1, beta1=0.9, beta2=0.9, eps=1e-8, grad=PARAMS, limit=1.0, granularity="block")
 FUNCTIONS = [
     *(each for name, each in vars(linattn).items()
       if inspect.isfunction(each) and each.__module__ == "linattn" and not name.startswith("_")),
-    data.sample_prompts, optimizers.SGD, optimizers.SignDescent, optimizers.Adam, optimizers.clip_global_norm,
-    optimizers.clip_coordinates]
+    data.sample_prompts, optimizers.SGD, optimizers.SignDescent, optimizers.NormalizedSGD, optimizers.Muon,
+    optimizers.Adam, optimizers.clip_global_norm, optimizers.clip_coordinates]
 NAMES = {*USUAL, "target", "Gram", "G", "q"}
 
 
@@ -42,12 +42,16 @@ def adam_step(params, grad):
     return optimizers.Adam(0.1).step(params, grad)
 
 
+def muon_step(params, grad):
+    return optimizers.Muon(0.1).step(params, grad)
+
+
 def is_finite(result):
     parts = result if isinstance(result, tuple) else (result,)
     return all(np.isfinite(part).all() for part in parts if isinstance(part, (float, complex, np.ndarray)))
 
 
-@pytest.mark.parametrize("function", (*FUNCTIONS, sgd_step, adam_step), ids=lambda function: function.__qualname__)
+@pytest.mark.parametrize("function", (*FUNCTIONS, sgd_step, adam_step, muon_step), ids=lambda function: function.__qualname__)
 def test_any_arguments(function):
     rng = np.random.default_rng(0)
     names = [name for name in inspect.signature(function).parameters if name != "gradient"]

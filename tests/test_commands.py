@@ -78,7 +78,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.setattr(training, "Workers", Here)
-    row = Experiment("Toy", "The first ends above the second", "in print", toy, draw_toy)
+    row = Experiment("Toy", "The first ends above the second", "in print", toy, draw_toy,
+                     ("published",))
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"toy": row, "other": row._replace(claim="T2")})
     return tmp_path
 
@@ -107,8 +108,9 @@ def kept(done, tmp_path):
 
 
 def bytes_of(folder, *suffixes):
-    return {path.name: path.read_bytes() for path in Path(folder).rglob("*")
-            if path.is_file() and (not suffixes or path.suffix in suffixes)}
+    """Of all files but times.txt, whose numbers differ from call to call."""
+    return {path.name: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()
+            and path.name != "times.txt" and (not suffixes or path.suffix in suffixes)}
 
 
 # ---- To run --------------------------------------------------------------------------------------
@@ -128,14 +130,18 @@ def test_a_users_call(done):
     found = json.loads((folder / "adam_vs_sgd.json").read_text())
     assert printed.stdout == "\n  ".join([
         "C1: Adam beats SGD in Settings 1, 2 and 3", *found["lines"],
-        f"verdict: {found['verdict']}", f"a folder{os.sep}adam_vs_sgd.png"]) + "\n"
+        "verdict: published: too short for a verdict: 2 seeds, wants 5; robust: needs --full",
+        f"a folder{os.sep}adam_vs_sgd.png"]) + "\n"
     assert sorted(bytes_of(folder)) == [f"adam_vs_sgd.{each}" for each in (
         "json", "npz", "pdf", "png", "txt")] + sorted(each.name for each in folder.glob("runs/*"))
     assert len(list(folder.glob("runs/train-*.npz"))) == 12
     assert (folder / "adam_vs_sgd.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "adam_vs_sgd.pdf").read_bytes().startswith(b"%PDF")
     assert (folder / "adam_vs_sgd.txt").read_text(encoding="utf-8").startswith(
-        f"C1: Adam beats SGD in Settings 1, 2 and 3: {found['verdict']}\nRunning medians over ")
+        "C1: Adam beats SGD in Settings 1, 2 and 3: published: too short for a verdict: 2 seeds, "
+        "wants 5; robust: needs --full\nAt the published rates. Running medians over ")
+    assert re.fullmatch(r"adam_vs_sgd: 2 seeds, 5 steps: \d+ s\n",
+                        (folder / "times.txt").read_text())
     assert (folder / "adam_vs_sgd.txt").read_text().endswith(" 2 seeds, 5 steps.\n")
 
 
@@ -151,11 +157,13 @@ def test_a_finding(done):
     assert found["versions"]["matplotlib"] == matplotlib.__version__
     ratio = found["measured"]["Setting 1: final loss SGD / Adam"]
     assert len(ratio["per_seed"]) == 2 and ratio["above"] == 1
-    assert found["lines"][0] == ("Setting 1: final loss SGD / Adam: {:.3g} [{:.3g}, {:.3g}]".format(
-        ratio["mean"], *ratio["interval_95"]))
-    assert found["lines"][2] == "Setting 1: mean over median, SGD: 1"
-    assert list(found["decisions"]) == [
+    assert found["lines"][0] == (
+        "Setting 1: final loss SGD / Adam: {:.3g}, {:.3g} by seed: open".format(*ratio["per_seed"]))
+    assert ratio["interval_95"] == [None, None] and ratio["level"] == "published"
+    assert [name for name, value in found["measured"].items() if "decision" in value] == [
         f"Setting {i}: final loss SGD / Adam" for i in (1, 2, 3)]
+    assert found["verdicts"] == dict(published="too short for a verdict: 2 seeds, wants 5",
+                                     robust="needs --full")
 
 
 def test_all(here, capsys):
@@ -216,7 +224,8 @@ def test_slides(here, monkeypatch):
     assert {path.name for path in here.glob("results/toy*.p*")} == {
         f"toy{panel}.{form}" for panel in ("", "-1", "-2") for form in ("png", "pdf")}
     found = json.loads((here / "results" / "toy.json").read_text())
-    headline = f"Toy: The first ends above the second: {found['verdict']}"
+    headline = f"Toy: The first ends above the second: {experiments.verdict_line(found)}"
+    assert headline.endswith(": published: too short for a verdict: 2 seeds, wants 5")
     assert saved == [(form, axes, headline) for axes in (2, 1, 1) for form in ("png", "pdf")]
 
 
@@ -227,25 +236,41 @@ def test_slides(here, monkeypatch):
     ("gradient_noise", ["Adam", "SGD"], "reproduced"),  # trains nothing
 ))
 def test_a_claim_is_judged_for_its_optimizers(name, others, judged):
-    run = Run(optimizers=tuple(getattr(optimizers, each) for each in others))
-    parts = [Part("ratio", np.array([2.0, 2.1]), above=1)]
-    assert experiments.finding(name, run, {}, parts)["verdict"] == judged
-    nothing = experiments.finding(name, run, {}, [Part("ratio", np.array([2.0, 2.1]))])
-    assert nothing["verdict"] == "measured, nothing claimed"
+    run = Run(5, optimizers=tuple(getattr(optimizers, each) for each in others))
+    ratio = np.array([2.0, 2.1, 2.2, 2.0, 2.1])
+    found = experiments.finding(name, run, {}, [Part("ratio", ratio, above=1)])["verdicts"]
+    assert found["published"] == judged
+    assert found.get("robust", "needs --full") == "needs --full"
+    assert experiments.finding("screen", run, {}, [Part("ratio", ratio)])["verdicts"] == {}
+
+
+def test_a_short_run_has_no_verdict():
+    """Of fewer than five seeds, or of fewer steps than the claim needs; and says so."""
+    parts = [Part("a", np.arange(2.0, 7), above=1), Part("b", np.arange(2.0, 7), above=1,
+                                                         level="robust")]
+    for seeds, steps, words in (
+            (4, 10_000, "too short for a verdict: 4 seeds, wants 5"),
+            (5, 799, "too short for a verdict: 799 steps, wants 800"), (5, 800, "reproduced")):
+        found = experiments.finding("adam_vs_sgd", Run(seeds, steps), {}, parts)
+        assert found["verdicts"] == dict(published=words, robust=words)
+        run = Run(seeds, 10_000)
+        spent = experiments.finding("adam_vs_sgd", run, dict(spent=(9, steps)), parts)
+        assert spent["verdicts"] == found["verdicts"]
+    assert experiments.verdict_line(found) == "published and robust: reproduced"
 
 
 def test_a_finding_can_always_be_written():
     """Numbers of numpy's, a run that diverged; what was spent, if that is less than was allowed."""
     run = Run(seeds=np.int64(2), steps=np.int32(9), lr=dict(SGD=np.int64(1)))
     parts = [Part("ratio", np.array([np.nan, 1]), above=1), Part("alone", np.array([3.0])),
-             Part("nought", np.zeros(2), log=False)]
+             Part("nought", np.zeros(5), log=False), Part("late", np.array([1.0, np.inf]))]
     found = experiments.finding("adam_vs_sgd", run, {"spent": (1, np.int64(4))}, parts)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["configuration"] == dict(seeds=1, steps=4, optimizers=["SGD", "Adam"],
                                           lr=dict(SGD=1))
-    assert found["lines"] == ["ratio: unknown, no interval", "alone: 3, no interval",
-                              "nought: 0 [0, 0]"]
-    assert found["verdict"] == "inconclusive" and found["decisions"] == {"ratio": "open"}
+    assert found["lines"] == ["ratio: unknown, 1 by seed: open", "alone: 3", "nought: 0 [0, 0]",
+                              "late: 1, censored by seed"]
+    assert found["measured"]["ratio"]["decision"] == "open"
 
 
 @pytest.mark.slow
@@ -255,7 +280,7 @@ def test_runs_that_all_diverge_leave_empty_panels(name, tmp_path, monkeypatch, c
     monkeypatch.setattr(training, "Workers", Here)
     assert status_of(name, "--seeds", 1, "--steps", 60, "--lr", "1e9", "--out", tmp_path) == 0
     output, errors = capsys.readouterr()
-    assert "unknown, no interval" in output and "verdict: reproduced" not in output
+    assert ": unknown: open" in output and "reproduced" not in output
     assert errors == "" and not [each for each in recwarn
                                  if issubclass(each.category, RuntimeWarning)]
     assert "adam" not in name or "Setting 1: diverged: SGD, seed 0, at step " in output
@@ -326,22 +351,33 @@ def test_kept_figures_can_be_drawn_again(path):
 
 
 def test_report(here, capsys):
-    """A row an experiment: claim, paper, what was measured, budget, verdict. Measured: the parts
-    with a bound, or if there are none the first three."""
-    two, three = np.array([2.0, 2.0]), np.array([3.0, 3.0])
-    bounded = [Part("a", two), Part("b", two, above=1), Part("c", three, below=4), Part("d", "e")]
-    free = [Part("f", two), Part("g", "a text"), Part("h", three), Part("i", three)]
-    for name, parts in (("toy", bounded), ("other", free)):
-        found = experiments.finding(name, Run(seeds=2, steps=1000), {}, parts)
+    """A row an experiment: the parts of each level that hold, are open, are against, and the number
+    that decides: at the last level that is judged the first one against, or open, or that holds; of
+    a question the first line."""
+    two, many = np.array([2.0, 2.1, 2.0, 2.1, 2.05]), np.array([0.1, 9.0, 0.2, 8.0, 1.0])
+    judged = [Part("a", two), Part("b", two, above=1), Part("c", two, above=3),
+              Part("d", many, above=1), Part("e", two, above=1, level="robust"),
+              Part("f", many, above=1, level="robust")]
+    free = [Part("g", "a text"), Part("h", two)]
+    row = experiments.EXPERIMENTS["toy"]._replace(levels=("published", "robust"))
+    experiments.EXPERIMENTS |= dict(toy=row, other=row._replace(claim="T2", levels=()), third=row,
+                                    fourth=row._replace(steps=2000))
+    for name, parts in (("toy", judged), ("other", free), ("third", judged[:4]),
+                        ("fourth", judged[1:2])):
+        found = experiments.finding(name, Run(seeds=5, steps=1000), {}, parts)
         Path(f"{name}.json").write_text(json.dumps(found))
-    experiments.EXPERIMENTS["third"] = experiments.EXPERIMENTS["toy"]
+    experiments.EXPERIMENTS["fifth"] = row
     assert status_of("report", "--out", here) == 0
+    claimed = "The first ends above the second"
     assert capsys.readouterr().out.splitlines()[2:] == [
-        "| Toy `toy`: The first ends above the second | in print | b: 2 [2, 2]<br>c: 3 [3, 3] | "
-        "2, 1,000 | reproduced |",
-        "| T2 `other`: The first ends above the second | in print | f: 2 [2, 2]<br>g: a text<br>"
-        "h: 3 [3, 3] | 2, 1,000 | measured, nothing claimed |",
-        "| third | | no finding in this folder | | |"]
+        f"| Toy `toy`: {claimed} | not reproduced (1 hold, 1 open, 1 against) | "
+        "open (1 hold, 1 open) | f: 1.08 [0.0831, 13.9]: open | 5, 1,000 |",
+        f"| T2 `other`: {claimed} |  |  | g: a text | 5, 1,000 |",
+        f"| Toy `third`: {claimed} | not reproduced (1 hold, 1 open, 1 against) | needs --full | "
+        "c: 2.05 [1.99, 2.11]: against | 5, 1,000 |",
+        f"| Toy `fourth`: {claimed} | too short for a verdict: 1,000 steps, wants 2,000 (1 hold) | "
+        "needs --full | b: 2.05 [1.99, 2.11]: holds | 5, 1,000 |",
+        "| `fifth` | | | no finding in this folder | |"]
 
 
 @pytest.mark.parametrize("text", ("", "{", "[]", '{"measured": 3}', '{"measured": {"x": 1}}',
@@ -444,15 +480,15 @@ def test_the_example_of_optimizers_runs_from_a_file_of_ones_own(tmp_path):
     failed = command(*tiny, "mine.Broken", "--lr", "Lion=0.001", "Broken=1", folder=tmp_path)
     assert failed.returncode == 1 and failed.stdout == ""
     lines = failed.stderr.replace("experiments.py: ", "").replace("adam_vs_sgd: ", "").splitlines()
-    assert lines == [f"Broken (lr 1), Setting {i}, seed 0: ZeroDivisionError: division by zero (mine.py, line 14)"
-                     for i in (1, 2, 3)] + [
+    assert lines == [f"Broken (lr 1), Setting {i}, seed 0: ZeroDivisionError: division by zero "
+                     "(mine.py, line 14)" for i in (1, 2, 3)] + [
                          "finished runs are kept; the command, when repeated, does the rest"]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("results/runs/*")}
     assert len(before) == 6  # of SGD and Lion in three settings
     passed = command(*tiny, "--lr", "Lion=0.001", folder=tmp_path)
     assert passed.returncode == 0 and passed.stderr == ""
     assert "Setting 3: final loss SGD / Lion: " in passed.stdout
-    assert "verdict: not judged: the claim is about SGD and Adam\n" in passed.stdout
+    assert "verdict: published: too short for a verdict: 1 seed, wants 5; " in passed.stdout
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("results/runs/*")} == before
 
 
@@ -586,7 +622,7 @@ def test_a_poor_console(tmp_path):
                          capture_output=True, text=True, env=os.environ | dict(
                              PYTHONPATH=str(PROJECT), PYTHONIOENCODING="cp1252"))
     assert ran.returncode == 0 and ran.stdout.startswith("adam_vs_sgd ")
-    assert "\n  r\\u6570/softmax_vs_linear.png\n| claim | paper " in ran.stdout
+    assert "\n  r\\u6570/softmax_vs_linear.png\n| claim | published " in ran.stdout
     assert "| C6 `softmax_vs_linear`: " in ran.stdout
     assert len(bytes_of(tmp_path / "r数")) == 5 + 4
 
@@ -638,19 +674,26 @@ READMES = {name: (PROJECT / name).read_text(encoding="utf-8")
 @pytest.mark.parametrize("readme", READMES.values(), ids=READMES)
 @pytest.mark.parametrize("name", sorted(path.stem for path in FIGURES.glob("*.json")))
 def test_readme_shows_what_the_kept_finding_says(name, readme):
+    """A block of what a run prints, with "..." for what is left out; or a section with the
+    verdict."""
     found = json.loads((FIGURES / f"{name}.json").read_text())
+    verdict = experiments.verdict_line(found)
     assert f"figures/{name}.png" in readme
     if name in ("adam_vs_sgd", "attention_cost"):
-        assert "\n  ".join([f"{found['claim']}: {found['claimed']}", *found["lines"],
-                            f"verdict: {found['verdict']}"]) in readme
+        first = f"{found['claim']}: {found['claimed']}\n"
+        shown = re.search(re.escape(first) + r"(.*?)\n```", readme, re.DOTALL)[1].split("\n  ")
+        shown[0] = shown[0].strip()
+        printed = iter([*found["lines"], f"verdict: {verdict}"])
+        for line in shown:
+            assert line == "..." or line in printed, line  # in this order
+        assert shown[-1] == f"verdict: {verdict}"
     else:
         assert f"### `python experiments.py {name}`" in readme
-        assert f"({found['claim']}: {found['verdict']})" in readme
+        assert f"({found['claim']}: {verdict})" in readme
 
 
 def test_readmes_have_the_report():
     table = experiments.report(FIGURES)
-    assert "no finding" not in table
     assert all(table in readme for readme in READMES.values())
 
 

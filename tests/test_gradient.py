@@ -314,3 +314,18 @@ def test_second_derivatives_of_the_mlp():
     np.testing.assert_allclose(hessian @ v, difference, atol=1e-6 * np.abs(difference).max())
     along = linattn.curvature(params, v, prompts, gradient)
     assert along == pytest.approx(v @ hessian @ v / (v @ v), abs=1e-12 * size)
+
+
+@pytest.mark.parametrize("layers", (1, 2, 3))
+def test_hessian_diagonal_of_the_mlp(layers, monkeypatch):
+    """Entry by entry against a product with the unit vector, part by part of the parameters."""
+    params, prompts, _ = mlp_problem(layers)
+    monkeypatch.setattr(linattn, "CHUNK", 100)  # two prompts at a time
+    gradient = partial(linattn.mlp_loss_and_grad, layers=layers)
+    exact = [linattn.hessian_vector_product(params, unit, prompts, gradient)[i]
+             for i, unit in enumerate(np.eye(params.size))]
+    found = linattn.mlp_hessian_diagonal(params, prompts, layers)
+    got, wanted = tensors(found, layers), tensors(np.array(exact), layers)
+    for name in wanted:
+        size = np.abs(wanted[name]).max()
+        np.testing.assert_allclose(got[name], wanted[name], atol=1e-11 * size, err_msg=name)

@@ -107,9 +107,25 @@ def test_init_params():
 
 
 def test_init_mlp_params():
-    params = linattn.init_mlp_params(np.random.default_rng(0))
+    """Weights and biases of the MLP fill +-1 / sqrt(5) and +-1 / sqrt(30), whatever std is; the
+    attention's entries are Gaussian."""
+    params = linattn.init_mlp_params(np.random.default_rng(0), std=0.2)
     assert params.shape == (30 * 5 + 30 + 5 * 30 + 5 + 3 * 2 * 6 * 6,)
-    assert params.std() == pytest.approx(0.1, rel=0.1)
+    W1, b1, W2, b2, attention = np.split(params, np.cumsum([150, 30, 150, 5]))
+    for part, bound in ((W1, 5**-0.5), (b1, 5**-0.5), (W2, 30**-0.5)):
+        assert 0.9 * bound < abs(part).max() < bound and part.min() < 0 < part.max()
+        assert part.std() == pytest.approx(bound / 3**0.5, rel=0.15)
+    assert 0 < abs(b2).max() < 30**-0.5
+    assert attention.std() == pytest.approx(0.2, rel=0.1) and abs(attention).max() > 0.45
+
+
+def test_predictions_from_prompts_and_their_gram_form():
+    params, prompts = problem(7)
+    wanted = linattn._textbook_forward(linattn._embed(params, 4), prompts.Z, "linear")[0]
+    for given in (prompts.Z, linattn.compress(prompts)):
+        np.testing.assert_allclose(linattn.predict(params, given), wanted, rtol=1e-12)
+    with pytest.raises(ValueError, match="^Z: got"):
+        linattn.predict(params, linattn.compress(prompts), "softmax")
 
 
 RNG = np.random.default_rng(0)
@@ -170,6 +186,8 @@ NAN[0, 0, 0] = np.nan
     (lambda: linattn.init_mlp_params(RNG, hidden=0), "hidden"),
     (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS, PROMPTS, layers=0), "layers"),
     (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS, GRAM), "prompts"),
+    (lambda: linattn.mlp_hessian_diagonal(MLP_PARAMS, GRAM), "prompts"),
+    (lambda: linattn.mlp_hessian_diagonal(MLP_PARAMS[1:], PROMPTS), "params"),
     (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS[1:], PROMPTS), "params"),
     (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS[:20], PROMPTS), "params"),
     (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS[None], PROMPTS), "params"),

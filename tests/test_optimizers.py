@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import optimizers
-from optimizers import SGD, Adam, SignDescent, clip_coordinates, clip_global_norm
+from optimizers import (SGD, Adam, Muon, NormalizedSGD, SignDescent, clip_coordinates,
+                        clip_global_norm)
 
 GRADS = np.random.default_rng(0).standard_normal((10, 3))
 START = np.array([1.0, -2.0, 0.5])
@@ -43,6 +44,65 @@ def test_sgd_by_hand():
 def test_sign_descent():
     wanted = START - 0.1 * np.cumsum(np.sign(running(GRADS, 0.9)), axis=0)
     np.testing.assert_allclose(trajectory(SignDescent(0.1)), wanted, rtol=1e-12)
+
+
+MATRICES = np.random.default_rng(1).standard_normal((4, 3, 2, 5, 5))  # steps of 3 layers
+GROUPS = {  # how many entries have one scale, and where a group's entries are
+    "all": (150, lambda l, which, i, j: 0), "layer": (50, lambda l, which, i, j: l),
+    "block": (25, lambda l, which, i, j: (l, which)),
+    "row": (5, lambda l, which, i, j: (l, which, i)),
+    "coordinate": (1, lambda *index: index)}
+
+
+@pytest.mark.parametrize("granularity", GROUPS)
+@pytest.mark.parametrize("scale", (1e-200, 1, 1e200))
+def test_normalized_sgd(granularity, scale):
+    """Every group of entries moves by lr in root mean square, along its own momentum; the groups by
+    a loop over all entries."""
+    size, group_of = GROUPS[granularity]
+    optimizer, params = NormalizedSGD(0.1, granularity=granularity), np.zeros((3, 2, 5, 5))
+    for v, grad in zip(running(MATRICES, 0.9), MATRICES):
+        groups = {}
+        for index in np.ndindex(v.shape):
+            groups.setdefault(group_of(*index), []).append(index)
+        assert {len(entries) for entries in groups.values()} == {size}
+        moved = optimizer.step(params, scale * grad) - params
+        for entries in groups.values():
+            of_group = np.array([v[index] for index in entries])
+            wanted = -0.1 * of_group / np.sqrt(np.mean(of_group**2))
+            np.testing.assert_allclose([moved[index] for index in entries], wanted, rtol=1e-9)
+
+
+def test_normalized_sgd_by_coordinate_is_sign_descent():
+    for grad in MATRICES:
+        moves = [optimizer.step(0 * grad, grad) for optimizer in (
+            NormalizedSGD(0.1, granularity="coordinate"), SignDescent(0.1))]
+        np.testing.assert_allclose(*moves, rtol=1e-12)
+
+
+def test_muon():
+    """The polar factor: the momentum times (v^T v)^(-1/2), of spectral norm and, as a 5 x 5 matrix
+    divided by sqrt(5), of root mean square 1."""
+    muon, params = Muon(0.1), np.zeros((3, 2, 5, 5))
+    for v, grad in zip(running(MATRICES, 0.9), MATRICES):
+        moved = -(muon.step(params, grad) - params) / (0.1 * np.sqrt(5))
+        for index in np.ndindex(3, 2):
+            values, vectors = np.linalg.eigh(v[index].T @ v[index])
+            polar = v[index] @ vectors @ np.diag(values**-0.5) @ vectors.T
+            np.testing.assert_allclose(moved[index], polar, atol=1e-9)
+    tall = Muon(1.0).step(np.zeros((4, 2)), MATRICES[0, 0, 0, :4, :2])  # -> [4, 2] of rms 1, too
+    np.testing.assert_allclose(tall.T @ tall, 4 * np.eye(2), atol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", (Muon(0.1), *(NormalizedSGD(0.1, granularity=each)
+                                                    for each in GROUPS)))
+def test_what_has_no_gradient_does_not_move(optimizer):
+    """The last P block, and the directions of a matrix in which there is none."""
+    grad = MATRICES[0].copy()
+    grad[2, 0], grad[1, 1] = 0, np.outer(np.arange(5.0), np.ones(5))
+    moved = optimizer.step(0 * grad, grad)
+    assert not moved[2, 0].any() and moved[2, 1].all() and np.isfinite(moved).all()
+    assert np.linalg.matrix_rank(moved[1, 1], tol=1e-9) == 1
 
 
 @pytest.mark.parametrize("beta1, beta2, eps", (
@@ -155,6 +215,10 @@ def test_the_example_of_the_docstring():
     (lambda: Adam(0.1, beta2=2), "beta2"),
     (lambda: Adam(0.1, eps=0), "eps"),
     (lambda: SGD(0.1, weight_decay=-1), "weight_decay"),
+    (lambda: NormalizedSGD(0.1, granularity="column"), "granularity"),
+    (lambda: NormalizedSGD(0.1, granularity=None), "granularity"),
+    (lambda: NormalizedSGD(0.1).step(START, START), "params"),
+    (lambda: Muon(0.1).step(START, START), "params"),
     (lambda: clip_global_norm(START, 0), "limit"),
     (lambda: clip_coordinates(START, -1), "limit"),
     (lambda: clip_coordinates([[1], [2, 3]], 1), "grad"),

@@ -113,6 +113,26 @@ def test_kinds_of_clipping():
         training.clip(grad, SMALL._replace(clipping="globl"))
 
 
+@pytest.mark.parametrize("schedule, factors", (
+    ("linear", (1, 0.75, 0.5, 0.25)), ("cosine", (1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4))))
+def test_a_rate_that_falls(schedule, factors):
+    """Of any optimizer, with its moments: each move is that at the full rate times the factor."""
+    setting = SMALL._replace(schedule=schedule)
+    weights, batches = training.streams(3)
+    start = linattn.init_params(weights)
+    rules = [(make(**arguments), start) for make, arguments in (SGD, ADAM)]
+    found = training.train(setting, [SGD, ADAM], seed=3, steps=4, every=1)["snapshots"]
+    for t, factor in enumerate(factors):
+        prompts = data.sample_prompts(batches, 20, 20, 5)
+        for i, (rule, params) in enumerate(rules):
+            grad = linattn.textbook_loss_and_grad(params, prompts)[1]
+            move = rule.step(params, optimizers.clip_global_norm(grad, 1.0)) - params
+            rules[i] = rule, params + factor * move
+            np.testing.assert_allclose(found[i, t], [params, rules[i][1]], rtol=1e-6, atol=1e-9)
+    with pytest.raises(ValueError, match="^schedule: got 'fast', wants"):
+        training.train(SMALL._replace(schedule="fast"), [SGD], 0, 1)
+
+
 def test_softmax_and_mlp():
     """The setting's activation decides the model; only linear attention may use Gram matrices."""
     deep = SMALL._replace(layers=2, std=0.3)
@@ -319,6 +339,8 @@ def test_evaluate(recwarn):
                 (training.loss_at, loss), (training.gradient_norm, np.sqrt((grad**2).sum())),
                 (training.smoothness, v.ravel() @ H @ v.ravel() / np.sum(v**2)),
                 (training.spectral_norm, np.linalg.norm(H, 2)), (training.diagonal, np.diag(H)),
+                (training.sharpness, np.linalg.eigvals(H).max()),
+                (training.squared_errors, (linattn.predict(theta, prompts.Z) - prompts.target)**2),
                 (training.condition, abs(np.diag(H)).max() / np.median(abs(np.diag(H)))),
                 (training.block_spectra, [np.sort(abs(np.linalg.eigvals(B))) for B in blocks])):
             np.testing.assert_allclose(values(measure)[k], wanted, rtol=1e-9, atol=1e-9)
@@ -328,11 +350,32 @@ def test_evaluate(recwarn):
 
 
 def test_spectral_norm_counts_negative_eigenvalues(monkeypatch):
-    """The most negative one may be the largest."""
+    """The most negative one may be the largest; sharpness is the largest positive one."""
     monkeypatch.setattr(linattn, "hessian", lambda params, prompts: np.diag([-3.0, 1.0, 2.0, 0.0]))
     assert training.spectral_norm(None, None, None) == 3
+    assert training.sharpness(None, None, None) == 2
     spectra = training.block_spectra(np.zeros((1, 2, 1, 2)), None, None)
     np.testing.assert_allclose(spectra, [[1, 3], [0, 2]])
+
+
+def test_clipped_smoothness():
+    """Four directions from the gradient and four from the step, by hand from the Hessian: limits at
+    quantiles of the coordinates that are not 0, here four of eight."""
+    theta = linattn.init_params(np.random.default_rng(0), 1, 2, std=0.5)
+    prompts = training.evaluation_batch(SETTING_1._replace(data=dict(n=4, d=2)), 0)
+    H, step = linattn.hessian(theta, prompts), np.zeros((1, 2, 2, 2))
+    step[0, 1] = [[-4.0, 1.0], [3.0, 2.0]]  # quantiles: 3.7, 2.5
+    grad = linattn.loss_and_grad(theta, prompts)[1][0, 1].ravel()
+    size = np.sort(abs(grad))
+    limits = size[2] + 0.7 * (size[3] - size[2]), (size[1] + size[2]) / 2
+    directions = [[grad, *(np.clip(grad, -c, c) for c in limits), np.sign(grad)],
+                  [[-4, 1, 3, 2], [-3.7, 1, 3, 2], [-2.5, 1, 2.5, 2], [-1, 1, 1, 1]]]
+    wanted = [[np.array(v) @ H[4:, 4:] @ v / np.dot(v, v) for v in each] for each in directions]
+    found = training.clipped_smoothness(theta, theta + step, prompts)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    still = training.clipped_smoothness(theta, theta, prompts)
+    np.testing.assert_allclose(still, [wanted[0], 4 * [np.nan]], rtol=1e-9)
+    assert len(training.CLIPPED) == 4
 
 
 def test_measures_with_an_mlp():
@@ -371,8 +414,7 @@ def test_moment():
 
 
 def test_noise():
-    """The gradient less the mean gradient of a hundred batches; the last P block, which has no
-    gradient and so no kurtosis, is left out."""
+    """The gradient less the mean gradient of a hundred batches."""
     found = training.noise(SMALL, 3, 5)
     weights, batches = training.streams(3)
     params = linattn.init_params(weights)
@@ -381,20 +423,42 @@ def test_noise():
     noises = np.array(grads[100:]) - np.mean(grads[:100], axis=0)  # (draws, layers, 2, d, d)
     norms = [np.sqrt((each**2).sum()) for each in noises]
     np.testing.assert_allclose(found["norms"], norms, rtol=1e-9)
-    moving = np.delete(noises.reshape(5, 6, 25), 4, axis=1).reshape(5, 125)
-    wanted = [training.moment(coordinate, 4) for coordinate in moving.T]
-    assert found["kurtosis"] == pytest.approx(np.mean(wanted), rel=1e-6)
+    assert np.shape(found["null"]) == (20, 5)
 
 
-def test_kurtosis_is_taken_over_draws(monkeypatch):
-    """Made-up noise: every coordinate is a fair coin, of kurtosis 1, but the coordinates are of
-    different size: a kurtosis over coordinates would be 3.9, without any heavy tail."""
-    sizes, sign = np.array([1.0, 2.0, 3.0, 20.0, 0.0]), itertools.cycle((1, -1))
+def test_the_null_of_the_noise(monkeypatch):
+    """Made-up noise with a mean in a direction that does not vary, too: coordinates that depend on
+    each other, heavy-tailed in one. The null's norms have the moments of the Gaussian norm of this
+    mean m and covariance S, E|z|^2 = |m|^2 + tr S and var |z|^2 = 2 tr S^2 + 4 m^T S m, and not
+    those of the draws; its samples differ, and another seed's."""
+    rng = np.random.default_rng(0)
+    noises = rng.standard_normal((2000, 3)) @ [[2.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.5]]
+    noises[:, 0] *= rng.choice([0.1, 3.0], 2000, p=[0.9, 0.1])
+    noises = np.hstack([noises + [1.0, -2.0, 0.0], np.full((2000, 1), 1.5)])
+    grads = itertools.chain(np.zeros((100, 4)), noises)
     monkeypatch.setattr(training, "gradient_of", lambda setting: lambda params, prompts: (
-        0.0, 7 + next(sign) * sizes))
-    found = training.noise(SMALL, 0, 6)
-    assert found["kurtosis"] == pytest.approx(1)
-    np.testing.assert_allclose(found["norms"], 6 * [414**0.5])
+        0.0, next(grads)))
+    found = training.noise(SMALL, 0, 2000)
+    np.testing.assert_allclose(found["norms"], np.linalg.norm(noises, axis=1))
+    m, S = noises.mean(axis=0), np.cov(noises.T)
+    squares = np.array(found["null"]) ** 2
+    assert squares.shape == (20, 2000) and len(np.unique(squares)) == 40_000
+    assert squares.mean() == pytest.approx(m @ m + np.trace(S), rel=0.02)
+    variance = 2 * np.trace(S @ S) + 4 * m @ S @ m
+    assert squares.var() == pytest.approx(variance, rel=0.05)
+    assert np.var(found["norms"] ** 2) > 1.5 * variance
+    grads = itertools.chain(np.zeros((100, 4)), noises)
+    assert not np.isin(training.noise(SMALL, 1, 2000)["null"], found["null"]).any()  # another seed
+
+
+def test_the_null_of_few_draws_has_their_mean(monkeypatch):
+    """Two draws span one direction of five; the mean lies in the others, too."""
+    noises = 10 + np.array([[1.0, -1, 0, 0, 0], [-1, 1, 0, 0, 0]])
+    grads = itertools.chain(np.zeros((100, 5)), noises)
+    monkeypatch.setattr(training, "gradient_of", lambda setting: lambda params, prompts: (
+        0.0, next(grads)))
+    null = training.noise(SMALL, 0, 2)["null"]
+    assert np.median(null) == pytest.approx(500**0.5, rel=0.02)
 
 
 def test_layer_gradients():
@@ -511,11 +575,14 @@ def test_cost_seconds(monkeypatch):
             hessian=lambda params, prompts: f"Hessian, {prompts}, {params}").items():
         monkeypatch.setattr(linattn, name, words)
     found = training.cost_seconds(0)
-    assert found == dict(forms=[5 * [4], 5 * [4], 5 * [51**2]], others=5 * [11**2] + [4])
-    assert training.COST_FORMS == ("softmax", "linear, textbook", "linear, Gram form")
-    assert timed[:15] == [f"{form}n = {n}, d = 5, L = 3" for form in (
-        "softmax, ", "textbook, ", "linear, Gram of ") for n in training.COST_N]
-    for what, name in zip(timed[15:], training.COST_OTHERS, strict=True):
+    assert found == dict(forms=[5 * [4], 5 * [4], 5 * [51**2], 5 * [51**2]],
+                         others=4 * [11**2] + [4])
+    assert training.COST_FORMS == ("softmax", "linear, textbook", "linear, Gram form",
+                                   "compression")
+    assert timed[:20] == [f"{form}n = {n}, d = 5{layers}" for form, layers in (
+        ("softmax, ", ", L = 3"), ("textbook, ", ", L = 3"), ("linear, Gram of ", ", L = 3"),
+        ("Gram of ", "")) for n in training.COST_N]
+    for what, name in zip(timed[20:], training.COST_OTHERS, strict=True):
         kind, size = what.split("Gram of ")
         assert name.endswith(size) and name.startswith(
             {"linear, ": "gradient", "": "compression", "Hessian, ": "Hessian 150 x 150"}[kind])
@@ -571,6 +638,11 @@ def test_run_trains_every_optimizer_on_every_seed_in_every_setting(run):
                             {key: values[0] for key, values in wanted.items()})
             assert arrays["snapshots"].shape[:3] == (2, 2, 2)
     assert len(files(run.out)) == 2 * 2 * 2
+    other = run.spend(first_seed=5, lr=dict(Adam=0.3)).train({"b": OTHER})["b"]["SGD"]["loss"]
+    assert list(run.spend(first_seed=5).numbers) == [5, 6]
+    for seed in (5, 6):
+        wanted = training.train(OTHER, [(optimizers.SGD, dict(lr=0.5))], seed, 3)["loss"]
+        assert np.array_equal(other[seed - 5], wanted[0])
 
 
 def test_run_tunes_every_optimizer_in_every_setting(run):
@@ -624,6 +696,7 @@ class Cannot:
     ("lr", 0.1), ("lr", {"SGD": "x"}), ("lr", {"sgd": 1.0}), ("lr", {"SGD": -1.0}),
     ("lr", {"SGD": 0}), ("lr", {"SGD": np.nan}), ("lr", {"SGD": np.inf}),
     ("pool", 2), ("out", None), ("out", 3), ("out", ""),
+    ("first_seed", -1), ("first_seed", 1.0), ("first_seed", True), ("first_seed", 10**6),
 ])
 def test_mistakes_in_a_library_call_are_named(argument, value):
     """At once, not after an hour of training."""

@@ -1,0 +1,772 @@
+"""Every figure shows its arrays; and the table of experiments says what the docstrings say."""
+
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import data
+import experiments
+import plotting
+import training
+from experiments import EXPERIMENTS
+from optimizers import SGD, Adam
+from training import Run
+from made_up import NAMES, curve, noises, same, world
+
+
+# ---- The table -----------------------------------------------------------------------------------
+
+
+def test_the_table_says_what_the_docstrings_say():
+    """One line each, and the budget of the first look."""
+    for name, row in EXPERIMENTS.items():
+        first_line = row.measure.__doc__.split("\n")[0]
+        assert first_line == f"{row.claim}: {row.claimed}" + "." * (row.claim != "Question")
+        assert row.measure.__name__ == name
+        assert row.draw.__name__ == f"draw_{name}" or name == "screen"
+    assert [row.claim for row in EXPERIMENTS.values() if row.claim != "Question"] == [
+        *(f"C{i}" for i in range(1, 10)), "Protocol", "C10", "C11", "C12", "Cost"]
+    budgets = {name: experiments.default_run(name) for name in EXPERIMENTS}
+    assert {name: (run.seeds, run.steps) for name, run in budgets.items()} == dict(
+        adam_vs_sgd=(5, 800), gradient_noise=(5, 1000), condition_number=(5, 800),
+        directional_smoothness=(5, 800), generalized_smoothness=(5, 600),
+        softmax_vs_linear=(5, 150), larger_model=(5, 60), heavy_tails=(5, 300), depth=(5, 150),
+        learning_rates=(5, 150), full_batch=(5, 100), clipping=(5, 300), initialization=(3, 100),
+        tails_times_depth=(5, 80), label_noise=(5, 150), remedies=(2, 120),
+        what_it_learns=(2, 400), block_heterogeneity=(2, 150), nonlinear_regression=(5, 60),
+        screen=(3, 150), attention_cost=(5, 1000))
+    assert {name for name, run in budgets.items() if run.optimizers != (SGD, Adam)} == {
+        "full_batch", "screen"}
+    assert all(run.first_seed == 0 and run.lr is None for run in budgets.values())
+
+
+BOTH = {"published", "robust"}
+CLAIMED = {  # at which levels something is claimed: in a first look, and in a thorough run
+    name: ({"published"}, BOTH) for name in (
+        "adam_vs_sgd", "gradient_noise", "condition_number", "directional_smoothness",
+        "generalized_smoothness", "softmax_vs_linear", "larger_model", "heavy_tails", "depth",
+        "clipping", "nonlinear_regression")} | {
+    name: ({"published"}, {"published"}) for name in ("full_batch", "attention_cost")} | {
+    "learning_rates": ({"robust"}, {"robust"})}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_levels_of_the_table_are_those_at_which_something_is_claimed(name, small_world):
+    """No part of a question has a bound; the docstring speaks of each level; and no two parts of
+    one experiment have the same name."""
+    for budget, claimed in zip((dict(seeds=5, steps=120), dict(seeds=5, steps=2000)),
+                               CLAIMED.get(name, (set(), set()))):
+        _, parts = EXPERIMENTS[name].measure(experiments.default_run(name).spend(**budget))
+        assert {part.level for part in parts if part.bounded} == claimed
+        names = [part.name for part in parts]
+        assert len(set(names)) == len(names)
+    row = EXPERIMENTS[name]
+    assert list(row.levels) == [level for level in ("published", "robust") if level in claimed]
+    if name != "attention_cost":  # which the paper does not measure
+        for level in row.levels:
+            assert level in row.measure.__doc__.lower()
+
+
+# ---- What there is to draw -----------------------------------------------------------------------
+
+
+def matrices(case, points):
+    """Snapshots of the right shape, with a Q that has a trace."""
+    return -np.ones((points, 2, case.setting.layers, 2, 5, 5))
+
+
+@pytest.fixture
+def small_world(world, monkeypatch):
+    """The made-up world with snapshots of the right shape, noise whose norms and Gaussian samples
+    both vary, and evaluation batches of few prompts."""
+    few = data.sample_prompts(np.random.default_rng(0), 20)
+    monkeypatch.setattr(training, "evaluation_prompts", lambda setting, k: few)
+    world.snapshots = matrices
+    world.noise = lambda setting, seed, draws: noises(draws, 1 + seed % experiments.FRESH, null=2)
+    return world
+
+
+LENGTHS_OF_RUNS = {"usual": dict(seeds=3, steps=120), "thorough": dict(seeds=5, steps=2000),
+                   "one seed and step": dict(seeds=1, steps=1)}
+MEASURES = ("condition", "smoothness", "gradient_norm", "spectral_norm", "diagonal", "loss_at",
+            "squared_errors", "clipped_smoothness", "block_spectra")
+# What is kept for the reader alone, besides `spent`: names of arrays end so.
+UNDRAWN = {
+    "adam_vs_sgd": (" at best rates", " rates for final loss", " target", " steps", "quantiles"),
+    "condition_number": (" first batch", " typical", "1250 ratio on 1,000",
+                         "1250 ratio on 10,000", "1250 ratio on 100,000"),
+    "softmax_vs_linear": ("best loss",),
+    "depth": (" ratio at 0.5", " ratio at 0.05", " ratio at 0.005", "targets"),
+    "learning_rates": (" lengths", " best"),
+    "clipping": ("Adam's path, gradient, published",),
+    "what_it_learns": (*(f"gaussian x, n = {n} c" for n in (5, 10, 40, 80)), "rate",
+                       "five times the steps",
+                       *(f"{family} x, n = 20 least" for family in ("gamma", "sphere", "student"))),
+    "block_heterogeneity": ("L = 4 spectra", "Spherical x spectra", "Gaussian x spectra")}
+THOROUGH_UNDRAWN = {"clipping": (
+    "published", "published point", "Adam's path, gradient, robust", ", none", ", global",
+    ", coordinates")}
+
+
+def lose(world, lost, step):
+    """Everything of the runs for which lost(case) is NaN from step(case) on."""
+    def lost_curve(whole):
+        return lambda case: np.where(
+            lost(case) & (np.arange(case.steps) >= step(case)), np.nan, whole(case))
+
+    def lost_measure(whole):
+        return lambda case, point, batch: whole(case, point, batch) * (
+            np.nan if lost(case) and point * case.every >= step(case) else 1)
+
+    def lost_snapshots(case, points):
+        snapshots = matrices(case, points)
+        if lost(case):
+            snapshots[np.arange(points) * case.every >= step(case)] = np.nan
+        return snapshots
+
+    for name in ("loss", "grad_norm"):
+        setattr(world, name, lost_curve(getattr(world, name)))
+    for name in MEASURES:
+        setattr(world, name, lost_measure(getattr(world, name)))
+    world.snapshots = lost_snapshots
+
+
+def kept_arrays(name, kind, world, path):
+    """What an experiment measures in a made-up world, after a round trip through a file; the arrays
+    cannot be written to."""
+    if kind.endswith("all diverged"):
+        lose(world, lambda case: True, lambda case: 1)
+        world.layer_gradients = lambda setting, seed: dict(first_last=np.array([np.inf, np.nan]))
+    if kind.endswith("one seed diverged"):
+        lose(world, lambda case: case.number == 1, lambda case: case.steps / 2)
+    run = experiments.default_run(name).spend(**LENGTHS_OF_RUNS[kind.partition(",")[0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        arrays, _ = EXPERIMENTS[name].measure(run)
+    np.savez(path, **arrays)
+    with np.load(path, allow_pickle=False) as stored:
+        kept = dict(stored)
+    assert kept.keys() == arrays.keys()
+    for each in kept.values():
+        each.flags.writeable = False
+    return kept
+
+
+class Recorded(dict):
+    """A dict that knows which of its entries were looked at."""
+
+    def __init__(self, entries):
+        super().__init__(entries)
+        self.read = set()
+
+    def __getitem__(self, name):
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+def drawn(name, kind, kept, monkeypatch):
+    """The panels of an experiment's figure, drawn from the arrays alone, without a warning: nothing
+    can be trained or measured meanwhile. All that is kept is looked at."""
+    kept, figure = Recorded(kept), Figure()
+    with warnings.catch_warnings(), monkeypatch.context() as patch:
+        warnings.simplefilter("error")
+        for method in ("train", "tune", "along", "all"):
+            patch.delattr(Run, method)
+        patch.delattr(training, "evaluation_prompts")
+        caption = EXPERIMENTS[name].draw(figure, kept)
+    ends = UNDRAWN.get(name, ())
+    if kind.startswith("thorough"):
+        ends += THOROUGH_UNDRAWN.get(name, ())
+    assert kept.keys() - kept.read - {"spent"} == {each for each in kept if each.endswith(ends)}
+    assert caption.endswith(".")
+    assert all(ax.get_legend() is None or ax.get_legend().get_texts() for ax in figure.axes)
+    return plotting.panels_of(figure)
+
+
+TRAINED = [name for name in EXPERIMENTS if name not in ("gradient_noise", "attention_cost")]
+OF_THEIR_OWN = (  # figures that are drawn by more than `curves` and `tails`
+    "condition_number", "generalized_smoothness", "clipping", "learning_rates", "full_batch",
+    "initialization", "tails_times_depth", "label_noise", "remedies", "what_it_learns",
+    "block_heterogeneity")
+
+
+@pytest.mark.parametrize("name, kind", [
+    *((name, "one seed and step") for name in EXPERIMENTS),
+    *((name, "thorough, all diverged") for name in TRAINED),
+    *((name, "thorough, one seed diverged") for name in OF_THEIR_OWN)])
+def test_draws_what_there_is(name, kind, small_world, monkeypatch, tmp_path):
+    """The usual and the thorough case are below: what each panel shows."""
+    kept = kept_arrays(name, kind, small_world, tmp_path / "x.npz")
+    assert drawn(name, kind, kept, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, kind", [
+    ("condition_number", "thorough"), ("depth", "usual"), ("label_noise", "usual"),
+    ("what_it_learns", "usual")])
+def test_figures_are_laid_out_without_a_warning(name, kind, small_world, tmp_path):
+    """And no text is cut off at the edge of the figure."""
+    with warnings.catch_warnings(), matplotlib.rc_context(plotting.STYLE):
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # matplotlib's, of its own parts
+        kept = kept_arrays(name, kind, small_world, tmp_path / "x.npz")
+        figure = plotting.picture(EXPERIMENTS[name].draw, kept, "A headline")
+        for ax in figure.axes:
+            box = ax.get_tightbbox()
+            assert box.x0 > -3 and box.x1 < figure.bbox.width + 3
+            assert box.y0 > -3 and box.y1 < figure.bbox.height + 3
+
+
+# ---- How a panel is drawn ------------------------------------------------------------------------
+
+
+def panel():
+    return Figure().subplots()
+
+
+def test_curves():
+    """Line: median over seeds; band: smallest to largest; a cross where a seed diverged."""
+    ax, x = panel(), np.array([10.0, 20, 30])
+    sgd = [[1.0, 2, 3], [2, 3, 90], [4, 5, 6]]
+    other = [[7.0, np.nan, np.nan], [8, 9, 10], [9, 11, np.inf]]
+    plotting.curves(ax, x, np.array([sgd, other]), ["SGD", "Lion"], title="a title")
+    (first, second, *crosses) = ax.get_lines()
+    assert first.get_color() == "#E69F00" and second.get_color() == plotting.look("", 1)["color"]
+    same(first.get_xydata(), [[10, 2], [20, 3], [30, 6]])
+    same(second.get_xydata(), [[10, 8], [20, 10], [30, 10]])
+    band = ax.collections[0].get_paths()[0].vertices
+    assert {(float(a), float(b)) for a, b in band} == {
+        (10, 1), (20, 2), (30, 3), (10, 4), (20, 5), (30, 90)}
+    assert [tuple(each.get_xydata()[0]) for each in crosses] == [(10, 7), (20, 11)]
+    assert [(text.get_text(), text.xy) for text in ax.texts] == [
+        ("SGD", (30, 6)), ("Lion", (30, 10))]
+    assert ax.get_title() == "a title"
+
+
+def test_curves_of_no_path_have_a_legend_of_their_own_and_no_crosses():
+    ax = panel()
+    series = np.array([[[1.0, np.nan], [1, 1]]])
+    plotting.curves(ax, np.arange(2), series, ["Lion"], path=False, first=3)
+    assert not ax.texts and len(ax.get_lines()) == 1 and ax.get_legend() is None
+    assert ax.get_lines()[0].get_color() == plotting.look("", 3)["color"]
+    ax = panel()
+    plotting.curves(ax, np.arange(2), np.ones((5, 1, 2)), ["a", "b", "c", "d", "e"])
+    assert not ax.texts and len(ax.get_legend().get_texts()) == 5
+
+
+def test_curves_of_runs_that_all_diverged():
+    ax = panel()
+    plotting.curves(ax, np.arange(3), np.full((2, 2, 3), np.nan), ["SGD", "Adam"], yscale="log")
+    assert not ax.get_lines() and not ax.texts and ax.get_ylim()[0] > 0
+
+
+def test_looks_differ_in_colour_and_in_dash_and_marker():
+    looks = [*plotting.LOOKS.values(), *plotting.OTHER_LOOKS]
+    for key in ("color", "ls", "marker"):
+        assert len({str(each[key]) for each in looks}) == len(looks)
+    assert plotting.look("SGD", 3)["color"] == "#E69F00"
+    assert plotting.look("Adam")["color"] == "#0072B2"
+    assert len(plotting.OTHER_LOOKS) >= 6  # the settings of block_heterogeneity
+
+
+def test_losses():
+    """The named series of the optimizers against the iteration, on a log scale."""
+    ax = panel()
+    arrays = {"iteration": np.array([10.0, 20]), "optimizers": np.array(["Adam", "Lion"]),
+              "a loss": np.array([[[1.0, 2]], [[3, 4]]]), "other": None}
+    plotting.losses(ax, arrays, "a loss", ylabel="loss")
+    adam, lion = ax.get_lines()
+    assert adam.get_color() == "#0072B2" and lion.get_label() == "Lion"
+    same(adam.get_xydata(), [[10, 1], [20, 2]])
+    same(lion.get_xydata(), [[10, 3], [20, 4]])
+    assert (ax.get_yscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "iteration", "loss")
+    plotting.losses(ax, arrays, "a loss", yscale="linear", xlabel="time")
+    assert (ax.get_yscale(), ax.get_xlabel()) == ("linear", "time")
+
+
+def test_drawn_tails():
+    """A line for each seed, nothing cut off, whichever panel is the widest; dashed the Gaussian
+    vectors."""
+    share = experiments.tail_shares(1000)
+    draws = np.array([np.linspace(0.5, 1.5, 1000), np.linspace(0.6, 1.4, 1000)])
+    heavy = draws ** np.array([[4.0], [5.0]])
+    arrays = {"share": share, "light tail": experiments.tail(draws),
+              "light null": 1.1 - 0.1 * share,
+              "heavy tail": experiments.tail(heavy), "heavy null": 1.3 - 0.2 * share}
+    for order in (("light", "heavy"), ("heavy", "light")):
+        axes = Figure().subplots(1, 2, sharex=True, sharey=True)
+        for ax, name in zip(axes, order):
+            plotting.tails(ax, arrays, name, title=name)
+            first, second, dashed = ax.get_lines()
+            same(first.get_xydata(), np.transpose([arrays[f"{name} tail"][0], share]))
+            same(second.get_xydata(), np.transpose([arrays[f"{name} tail"][1], share]))
+            same(dashed.get_xydata(), np.transpose([arrays[f"{name} null"], share]))
+            assert dashed.get_linestyle() == "--" and first.get_linestyle() == "-"
+            assert dashed.get_color() != first.get_color() == second.get_color()
+            assert (ax.get_xscale(), ax.get_yscale(), ax.get_title()) == ("log", "log", name)
+        for ax in axes:
+            assert 5 < arrays["heavy tail"].max() < ax.get_xlim()[1] < 6
+            assert ax.get_xlim()[0] < 1 and ax.get_ylim() == (share[0] / 1.5, 1)
+            labels = [label.get_text() for label in ax.get_xticklabels()]
+            assert labels == ["1", "2", "5"]
+
+
+def test_drawn_tails_of_norms_that_are_not_finite():
+    ax = panel()
+    plotting.tails(ax, {"share": np.array([0.5, 1]), "x tail": np.array([[np.inf, 1], [1.2, 1]]),
+                        "x null": np.array([1.1, 1])}, "x")
+    assert 1.2 < ax.get_xlim()[1] < 1.3
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "1.1", "1.2"]
+
+
+def test_drawn_dots():
+    ax = panel()
+    plotting.dots(ax, ["a", "b"], [[1.0, 2, 9], [4.0]], shift=0.5, yscale="log")
+    dots_a, bar_a, dots_b, bar_b = ax.get_lines()
+    same(dots_a.get_ydata(), [1, 2, 9])
+    same(bar_a.get_xydata(), [[0.5, 2]])
+    same(dots_b.get_xydata(), [[1.5, 4]])
+    same(bar_b.get_xydata(), [[1.5, 4]])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
+
+
+def test_drawn_matrix():
+    """Each number in its cell; the colours span four decades at most."""
+    ax = panel()
+    values = np.array([[0.2, 3210.0, np.nan], [20.0, 1e30, np.inf]])
+    plotting.heat(ax, values, ["one", "two"], [1, 2.5, 8])
+    assert {text.get_position(): text.get_text() for text in ax.texts} == {
+        (0, 0): "0.2", (1, 0): "3200", (2, 0): "X", (0, 1): "20", (1, 1): "1e30", (2, 1): "X"}
+    same(ax.images[0].get_clim(), [np.log10(0.2), np.log10(0.2) + 4])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2.5", "8"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "two"]
+    assert [plotting.short(each) for each in (0.0313, 187, 9940, 2.3e5, 5.4e139, 1.2e-5)] == [
+        "0.031", "190", "9900", "2e5", "5e139", "1e-5"]
+
+
+def test_smoothness_is_drawn_with_both_signs():
+    ax = panel()
+    ax.plot([0, 1, 2, 3], [-2.0, 30, 0, np.nan])
+    plotting.smoothness_axis(ax)
+    assert ax.get_yscale() == "symlog" and ax.get_ylim()[0] < -2 and 0 in ax.get_yticks()
+
+
+def test_smoothness_of_runs_that_all_diverged():
+    """A line at 0, and no scale that would not know its size."""
+    ax = panel()
+    ax.plot([0, 1], [np.nan, np.nan])
+    plotting.smoothness_axis(ax)
+    assert ax.get_yscale() == "linear"
+    same(ax.get_lines()[-1].get_ydata(), [0, 0])
+
+
+def test_dots_on_a_path():
+    """Both must be positive; the colour is the iteration, up to that of the last point."""
+    ax, iteration = panel(), np.array([0, 50, 100])
+    x = np.array([[1.0, 2, 3], [4, -5, 6]])
+    y = np.array([[7.0, 0, 8], [9, 10, np.nan]])
+    scatter = plotting.on_path(ax, x, y, iteration)
+    same(scatter.get_offsets(), [[1, 7], [3, 8], [4, 9]])
+    same(scatter.get_array(), [0, 100, 0])
+    same(scatter.get_clim(), [0, 100])
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    same(plotting.on_path(panel(), x[:, :1], y[:, :1], iteration[:1]).get_clim(), [0, 1])
+
+
+def test_labels_at_the_ends_of_lines_do_not_cover_each_other():
+    ax = panel()
+    for y, text in ((1.0, "upper"), (0.99, "lower"), (0.0, "far")):
+        plotting.at_end(ax, 1, y, text, "#000000")
+    ax.plot([0, 1], [0, 1])
+    plotting.spread_labels(ax.figure)
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 + 1 for below, above in zip(boxes, boxes[1:]))
+    upper, lower, far = ax.texts
+    assert upper.xyann[1] > lower.xyann[1] == 0 == far.xyann[1]
+
+
+def four_panels(figure, arrays):
+    """All of one title and with the same labels."""
+    for ax in figure.subplots(2, 2).flat:
+        ax.plot(arrays["x"], arrays["x"])
+        ax.set(title="both", xlabel="x", ylabel="y")
+    return "A caption."
+
+
+def test_repeated_labels_are_hidden():
+    figure = plotting.picture(four_panels, {"x": np.arange(3.0)}, "headline")
+    panels = plotting.panels_of(figure)  # above left, above right, below left, below right
+    assert [ax.get_title() for ax in panels] == ["both", "both", "", ""]
+    assert [ax.get_xlabel() for ax in panels] == ["", "", "x", "x"]
+    assert [ax.get_ylabel() for ax in panels] == ["y", "", "y", ""]
+    assert figure.caption == "A caption." and figure.get_suptitle() == "headline"
+
+
+def two_panels(figure, arrays):
+    """One above the other, and a colour bar."""
+    above, below = figure.subplots(2, 1)
+    above.plot(arrays["x"], arrays["x"])
+    below.plot(arrays["x"], 2 * arrays["x"])
+    for ax in (above, below):
+        ax.set(title="both", xlabel="x", ylabel="y")
+    figure.colorbar(above.scatter(arrays["x"], arrays["x"], c=arrays["x"]), ax=[above, below])
+    return "A caption."
+
+
+def test_single_panels():
+    """One figure a panel, which fills it, in larger type, with all its labels."""
+    arrays = {"x": np.arange(3.0)}
+    together = plotting.panels_of(plotting.picture(two_panels, arrays))
+    figures = list(plotting.single_panels(two_panels, arrays, "headline"))
+    assert len(figures) == 2 and all(figure.get_suptitle() == "headline" for figure in figures)
+    for figure, small in zip(figures, together):
+        (ax,) = figure.axes
+        assert ax.get_title() == "both" and ax.title.get_visible() and ax.xaxis.label.get_visible()
+        assert ax.xaxis.label.get_fontsize() > small.xaxis.label.get_fontsize()
+        assert ax.get_position().width > 0.8
+        same(ax.get_lines()[0].get_xydata(), small.get_lines()[0].get_xydata())
+
+
+# ---- What is drawn in each panel -----------------------------------------------------------------
+
+
+def medians(x, series, names):
+    """Lines of `curves`: of series (names, seeds, points) the median over seeds for each name."""
+    return [(x, np.median(values, axis=0), str(name)) for name, values in zip(names, series)]
+
+
+def of_optimizers(kept, x, what):
+    """Lines of `curves` for each optimizer."""
+    return medians(kept[x], kept[what], kept["optimizers"])
+
+
+def dots_and_bars(groups, shift=0.0):
+    """Lines of `dots`: the dots side by side about the group's place, and the bar of the median."""
+    lines = []
+    for place, values in enumerate(groups):
+        lines += [(place + shift + np.linspace(-0.12, 0.12, len(values)), values),
+                  ([place + shift], [np.median(values)])]
+    return lines
+
+
+def tail_lines(kept, name):
+    """Lines of `tails`: the seeds and the Gaussian vectors."""
+    return [(row, kept["share"]) for row in (*kept[f"{name} tail"], kept[f"{name} null"])]
+
+
+TITLES = ("Setting 1", "Setting 2: n = 5", "Setting 3: heavy-tailed x")
+SIZES = "16", "64", "256", "1,000", "4,000"
+TAILS = "Spherical x", "Gaussian x", "Setting 3"
+FAMILIES = "gaussian", "sphere", "gamma", "student"
+CONTEXTS = 5, 10, 20, 40, 80
+CAUSES = "unchanged", "half the rates", "twice the rates", "full matrices"
+
+
+def in_settings(ylabel, lines):
+    """A row of panels: lines(name) of each of the paper's settings."""
+    return [(title, ylabel, lines(name)) for title, name in zip(TITLES, NAMES)]
+
+
+def study_panels(kept, names):
+    """Three rows: losses, tails, R_med."""
+    return [(name, "training loss", of_optimizers(kept, "iteration", f"{name} loss"))
+            for name in names] + [
+        (name, "share above r", tail_lines(kept, name)) for name in names] + [
+        (name, "$R_{med}$", of_optimizers(kept, "point", f"{name} R_med")) for name in names]
+
+
+def rate_panels(kept):
+    """For each optimizer the final loss against the rate; and the rate in use, with its final
+    loss."""
+    def lines(name):
+        found = []
+        for each in kept["optimizers"]:
+            rates, final = kept[f"{name} {each} rates"], np.median(kept[f"{name} {each} final"], 1)
+            used = rates == kept[f"{name} {each} used"]
+            found += [(rates, final, str(each)), (rates[used], final[used])]
+        return found
+    return in_settings("final loss", lines)
+
+
+def clipping_panels(kept, level):
+    """SGD's gradient and step, Adam's step; four kinds of each."""
+    point, kinds = kept[f"{level} point"], ("as it is", "clipped at 0.9", "clipped at 0.5", "sign")
+    return [panel for each, direction in (("SGD", "gradient"), ("SGD", "step"), ("Adam", "step"))
+            for panel in in_settings(f"{each}'s {direction}", lambda name: medians(
+                point, kept[f"{name}, {each}'s path, {direction}, {level}"], kinds))]
+
+
+def path_panels(kept):
+    return in_settings("$R_{med}$", lambda name: of_optimizers(kept, "iteration", f"{name} path"))
+
+
+def smoothness_panels(kept, kind, x):
+    return in_settings(f"$v^T H v$, {kind}", lambda name: of_optimizers(kept, x, f"{name} {kind}"))
+
+
+def full_batch_panels(kept, sizes):
+    found = [(title, "loss, fixed batch", of_optimizers(
+        kept, "iteration", f"{name}, fixed batch loss"))
+        for title, name in ((TITLES[0], "Setting 1"), (TITLES[2], "Setting 3"))]
+    cases = [f"batches of {size}" for size in sizes] + ["fixed batch"]
+    return found + [(title, "final loss of SGD / the other", [
+        line for i in (0, 1) for line in dots_and_bars(
+            [kept[f"{name}, {case} ratios"][i] for case in cases], shift=0.2 * i)])
+        for title, name in ((TITLES[0], "Setting 1"), (TITLES[2], "Setting 3"))]
+
+
+def what_it_learns_panels(kept):
+    depths, single = kept["depths"], lambda what: dots_and_bars(
+        kept[f"{family} x, n = 20 {what}"] for family in FAMILIES)
+    least = np.array([kept[f"gaussian x, n = {n} least"] for n in CONTEXTS])
+    ratio = np.array([np.median(kept[f"gaussian x, n = {n} loss"]) for n in CONTEXTS])
+    paths = "Q, last layer", "Q, first layer", "P, first layer"
+    return [
+        ("weights, L = 3", "", []),
+        ("share off the identity", "share", medians(kept["iteration"], kept["off"], paths)),
+        ("final loss", "loss", medians(depths, kept["final"], ["Adam"]) + [
+            (depths, kept["least one size"], "L steps, one size"),
+            (depths, kept["least L sizes"], "L steps, L sizes"),
+            (depths, kept["least P = g I"], "L sizes, P = g I")]),
+        ("one layer: learnt c / best c", "ratio", single("c")),
+        ("one layer: loss / least loss", "ratio", single("loss")),
+        ("one layer, Gaussian x: loss", "loss", [
+            (CONTEXTS, least, "d (d + 1) / (n + d + 1)"), (CONTEXTS, least * ratio, "Adam")])]
+
+
+def block_panels(kept):
+    """The last P, the block before the last, has no line."""
+    def spectra(name, blocks):
+        return [(np.arange(1, 26), kept[f"{name} spectra"][b][::-1])
+                for b in range(blocks) if b != blocks - 2]
+
+    def start_and_end(names):
+        return [([0, 1], np.median(kept[f"{name} distance"][0], axis=0), name) for name in names]
+
+    return [("L = 2", "|eigenvalue|", spectra("L = 2", 4)),
+            ("L = 6", "|eigenvalue|", spectra("L = 6", 12)),
+            ("Setting 3", "|eigenvalue|", spectra("Setting 3", 6)),
+            ("depth, Setting 1", "distance (decades)", start_and_end(
+                ("L = 2", "L = 4", "L = 6"))),
+            ("ratio of final losses", "SGD / Adam", [
+                (kept[f"{name} distance"][0, :, 0], kept[f"{name} gap"])
+                for name in ("L = 2", "L = 4", "L = 6", *TAILS)]),
+            ("tails, E|x|$^2$ = 1", "distance (decades)", start_and_end(TAILS))]
+
+
+# {experiment: function of the kept arrays}: of each panel the title, the label of the y axis, and
+# the lines (x, y) or (x, y, label).
+PANELS = {
+    "adam_vs_sgd": lambda kept: [
+        *in_settings("training loss", lambda name: of_optimizers(
+            kept, "iteration", f"{name} loss")),
+        *in_settings("gradient norm", lambda name: of_optimizers(
+            kept, "iteration", f"{name} norm"))],
+    "gradient_noise": lambda kept: in_settings("share above r", lambda name: tail_lines(
+        kept, name)),
+    "condition_number": path_panels,
+    "directional_smoothness": lambda kept: smoothness_panels(kept, "first batch", "iteration"),
+    "softmax_vs_linear": lambda kept: [
+        ("three layers, Setting 1", "training loss", of_optimizers(kept, "iteration", "loss"))],
+    "larger_model": lambda kept: [
+        ("L = 8, d = 20, n = 60", "training loss", of_optimizers(kept, "iteration", "loss")),
+        ("L = 8, d = 20, n = 60", "gradient norm", of_optimizers(kept, "iteration", "norm")),
+        ("gradient noise", "share above r", tail_lines(kept, "L = 8, d = 20, n = 60"))],
+    "heavy_tails": lambda kept: study_panels(kept, TAILS),
+    "depth": lambda kept: study_panels(kept, ("L = 2", "L = 4", "L = 6", "L = 8")),
+    "learning_rates": rate_panels,
+    "screen": rate_panels,
+    "full_batch": lambda kept: full_batch_panels(kept, ("256",)),
+    "clipping": lambda kept: clipping_panels(kept, "published"),
+    "nonlinear_regression": lambda kept: [
+        ("training loss", "training loss", of_optimizers(kept, "iteration", "loss")),
+        ("gradient noise", "share above r", tail_lines(kept, "MLP")),
+        ("robust condition number", "$R_{med}$", of_optimizers(kept, "point", "R_med")),
+        ("directional smoothness", "$v^T H v$", of_optimizers(kept, "point", "smoothness"))],
+    "label_noise": lambda kept: [
+        ("final loss", "final loss", medians(
+            range(5), kept["final"], ("SGD", "Adam")) + [(range(1, 5), kept["bayes"][1:])]),
+        ("final loss minus Bayes risk", "final loss minus Bayes risk", medians(
+            range(5), kept["excess"], ("SGD", "Adam")))],
+    "remedies": lambda kept: [
+        ("final loss", "final loss", dots_and_bars(kept["SGD"]) + dots_and_bars(
+            kept["Adam"], shift=0.3)),
+        ("SGD / Adam", "ratio of final losses", dots_and_bars(kept["SGD"] / kept["Adam"]))],
+    "what_it_learns": what_it_learns_panels,
+    "block_heterogeneity": block_panels,
+    "attention_cost": lambda kept: [
+        ("1,000 prompts, d = 5, three layers, one core", "ms per gradient", medians(
+            kept["n"], kept["ms"], [f"{form}: slope {slope:.2f}" for form, slope in zip(
+                training.COST_FORMS, kept["slopes"])]))],
+}
+THOROUGH_PANELS = {  # where the figure is another one
+    "full_batch": lambda kept: full_batch_panels(kept, SIZES),
+    "condition_number": lambda kept: [
+        *path_panels(kept),
+        *((experiments.TITLES[name], "ratio of $R_{med}$", dots_and_bars(
+            kept[f"{name}, iteration 750 ratio on {size}"]
+            for size in ("1,000", "10,000", "100,000"))) for name in NAMES),
+        *((experiments.TITLES[name], "ratio of $R_{med}$", dots_and_bars(
+            kept[f"{name} with {cause}"] for cause in CAUSES)) for name in NAMES)],
+    "directional_smoothness": lambda kept: [
+        *smoothness_panels(kept, "first batch", "iteration"),
+        *smoothness_panels(kept, "typical batch", "point"),
+        *smoothness_panels(kept, "together", "point")],
+    "clipping": lambda kept: clipping_panels(kept, "robust"),
+}
+
+
+AXES = ("share", "scales", "sigmas", "shapes", "SGD rates", "Adam rates", "SignDescent rates",
+        " used")
+
+
+def with_other_numbers(kept):
+    """The same arrays, but for axes and rates, of numbers of which no two are alike."""
+    rng = np.random.default_rng(0)
+    return {name: rng.uniform(1, 9, np.shape(values)) if values.dtype == float and
+            not name.endswith(AXES) else values for name, values in kept.items()}
+
+
+@pytest.fixture
+def show(small_world, monkeypatch, tmp_path):
+    """(arrays, panels) of an experiment with other numbers in the place of its results."""
+    def show(name, kind="usual"):
+        kept = kept_arrays(name, kind, small_world, tmp_path / "x.npz")
+        kept = with_other_numbers(kept)
+        return kept, drawn(name, kind, kept, monkeypatch)
+    return show
+
+
+def lines_in(ax):
+    """What is drawn in the numbers of both axes: no levels, no crosses at the top."""
+    return [line for line in ax.get_lines() if line.get_transform() == ax.transData]
+
+
+def levels_in(ax):
+    """Heights of the lines across the panel."""
+    across = ax.get_yaxis_transform(which="grid")
+    return [line.get_ydata()[0] for line in ax.get_lines() if line.get_transform() == across]
+
+
+# {number of the panel: height} of such lines: no difference, or neither sign.
+LEVELS = {"full_batch": {2: 1, 3: 1}, "remedies": {1: 1}, "what_it_learns": {3: 1, 4: 1},
+          "directional_smoothness": dict.fromkeys(range(9), 0), "nonlinear_regression": {3: 0},
+          "clipping": dict.fromkeys(range(9), 0), "condition_number": dict.fromkeys(range(3, 9), 1)}
+UNDER_DOTS = {  # what stands below the dots, in the order of their groups
+    ("full_batch", "usual"): dict.fromkeys((2, 3), ["256", "fixed batch"]),
+    ("full_batch", "thorough"): dict.fromkeys((2, 3), [*SIZES, "fixed batch"]),
+    ("remedies", "usual"): dict.fromkeys((0, 1), [
+        "none", "normalised\nx", "clipping", "weight\ndecay", "large\nbatch", "all\nfour"]),
+    ("what_it_learns", "usual"): dict.fromkeys((3, 4), [
+        f"{family}\nn = 20" for family in FAMILIES]),
+    ("condition_number", "thorough"): dict.fromkeys((3, 4, 5), [
+        "1,000", "10,000", "100,000"]) | dict.fromkeys((6, 7, 8), [
+            "unchanged", "half\nthe rates", "twice\nthe rates", "full\nmatrices"])}
+
+
+@pytest.mark.parametrize("name, kind", [
+    *((name, "usual") for name in PANELS),
+    *((name, "thorough") for name in THOROUGH_PANELS)])
+def test_each_panel_shows_its_arrays(name, kind, show):
+    kept, panels = show(name, kind)
+    wanted = (THOROUGH_PANELS if kind == "thorough" else PANELS)[name](kept)
+    assert [ax.get_title() for ax in panels] == [title for title, _, _ in wanted]
+    assert [ax.get_ylabel() for ax in panels] == [ylabel for _, ylabel, _ in wanted]
+    for number, (ax, (_, _, lines)) in enumerate(zip(panels, wanted)):
+        found, level = lines_in(ax), LEVELS.get(name, {}).get(number)
+        assert levels_in(ax) == ([] if level is None else [level])
+        below = UNDER_DOTS.get((name, kind), {}).get(number)
+        assert below in (None, [label.get_text() for label in ax.get_xticklabels()])
+        assert len(found) == len(lines)
+        for line, (x, y, *label) in zip(found, lines):
+            same(line.get_xdata(), x)
+            same(line.get_ydata(), y)
+            assert label in ([], [line.get_label()])
+
+
+def cells(ax):
+    """The texts in a matrix, row by row."""
+    row_by_row = sorted(ax.texts, key=lambda text: text.get_position()[::-1])
+    return [text.get_text() for text in row_by_row]
+
+
+def test_matrices_show_their_arrays(show):
+    kept, panels = show("initialization")
+    order = [(f"final loss, {each}, {where}", f"{where} {each}")
+             for where in ("blocks", "full matrices") for each in ("SGD", "Adam")]
+    order += [(f"gradient norm, {where}", f"{where} norm") for where in ("blocks", "full matrices")]
+    by_title = {ax.get_title(): ax for ax in panels}
+    for title, key in order:
+        rows = [np.median(kept[f"L = {L}, {key}"], axis=1) for L in (2, 4, 8)]
+        assert cells(by_title[title]) == [plotting.short(each) for row in rows for each in row]
+    kept, panels = show("tails_times_depth")
+    for ax, what in zip(panels, kept["maps"]):
+        assert ax.get_title().startswith(what[:8])
+        assert cells(ax) == [plotting.short(each) for row in kept[what] for each in row]
+
+
+def test_the_weights_show_their_arrays(show):
+    """P above Q, layers from left to right."""
+    kept, panels = show("what_it_learns")
+    tiles = panels[0].images[0].get_array().filled(np.nan)
+    assert tiles.shape == (11, 17)
+    for layer in range(3):
+        for which in range(2):
+            same(tiles[6 * which : 6 * which + 5, 6 * layer : 6 * layer + 5],
+                 kept["weights"][2 * layer + which])
+
+
+def test_the_scatter_shows_its_arrays(small_world, monkeypatch, tmp_path):
+    """What is positive, of both signs else; and the slopes of the finding. The spectral norm was
+    measured at every second point."""
+    kept = with_other_numbers(kept_arrays("generalized_smoothness", "usual", small_world,
+                                          tmp_path / "x.npz"))
+    kept["Setting 2 curvature"][0, 1], kept["Setting 2 spectral"][1, 0] = -1, 0
+    panels = drawn("generalized_smoothness", "usual", kept, monkeypatch)
+    assert len(panels) == 6
+    for j, name in enumerate(NAMES):
+        above, below = panels[j], panels[3 + j]
+        norm, slopes = kept[f"{name} norm"], kept[f"{name} slopes"]
+        assert (above.get_ylabel(), below.get_ylabel()) == ("$v^T H v$", "spectral norm")
+        for ax, step, y, slope in ((above, 1, kept[f"{name} curvature"], slopes[0]),
+                                   (below, 2, kept[f"{name} spectral"], slopes[1])):
+            shown = [(norm[seed, step * point], y[seed, point], 50 * step * point)
+                     for seed, point in np.ndindex(y.shape) if y[seed, point] > 0]
+            assert ax.get_title() == TITLES[j] and ax.get_xlabel() == "gradient norm"
+            same(ax.collections[0].get_offsets(), [each[:2] for each in shown])
+            same(ax.collections[0].get_array(), [each[2] for each in shown])
+            assert ax.texts[0].get_text() == f"slope {slope:.2f}"
+
+
+def test_rates_at_which_runs_diverge_are_marked(small_world, monkeypatch, tmp_path):
+    """At the top, one row of crosses for each optimizer, if any of its seeds diverged."""
+    small_world.loss = lambda case: curve(case.steps, np.nan if (
+        case.lr > 0.4 if case.optimizer == "SGD" else
+        case.lr > 0.09 or case.lr > 0.04 and case.seed == 1) else 1.0)
+    kept = kept_arrays("learning_rates", "usual", small_world, tmp_path / "x.npz")
+    first, *_ = drawn("learning_rates", "usual", kept, monkeypatch)
+    crosses = [line for line in first.get_lines() if line.get_marker() == "X"]
+    same(crosses[0].get_xydata(), [[0.5, 0.98]])
+    same(crosses[1].get_xydata(), [[0.05, 0.95], [0.1, 0.95]])
+    assert [line.get_color() for line in crosses] == ["#E69F00", "#0072B2"]
+
+
+def colours_of_dots(ax):
+    """The colour of each group of dots, and of the bar in it."""
+    dots, bars = ax.get_lines()[::2], ax.get_lines()[1::2]
+    return [(dot.get_color(), bar.get_color()) for dot, bar in zip(dots, bars)]
+
+
+def test_dots_have_the_colours_of_their_optimizers(show):
+    """Those of sign descent, and of what is no optimizer, are grey."""
+    orange, blue, grey = "#E69F00", "#0072B2", "#444444"
+    _, (ends, ratio) = show("remedies")
+    assert colours_of_dots(ends) == [(orange, orange)] * 6 + [(blue, blue)] * 6
+    assert [text.get_text() for text in ends.get_legend().get_texts()] == ["SGD", "Adam"]
+    assert colours_of_dots(ratio)[:6] == [(grey, grey)] * 6
+    _, panels = show("full_batch")
+    for ax in panels[2:]:
+        assert colours_of_dots(ax)[:4] == [(blue, blue)] * 2 + [(grey, grey)] * 2
