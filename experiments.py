@@ -152,9 +152,9 @@ OTHER_RATES = 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1
 
 def rate_grid(setting, name):
     """Seven rates, the published ones among them. Moves of SGD have the size of the gradient, of
-    other optimizers the size of the rate; SGD wants a hundred times larger ones where the gradient
-    is clipped at less than 1."""
-    factor = 100 if name == "SGD" and setting.clip < 1 else 1
+    other optimizers the size of the rate. Where the gradient is clipped at less than 1, x is small
+    and the layers must grow further: SGD wants a hundred times larger rates there, others ten."""
+    factor = 1 if setting.clip >= 1 else 100 if name == "SGD" else 10
     return tuple(factor * rate for rate in RATES.get(name, OTHER_RATES))
 
 
