@@ -137,7 +137,7 @@ def curves(ax, x, series, names, path=True, first=0, **labels):
     """Series (names, seeds, points) against x (points,), the first of them at this position. Along
     a path there are the names at the ends of up to four lines, else a legend, and a cross where a
     seed diverged (NaN)."""
-    ends = []
+    x, ends = np.asarray(x), []
     for position, (name, values) in enumerate(zip(names, series), first):
         style = dict(look(name, position), marker="")
         values = np.where(np.isfinite(values), values, np.nan)

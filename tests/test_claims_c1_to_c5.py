@@ -574,7 +574,7 @@ def test_C3_published_numbers():
 
 C4 = {f"{name}, first batch: difference of v^T H v": value
       for name, value in zip(NAMES, (2.0, 3.0, 4.0))}
-C4_ROBUST = {f"{name}, typical batch: difference of v^T H v": value
+C4_ROBUST = {f"{name}, typical batch, 2,500 steps: difference of v^T H v": value
              for name, value in zip(NAMES, (3.2, 4.0, 5.2))}
 TOGETHER = {f"{name}, limit: 20,000 prompts together": value
             for name, value in zip(NAMES, (1.2, -2.0, 9.2))}  # SGD minus Adam
@@ -633,7 +633,7 @@ def test_C4_typical_batch(world, wrong):
     expected |= {name: value * EIGHTEEN for name, value in difference.items()}
     for name in NAMES:
         rest = (20 * together[name] - first[name] - 11 * typical[name]) / 8
-        shown = {"first batch": first, "typical batch": typical,
+        shown = {"first batch": first, "typical batch, 2,500 steps": typical,
                  "limit: 20,000 prompts together": together}
         for kind, value in shown.items():  # the median of SPREAD is 1.025, that of five 1.02
             middle = 1.02 if kind == "first batch" else 1.025
@@ -643,7 +643,10 @@ def test_C4_typical_batch(world, wrong):
             together[name] * EIGHTEEN)
         below = 11 * (typical[name] < 0) + 8 * (rest < 0)  # of 20 batches, at 12 of 25 points
         expected[f"{name}, negative"] = f"SGD {100 * below / 20 * 12 / 25:.0f} %, Adam 0 %"
-    check(parts, expected, C4_ROBUST, wrong, level="robust")
+    windows = [part for part in parts if "typical batch, steps" in part.name]
+    assert len(windows) == 3 * 2 * 3 and not any(part.bounded for part in windows)
+    check([part for part in parts if part not in windows], expected, C4_ROBUST, wrong,
+          level="robust")
     check(parts, {}, C4, only=True)
 
     assert world.tasks == [("smoothness", 40, 1)] * 3 + [("smoothness", 25, 20)] * 3
@@ -657,6 +660,26 @@ def test_C4_typical_batch(world, wrong):
             path = arrays[f"Setting 3 {kind}"]
             assert path.shape == (2, 18, 25)
             same(path[:, :, 5], [0.5 + value["Setting 3"] * EIGHTEEN, [0.5] * 18])
+
+
+def test_C4_in_windows_of_time(world):
+    """SGD's v^T H v is the iteration, but for one batch; Adam's is 0. At the 25 points of 2,500
+    steps, and every 300 steps from there to the end, on six seeds."""
+    world.smoothness = lambda case, point, batch: (
+        0.0 if case.optimizer == "Adam" else 1e6 if batch == 7 else 50.0 * point)
+    arrays, parts = experiments.directional_smoothness(Run(seeds=6, steps=4000))
+    found = {part.name: part for part in parts}
+    for name in NAMES:
+        for steps, middle, seeds in (("250 to 1,000", 600, 18), ("1,000 to 1,750", 1350, 18),
+                                     ("1,750 to 2,500", 2100, 18), ("2,500 to 4,000", 3100, 6)):
+            label = f"{name}, limit: typical batch, steps {steps}: difference of v^T H v"
+            same(found[label].values, [middle] * seeds)
+            assert not found[label].bounded
+    same(arrays["late point"], [2500, 2800, 3100, 3400, 3700])
+    same(arrays["Setting 3 late"][:, 5, 1], [2800, 0])
+    assert world.tasks[-3:] == [("smoothness", 5, 20)] * 3
+    late = [case for case in world.asked if case.steps == 4000 and case.seed >= 1000]
+    assert {case.seed for case in late} == set(range(1000, 1006))
 
 
 # ---- C5 ------------------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ UNDRAWN = {
     "adam_vs_sgd": (" at best rates", " rates for final loss", " target", " steps", "quantiles"),
     "condition_number": (" first batch", " typical", "1250 ratio on 1,000",
                          "1250 ratio on 10,000", "1250 ratio on 100,000"),
+    "directional_smoothness": ("late point", " late"),
     "softmax_vs_linear": ("best loss",),
     "depth": (" ratio at 0.5", " ratio at 0.05", " ratio at 0.005", "targets"),
     "learning_rates": (" lengths", " best"),

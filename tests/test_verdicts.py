@@ -284,7 +284,7 @@ def test_part_as_dict_is_ready_for_json():
      "median censored, 2 of 6 seeds below 4: open"),
     (Part("x", [-1.0, 0, 1, 2, 3, 9e9], above=0, log=False),
      "median 1.5, 4 of 6 seeds above 0: open"),
-    (Part("x", [INF, NAN], above=1), "median unknown, 1 of 2 seeds above 1: open")), ids=str)
+    (Part("x", [INF, NAN], above=1), "median unknown, 1 of 2 seeds above 1, too few for a sign test: open")), ids=str)
 def test_in_words(part, wanted):
     assert in_words(as_dict(part, decisions([part]))) == wanted
 
@@ -353,8 +353,8 @@ def test_verdict_in_a_line():
 
 
 def test_counts_and_the_decisive_number():
-    """How many parts of a level hold, are open, are against; and the first of the worst of the last
-    level that is judged, whatever was decided before."""
+    """How many parts of a level hold, are open, are against; and of the worst of the last level that
+    is judged the one with the least evidence, whatever was decided before."""
     def found(parts, **words):
         decided = decisions(parts)
         return dict(verdicts=words, measured={part.name: as_dict(part, decided) for part in parts})
@@ -365,7 +365,7 @@ def test_counts_and_the_decisive_number():
     published = [Part("text", "a text"), part("holds 1", 5), part("against 1", -6),
                  part("open 1", 0), part("against 2", -5), part("holds 2", 4), part("holds 3", 4)]
     robust = [part("holds 4", 5, "robust"), part("open 2", 0.25, "robust"),
-              part("open 3", 0, "robust"), Part("free", [3.0, 3.0])]
+              part("open 3", -0.1, "robust"), Part("free", [3.0, 3.0])]
     words = dict(published="not reproduced", robust="open")
     one, both = found(published, **words), found(published + robust, **words)
     assert experiments.counts(both, "published") == "not reproduced (3 hold, 1 open, 2 against)"
@@ -373,7 +373,7 @@ def test_counts_and_the_decisive_number():
     assert experiments.counts(one, "robust") == "open"
     assert experiments.counts(found(published, published="x"), "robust") == ""
     # the half width of the interval is 2.571 / sqrt(6) = 1.05
-    assert experiments.decisive(both) == "open 2: 0.25 [-0.799, 1.3]: open"
+    assert experiments.decisive(both) == "open 3: -0.1 [-1.15, 0.949]: open"
     assert experiments.decisive(one) == "against 1: -6 [-7.05, -4.95]: against"
     assert experiments.decisive(found(published[5:])) == "holds 2: 4 [2.95, 5.05]: holds"
     assert experiments.decisive(found([Part("b", [3.0]), published[0]])) == "b: 3"
