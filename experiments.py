@@ -870,10 +870,10 @@ def learning_rates(run=Run(seeds=5, steps=150)):
                               ", ".join(fits) or "none of these"))
             arrays |= {f"{name} {each} lengths": lengths, f"{name} {each} best": best}
             if "published" in rates[each]:
-                used, best = (final_loss(runs_at(judged[name][each], rates[each][which])["loss"])
+                used, least = (final_loss(runs_at(judged[name][each], rates[each][which])["loss"])
                               for which in ("published", "final loss"))
                 parts.append(Part(f"{name}, {each}: final loss at the published rate / at the best",
-                                  over(used, best), below=2, level="robust"))
+                                  over(used, least), below=2, level="robust"))
     if thorough(run):
         for settings, share in (((SPHERICAL, LIGHT_TAILS, *DEEP), 20), ((LARGE,), 40)):
             less = run.spend(seeds=2, steps=run.steps // share, lr=None)
