@@ -76,6 +76,7 @@ def adam_vs_sgd(run=Run(seeds=5, steps=800)):
 
 
 def draw_adam_vs_sgd(figure, arrays):
+    """Above "SETTING loss", below "SETTING norm", (optimizers, seeds, blocks) each."""
     rows = figure.subplots(2, 3)
     for name, above, below in zip(PAPER_SETTINGS, *rows):
         losses(above, arrays, f"{name} loss", title=TITLES[name], ylabel="training loss")
@@ -234,6 +235,7 @@ def gradient_noise(run=Run(seeds=5, steps=1000)):
 
 
 def draw_gradient_noise(figure, arrays):
+    """A panel a setting: "SETTING tail" (seeds, shares) and "SETTING null" (shares,)."""
     for name, ax in zip(PAPER_SETTINGS, figure.subplots(1, 3, sharex=True, sharey=True)):
         tails(ax, arrays, name, title=TITLES[name])
     return ("Share of the draws whose norm exceeds r times the median of their seed: |g(1,000 "
@@ -360,10 +362,10 @@ def typical_condition(run, iterations):
             # the Hessian on all batches together is the mean of theirs
             pooled = r_med(first.mean(axis=1)) / r_med(second.mean(axis=1))  # (seeds,)
             parts += [
-                Part(f"{label}, typical batch", np.median(ratio, axis=1), above=1, level="robust"),
+                Part(f"{label}, typical batch", typical_batch(ratio), above=1, level="robust"),
                 Part(f"{label}, limit: 100,000 prompts together", pooled),
                 Part(f"{label}: 90 % of single batches", "{:.3g} to {:.3g}".format(*low_high))]
-            arrays[f"{label} typical"] = np.median(ratio, axis=1)
+            arrays[f"{label} typical"] = typical_batch(ratio)
             for size in (1, 10, 100):
                 ratio = r_med(grouped(first, size)) / r_med(grouped(second, size))
                 arrays[f"{label} ratio on {size},000"] = ratio.ravel()
@@ -391,7 +393,7 @@ def causes(run):
         for name, runs in few.spend(lr=None).train(settings).items():
             found = few.along(training.condition, settings[name], runs, [15], batches=5)
             first, second, *_ = (each[:, 0] for each in found.values())  # (seeds, batches) each
-            ratios[name] = np.median(first / second, axis=1)
+            ratios[name] = typical_batch(first / second)
         return ratios
 
     for cause, ratios in {"unchanged": typical(), "half the rates": typical(0.5),
@@ -405,6 +407,8 @@ def causes(run):
 
 
 def draw_condition_number(figure, arrays):
+    """Above "SETTING path" (optimizers, seeds, points); of a thorough run below that the ratios on
+    evaluation batches of each size, and with each cause (seeds,)."""
     full = "size" in arrays
     rows = figure.subplots(3 if full else 1, 3, squeeze=False)
     for j, name in enumerate(PAPER_SETTINGS):
@@ -492,6 +496,7 @@ def smoother(label, path, start=0.1, **bound):
 
 
 def draw_directional_smoothness(figure, arrays):
+    """A row a kind of evaluation batch: "SETTING KIND" (optimizers, seeds, points)."""
     kinds = {"first batch": "iteration"}
     if "point" in arrays:
         kinds |= {"typical batch": "point", "together": "point"}
@@ -558,6 +563,8 @@ def mean_slope(x, y, windows):
 
 
 def draw_generalized_smoothness(figure, arrays):
+    """"SETTING curvature" (seeds, points), below "SETTING spectral" (seeds, every second point),
+    against "SETTING norm" (seeds, points)."""
     iteration = arrays["iteration"]
     for name, above, below in zip(PAPER_SETTINGS, *figure.subplots(2, 3)):
         norm, slopes = arrays[f"{name} norm"], arrays[f"{name} slopes"]
@@ -626,6 +633,7 @@ def kinds_compared(where, trained, run, **judged):
 
 
 def draw_softmax_vs_linear(figure, arrays):
+    """One panel: "loss" (kinds, seeds, blocks)."""
     losses(figure.subplots(), arrays, "loss", title="three layers, Setting 1",
            ylabel="training loss")
     return ("Running medians over blocks of a fiftieth of the steps; line: median over seeds, "
@@ -645,7 +653,7 @@ def larger_model(run=Run(seeds=5, steps=60)):
     than the noise has: the Gaussian norm varies more, and the comparison is conservative.
     """
     run = run.spend(steps=min(run.steps, 2500))
-    draws, late = max(5, 2 * run.steps // 5), run.spend(first_seed=FRESH)
+    draws, late = max(5, 2 * run.steps // 5), fresh(run)
     (runs,) = late.train({LARGE.name: LARGE}, every=500).values()
     noise_arrays, noise_parts = noise_tails(run, LARGE.name, LARGE, draws, seeds=10,
                                             statistics=("skewness", "spread"))
@@ -658,6 +666,7 @@ def larger_model(run=Run(seeds=5, steps=60)):
 
 
 def draw_larger_model(figure, arrays):
+    """"loss" and "norm" (optimizers, seeds, blocks), and the tail of the noise."""
     first, second, third = figure.subplots(1, 3)
     losses(first, arrays, "loss", title=LARGE.name, ylabel="training loss")
     losses(second, arrays, "norm", title=LARGE.name, ylabel="gradient norm")
@@ -704,6 +713,8 @@ class Studied(NamedTuple):
 
 
 def draw_study(figure, arrays, names):
+    """A column a setting: "SETTING loss" (optimizers, seeds, blocks), the tail of the noise, and
+    "SETTING R_med" (optimizers, seeds, points)."""
     rows = figure.subplots(3, len(names), sharey="row")
     for j, name in enumerate(names):
         losses(rows[0][j], arrays, f"{name} loss", title=name, ylabel="training loss")
@@ -728,7 +739,7 @@ def heavy_tails(run=Run(seeds=5, steps=300)):
     0; Adam's final loss lower than SGD's in both; and (robust) Adam's relative gain stays: SGD's
     steps to half the loss over Adam's change by a factor within 2/3 and 3/2.
     """
-    run = run.spend(first_seed=FRESH)
+    run = fresh(run)
     settings = {setting.name: setting for setting in (SPHERICAL, LIGHT_TAILS, SETTING_3)}
     arrays, parts, found = study(run, settings, ahead=(SPHERICAL.name, SETTING_3.name))
     light, _, heavy = found.values()
@@ -772,7 +783,7 @@ def depth(run=Run(seeds=5, steps=150)):
     the others. L = 2 has two plateaus: how many seeds end on the lower one is counted, for a mean
     over both says nothing.
     """
-    run = run.spend(first_seed=FRESH)
+    run = fresh(run)
     settings = {setting.name: setting for setting in DEEP}
     arrays, parts, found = study(run, settings)
     two, four, six, eight = found.values()
@@ -937,12 +948,13 @@ def rate_curves(run, name, tried):
 
 
 def draw_learning_rates(figure, arrays):
+    """A panel a setting: "SETTING OPTIMIZER final" (rates, seeds) against the rates."""
     for name, ax in zip(PAPER_SETTINGS, figure.subplots(1, 3)):
         ends = []
         for i, each in enumerate(arrays["optimizers"]):
             rates, final = arrays[f"{name} {each} rates"], arrays[f"{name} {each} final"]
             lost, color = np.isnan(final).any(axis=1), plotting.look(each, i)["color"]
-            curves(ax, rates, final.T[None], [each], path=False, first=i)
+            curves(ax, rates, [final.T], [each], path=False, first=i)  # (1, seeds, rates)
             ax.plot(rates[lost], np.full(lost.sum(), 0.98 - 0.03 * i), "X", color=color, ms=10,
                     transform=ax.get_xaxis_transform())
             used = np.isclose(rates, arrays[f"{name} {each} used"])
@@ -989,8 +1001,7 @@ def full_batch(run=Run(seeds=5, steps=100, optimizers=(SGD, Adam, SignDescent)))
                 final = {each: final_loss(runs[each]["loss"]) for each in run.names}  # (seeds,)
                 arrays[f"{case} loss"] = running_median(runs[each]["loss"] for each in run.names)
             else:
-                found = run.along(training.loss_at, settings[case], runs, slice(-2, None), 20)
-                final = {each: np.median(values, axis=(1, 2)) for each, values in found.items()}
+                final = evaluated_at_the_end(run, settings[case], runs)
             first, *others = run.names
             ratios = {each: over(final[first], final[each]) for each in others}
             (claimed if fixed else besides).extend(
@@ -1003,11 +1014,12 @@ def full_batch(run=Run(seeds=5, steps=100, optimizers=(SGD, Adam, SignDescent)))
 
 def full_batch_rates(_, name):
     """Seven rates; SGD's moves are not scaled, so it wants higher ones."""
-    return (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if name == "SGD" else (
-        0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+    return (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if name == "SGD" else OTHER_RATES
 
 
 def draw_full_batch(figure, arrays):
+    """Above "SETTING, fixed batch loss" (optimizers, seeds, blocks), below "SETTING, CASE ratios"
+    (other optimizers, seeds)."""
     first, *others = arrays["optimizers"]
     for name, above, below in zip(("Setting 1", "Setting 3"), *figure.subplots(2, 2)):
         losses(above, arrays, f"{name}, fixed batch loss", title=TITLES[name],
@@ -1097,6 +1109,7 @@ def clipped_runs(run):
 
 
 def draw_clipping(figure, arrays):
+    """A row a direction, at the last level that was measured: (kinds, seeds, points)."""
     judged = "robust" if "robust point" in arrays else "published"
     rows, point = figure.subplots(3, 3), arrays[f"{judged} point"]
     first, second = arrays["names"]
@@ -1126,7 +1139,7 @@ def nonlinear_regression(run=Run(seeds=5, steps=60)):
     three; 99 % quantile over median of the noise norm above that of Gaussian vectors alike, by a
     sign test over ten seeds.
     """
-    run = run.spend(seeds=min(run.seeds, 5), first_seed=FRESH)
+    run = fresh(run, seeds=min(run.seeds, 5))
     full = thorough(run)
     points = path_points((run.steps - 1) // 50, 10)
     (runs,) = run.train({"MLP": NONLINEAR_TASK}).values()
@@ -1153,6 +1166,8 @@ def nonlinear_regression(run=Run(seeds=5, steps=60)):
 
 
 def draw_nonlinear_regression(figure, arrays):
+    """"loss" (optimizers, seeds, blocks), the tail of the noise, and "R_med" and "smoothness"
+    (optimizers, seeds, points)."""
     (first, second), (third, fourth) = figure.subplots(2, 2)
     losses(first, arrays, "loss", title="training loss", ylabel="training loss")
     tails(second, arrays, "MLP", title="gradient noise")
@@ -1205,6 +1220,7 @@ def initialization(run=Run(seeds=3, steps=100)):
 
 
 def draw_initialization(figure, arrays):
+    """Maps of depth and scale: "DEPTH, WHERE OPTIMIZER" and "DEPTH, WHERE norm" (scales, seeds)."""
     names, labels = arrays["optimizers"], ("blocks", "full matrices")
     depths = [f"L = {L}" for L in (2, 4, 8)]
     panels = [(f"final loss, {each}, {where}", [arrays[f"{L}, {where} {each}"] for L in depths])
@@ -1267,6 +1283,7 @@ def wide_rates(_, name):
 
 
 def draw_tails_times_depth(figure, arrays):
+    """A map (shapes, depths) for each of "maps"."""
     names = [f"k = {k:g}" for k in arrays["shapes"]]
     for ax, what in zip(figure.subplots(1, 2), arrays["maps"]):
         plotting.heat(ax, arrays[what], names, arrays["depths"], title=what, xlabel="layers L",
@@ -1326,6 +1343,7 @@ def ridge_losses(setting, penalty, batches=20):
 
 
 def draw_label_noise(figure, arrays):
+    """"final" and "excess" (optimizers, seeds, sigmas), with "bayes" (sigmas,)."""
     x = np.arange(len(arrays["sigmas"]))
     for ax, what, label in zip(figure.subplots(1, 2), ("final", "excess"),
                                ("final loss", "final loss minus Bayes risk")):
@@ -1366,8 +1384,7 @@ def remedies(run=Run(seeds=2, steps=120)):
         (tried,) = run.tune({name: setting}, times(run, 0.2, 1, 5), max(1, run.steps // 20),
                             **arguments).values()
         best = {each: tried[each].at_best for each in run.names}
-        loss = run.along(training.loss_at, setting, best, slice(-2, None), batches=20)
-        final[name] = {each: np.median(values, axis=(1, 2)) for each, values in loss.items()}
+        final[name] = evaluated_at_the_end(run, setting, best)
         rates.append(Part(f"{name}: best rates", rates_used(tried)))
     parts = [Part(f"{name}: {each}, with / without", end[each] / final["none"][each])
              for name, end in final.items() if name != "none" for each in run.names]
@@ -1380,6 +1397,7 @@ def remedies(run=Run(seeds=2, steps=120)):
 
 
 def draw_remedies(figure, arrays):
+    """Final losses of each optimizer (remedies, seeds), and their ratio."""
     names, labels = arrays["optimizers"], [each.replace(" ", "\n") for each in arrays["remedies"]]
     ends, ratio = figure.subplots(1, 2)
     for i, each in enumerate(names):
@@ -1476,6 +1494,8 @@ def off_identity(weights):
 
 
 def draw_what_it_learns(figure, arrays):
+    """"weights" (matrices, d, d); "off" (matrices, seeds, points); "final" (1, seeds, depths) and
+    "least KIND" (depths,); and of one layer "CASE c" and "CASE loss" (seeds,)."""
     (pictures, shares, depths), (sizes, ratios, context) = figure.subplots(2, 3)
     tiles = np.full((2 * 6 - 1, 3 * 6 - 1), np.nan)
     for number, matrix in enumerate(arrays["weights"]):
@@ -1571,6 +1591,8 @@ def rank_correlation(x, y):
 
 
 def draw_block_heterogeneity(figure, arrays):
+    """Above "SETTING spectra" (blocks, eigenvalues), below "SETTING distance" (optimizers, seeds,
+    start and end) and "SETTING gap" (seeds,)."""
     above, (ends, against, other) = figure.subplots(2, 3)
     names = list(arrays["settings"])
     for ax, name in zip(above, (names[0], names[2], names[5])):
@@ -1678,6 +1700,7 @@ def attention_cost(run=Run(seeds=5)):
 
 
 def draw_attention_cost(figure, arrays):
+    """One panel: "ms" (forms, repeats, n) against "n"."""
     ax = figure.subplots()
     names = [f"{form}: slope {slope:z.2f}"
              for form, slope in zip(arrays["forms"], arrays["slopes"])]
@@ -1933,6 +1956,13 @@ def tuned(run, settings, grid, **arguments):
     best = {name: setting._replace(lr={each: by.rates[by.best] for each, by in tried[name].items()})
             for name, setting in settings.items()}
     return tried, fresh(run, lr=None).train(best, **arguments)
+
+
+def evaluated_at_the_end(run, setting, runs):
+    """{optimizer: (seeds,)}: the loss on evaluation batches of 1,000 prompts, median over twenty of
+    them and over the last two snapshots; comparable whatever the batch of the training was."""
+    found = run.along(training.loss_at, setting, runs, slice(-2, None), batches=20)
+    return {each: np.median(values, axis=(1, 2)) for each, values in found.items()}
 
 
 def runs_at(tried, rate):

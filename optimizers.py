@@ -68,6 +68,7 @@ class NormalizedSGD(SGD):
         self.granularity = granularity
 
     def direction(self, v):
+        """v / rms(v), for v (layers, 2, k, k); ValueError for another shape."""
         if v.ndim != 4:
             raise ValueError(f"params: got shape {v.shape}, wants (layers, 2, k, k)")
         axes = self.AXES[self.granularity]
@@ -85,6 +86,7 @@ class Muon(SGD):
     products of matrices and bring every singular value near 1."""
 
     def direction(self, v):
+        """U V^T times the root of its larger side, for v (..., rows, columns); else ValueError."""
         if v.ndim < 2:
             raise ValueError(f"params: got shape {v.shape}, wants matrices in the last two axes")
         U, S, Vt = np.linalg.svd(v, full_matrices=False)

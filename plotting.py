@@ -210,9 +210,11 @@ def smoothness_axis(ax):
     if size.size:
         linear = 10 ** np.floor(np.log10(np.median(size)))
         ax.set_yscale("symlog", linthresh=linear)
-        decades = np.arange(np.log10(linear), np.log10(size.max()) + 1)
-        ticks = 10.0 ** decades[:: 1 + len(decades) // 4]
-        ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=ax.get_ylim())
+        low, high = ax.get_ylim()
+        decades = np.arange(np.log10(linear), np.log10(max(-low, high)) + 1)
+        both = int(low < -linear < linear < high)  # then there are twice as many, closer to 0
+        ticks = 10.0 ** decades[both :: 1 + both + len(decades) // 4]
+        ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=(low, high))
     level(ax, 0, "-")
 
 
@@ -225,8 +227,9 @@ def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, **axes):
     """For each label a group of values: every one a dot, and a bar at their median."""
     for i, values in enumerate(groups):
         across = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
-        ax.plot(i + shift + across, values, "o", ms=4, alpha=0.5, color=colour)
-        ax.plot(i + shift, np.median(values), "_", ms=26, mew=3, color=colour,
+        alpha = 0.5 if len(values) < 50 else 0.1  # so that the bar shows
+        ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour)
+        ax.plot(i + shift, np.median(values), "_", ms=26, mew=3, color=colour, zorder=3,
                 label=label if i == 0 else None)
     ax.set_xticks(range(len(labels)), labels, fontsize=0.8 * matplotlib.rcParams["font.size"])
     ax.set(**axes)

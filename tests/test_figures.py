@@ -377,6 +377,25 @@ def test_dots_on_a_path():
     same(plotting.on_path(panel(), x[:, :1], y[:, :1], iteration[:1]).get_clim(), [0, 1])
 
 
+def nine_panels(figure, _):
+    figure.subplots(3, 3)
+
+
+@pytest.mark.parametrize("band", ((-300.0, 1e6), (-1e5, 1e8), (0.1, 40.0)))
+def test_ticks_of_both_signs_do_not_cover_each_other(band):
+    """The band may reach far beyond the lines."""
+    ax = plotting.picture(nine_panels, {}).axes[0]
+    ax.fill_between([0, 1], *band)
+    ax.plot([0, 1, 2], [2.0, 5.0, 20.0])
+    plotting.smoothness_axis(ax)
+    ax.figure.draw_without_rendering()
+    boxes = sorted((label.get_window_extent() for label in ax.get_yticklabels()
+                    if ax.get_ylim()[0] <= label.get_position()[1] <= ax.get_ylim()[1]),
+                   key=lambda box: box.y0)
+    assert 2 <= len(boxes) <= 7
+    assert all(below.y1 <= above.y0 for below, above in zip(boxes, boxes[1:]))
+
+
 def test_labels_at_the_ends_of_lines_do_not_cover_each_other():
     ax = panel()
     for y, text in ((1.0, "upper"), (0.99, "lower"), (0.0, "far")):
