@@ -36,7 +36,7 @@ import training
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, SETTING_1, SETTING_2,
                   SETTING_3, SPHERICAL, Setting)
 from optimizers import SGD, Adam, SignDescent
-from plotting import curves, dots, level, losses, picture, smoothness_axis, tails
+from plotting import curves, dots, losses, picture, reference, smoothness_axis, tails
 from training import (CLIPPED, COST_FORMS, COST_N, COST_OTHERS, Mistake, Run, RunFailed, final_loss,
                       last_tenth, moment, r_med)
 
@@ -120,20 +120,20 @@ def at_best_rates(run):
     """
     arrays, parts = {}, []
     chosen = chosen_rates(run)
-    judged = fresh(run).tune(PAPER_SETTINGS, lambda setting, each: sorted(
+    confirmed = fresh(run).tune(PAPER_SETTINGS, lambda setting, each: sorted(
         set(chosen[setting.name].rates[each].values())))
     for name, (target, rates, _) in chosen.items():
         loss, steps = {}, {}  # of each optimizer at its best rate for it
         for each in run.names:
-            loss[each] = runs_at(judged[name][each], rates[each]["final loss"])["loss"]
-            soonest = runs_at(judged[name][each], rates[each]["steps"])["loss"]
+            loss[each] = runs_at(confirmed[name][each], rates[each]["final loss"])["loss"]
+            soonest = runs_at(confirmed[name][each], rates[each]["steps"])["loss"]
             steps[each] = steps_to(last_fifty(soonest), target)
-        first, second, *_ = run.names
         final = {each: final_loss(values) for each, values in loss.items()}
-        parts += [Part(f"{name}, best rates: final loss {first} / {second}",
-                       over(final[first], final[second]), above=1, level="robust"),
-                  Part(f"{name}, best rates: steps to loss {target:g}, {first} / {second}",
-                       over(steps[first], steps[second]), above=1, level="robust")]
+        pair = " / ".join(run.names[:2])
+        parts += [Part(f"{name}, best rates: final loss {pair}", first_over_second(final), above=1,
+                       level="robust"),
+                  Part(f"{name}, best rates: steps to loss {target:g}, {pair}",
+                       first_over_second(steps), above=1, level="robust")]
         for each in run.names:
             parts += [
                 Part(f"{name}, best rate: final loss {each}", final[each]),
@@ -208,10 +208,9 @@ def single_prompts(run, trained):
         found = run.along(training.squared_errors, PAPER_SETTINGS[name], runs, [-1], batches=100)
         quantiles = {each: np.quantile(values.reshape(run.seeds, -1), QUANTILES, axis=-1)
                      for each, values in found.items()}  # (quantiles, seeds) each
-        first, second, *_ = quantiles.values()
         parts += [Part(f"{name}, limit: quantile {q:g} of the prompts' loss, "
                        f"{' / '.join(run.names[:2])}", ratio)
-                  for q, ratio in zip(QUANTILES, first / second)]
+                  for q, ratio in zip(QUANTILES, first_over_second(quantiles))]
         arrays[f"{name} quantiles"] = np.array(list(quantiles.values()))
     return arrays, parts
 
@@ -310,8 +309,8 @@ def condition_number(run=Run(seeds=5, steps=800)):
                          3 if thorough(run) else 1)  # (seeds, points, batches) each
         arrays[f"{name} path"] = np.array([typical_batch(each) for each in path.values()])
         for t in iterations:
-            first, second, *_ = (each[:, list(points).index(t // 50), 0] for each in path.values())
-            single[f"{name}, iteration {t}"] = first / second  # (seeds,)
+            at_t = list(points).index(t // 50)
+            single[f"{name}, iteration {t}"] = first_over_second(path)[:, at_t, 0]  # (seeds,)
     for label, ratio in single.items():
         name, _, t = label.partition(", iteration ")
         printed = PAPER_C3[name].get(int(t), "none")
@@ -354,20 +353,21 @@ def typical_condition(run, iterations):
         for t in iterations:
             label, setting = f"{name}, iteration {t}", PAPER_SETTINGS[name]
             found = late.along(training.diagonal, setting, runs, [t // 50], batches=20)
-            first, second, *_ = (r_med(each[:, 0]) for each in found.values())
-            ratio = first / second  # (seeds, batches)
+            ratio = first_over_second({each: r_med(values[:, 0])  # (seeds, batches)
+                                       for each, values in found.items()})
             low_high = np.quantile(ratio, (0.05, 0.95))
             many = few.along(training.diagonal, setting, only(runs, 6), [t // 50], batches=100)
-            first, second, *_ = (each[:, 0] for each in many.values())  # (seeds, batches, entries)
             # the Hessian on all batches together is the mean of theirs
-            pooled = r_med(first.mean(axis=1)) / r_med(second.mean(axis=1))  # (seeds,)
+            pooled = first_over_second({each: r_med(values[:, 0].mean(axis=1))  # (seeds,)
+                                        for each, values in many.items()})
             parts += [
                 Part(f"{label}, typical batch", typical_batch(ratio), above=1, level="robust"),
                 Part(f"{label}, limit: 100,000 prompts together", pooled),
                 Part(f"{label}: 90 % of single batches", "{:.3g} to {:.3g}".format(*low_high))]
             arrays[f"{label} typical"] = typical_batch(ratio)
             for size in (1, 10, 100):
-                ratio = r_med(grouped(first, size)) / r_med(grouped(second, size))
+                ratio = first_over_second({each: r_med(grouped(values[:, 0], size))
+                                           for each, values in many.items()})
                 arrays[f"{label} ratio on {size},000"] = ratio.ravel()
     return arrays, parts
 
@@ -392,8 +392,7 @@ def causes(run):
         ratios = {}
         for name, runs in few.spend(lr=None).train(settings).items():
             found = few.along(training.condition, settings[name], runs, [15], batches=5)
-            first, second, *_ = (each[:, 0] for each in found.values())  # (seeds, batches) each
-            ratios[name] = typical_batch(first / second)
+            ratios[name] = typical_batch(first_over_second(found)[:, 0])
         return ratios
 
     for cause, ratios in {"unchanged": typical(), "half the rates": typical(0.5),
@@ -422,7 +421,7 @@ def draw_condition_number(figure, arrays):
                  [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
                  title=TITLES[name], ylabel="ratio of $R_{med}$")
         for row in rows[1:]:
-            level(row[j], 1)
+            reference(row[j], 1)
     return ("Above: typical of up to 3 evaluation batches of 1,000 prompts; line: median over "
             "seeds, band: smallest to largest. Next, if there: the ratio SGD / Adam at iteration "
             "750, a dot for each seed and evaluation batch. Below: the same on the typical of 5 "
@@ -530,7 +529,7 @@ def generalized_smoothness(run=Run(seeds=5, steps=600)):
         levels.append(("robust", fresh(run, seeds=18, steps=2500), 4, 4))
     arrays, parts = {"spent": (run.seeds, run.steps), "iteration": 50 * points}, []
     for name, setting in PAPER_SETTINGS.items():
-        for judged, which, batches, windows in levels:
+        for level, which, batches, windows in levels:
             (runs,) = which.train({name: setting}).values()
             norm = which.along(training.gradient_norm, setting, runs, points, batches)[adam]
             curvature = which.along(training.smoothness, setting, runs, points, batches)[adam]
@@ -543,10 +542,10 @@ def generalized_smoothness(run=Run(seeds=5, steps=600)):
                                for seed in range(which.seeds)]
             where = f"{name}, whole path" if windows == 1 else f"{name}, within windows"
             parts += [Part(f"{where}: slope of the directional smoothness", slopes, above=0,
-                           log=False, level=judged),
+                           log=False, level=level),
                       Part(f"{where}: slope of the spectral norm", spectral_slopes, above=0,
-                           log=False, level=judged)]
-            if judged == "published":
+                           log=False, level=level)]
+            if level == "published":
                 L1, L0 = line(norm.ravel(), curvature.ravel())
                 parts.append(Part(f"{name}: line", f"L0 = {L0:.3g}, L1 = {L1:.3g}; "
                                   f"{100 * (curvature <= 0).mean():.0f} % of v^T H v negative"))
@@ -602,8 +601,8 @@ def softmax_vs_linear(run=Run(seeds=5, steps=150)):
                "optimizers": [f"{kind} ({run.rate(setting, adam):g})"
                               for kind, setting in kinds.items()]}
     if thorough(run):
-        tried, judged = tuned(run, kinds, lambda setting, name: KIND_RATES)
-        trained = {kind: runs[adam] for kind, runs in judged.items()}
+        tried, tuned_runs = tuned(run, kinds, lambda setting, name: KIND_RATES)
+        trained = {kind: runs[adam] for kind, runs in tuned_runs.items()}
         parts += kinds_compared(", best rates", trained, run, level="robust")
         parts += [Part(f"{kind}: best rate", rates_used(each)) for kind, each in tried.items()]
         arrays["best loss"] = running_median(runs["loss"] for runs in trained.values())
@@ -613,7 +612,7 @@ def softmax_vs_linear(run=Run(seeds=5, steps=150)):
 KIND_RATES = 0.002, 0.005, 0.01, 0.02, 0.05, 0.1
 
 
-def kinds_compared(where, trained, run, **judged):
+def kinds_compared(where, trained, run, **at_level):
     """Parts from what was trained with each kind of attention."""
     loss = {kind: runs["loss"] for kind, runs in trained.items()}  # (seeds, steps) each
     end = {kind: final_loss(values) for kind, values in loss.items()}
@@ -621,7 +620,7 @@ def kinds_compared(where, trained, run, **judged):
             for kind, values in loss.items()}
     parts = []
     for kind in ("relu", "softmax", "softmax/n"):
-        bound = {} if kind == "relu" else dict(judged, above=1)
+        bound = {} if kind == "relu" else dict(at_level, above=1)
         parts += [Part(f"{kind} / linear{where}: final loss", over(end[kind], end["linear"]),
                        **bound),
                   Part(f"{kind} / linear{where}: steps to half the loss",
@@ -692,8 +691,7 @@ def study(run, settings, ahead=()):
         loss = {each: runs[each]["loss"] for each in run.names}
         norms, null = noise_norms(run, settings[name], draws, 12 if thorough(run) else run.seeds)
         path = run.along(training.condition, settings[name], runs, points, batches)
-        first, second, *_ = path.values()  # (seeds, points, batches) each
-        ratio = first / second
+        ratio = first_over_second(path)  # (seeds, points, batches)
         found[name] = Studied(runs, spread(norms), without_start(first_batch(ratio)),
                               without_start(typical_batch(ratio)))
         parts += final_losses(name, loss, **(dict(above=1) if name in ahead else {}))
@@ -757,11 +755,10 @@ def heavy_tails(run=Run(seeds=5, steps=300)):
     parts += [Part(f"Heavy / spherical: {each}, steps to half the loss", values, above=1)
               for each, values in steps.items()]
     if thorough(run):
-        first, second, *_ = steps.values()
         parts += [Part("Heavy / spherical: ratio of R_med, typical batch",
                        heavy.typical_ratio / light.typical_ratio, above=1, level="robust"),
                   Part(f"Heavy / spherical: steps of {' / '.join(run.names[:2])}",
-                       over(first, second), above=2 / 3, below=3 / 2, level="robust")]
+                       first_over_second(steps), above=2 / 3, below=3 / 2, level="robust")]
     return arrays, parts
 
 
@@ -788,22 +785,20 @@ def depth(run=Run(seeds=5, steps=150)):
     arrays, parts, found = study(run, settings)
     two, four, six, eight = found.values()
 
-    def final(studied, each):
-        return final_loss(studied.runs[each]["loss"])
-
-    first, second, *_ = run.names
-    gap = {name: final(each, first) / final(each, second) for name, each in found.items()}
+    final = {name: {each: final_loss(runs["loss"]) for each, runs in studied.runs.items()}
+             for name, studied in found.items()}  # (seeds,) each
+    gap = {name: first_over_second(ends) for name, ends in final.items()}
     parts += [
-        Part(f"gap {first} / {second}, L = 8 over 2", gap["L = 8"] / gap["L = 2"], above=1),
+        Part(f"gap {' / '.join(run.names[:2])}, L = 8 over 2", gap["L = 8"] / gap["L = 2"], above=1),
         Part("99 % quantile over median of the noise norm, L = 6, 8 over 2, 4", np.sqrt(
             six.spread * eight.spread / (two.spread * four.spread)), above=1),
         Part("ratio of R_med at the same iteration, first batch, L = 4, 6, 8 over 2", np.cbrt(
             four.first_ratio * six.first_ratio * eight.first_ratio) / two.first_ratio, above=1)]
-    parts += [Part(f"final loss {each}, L = 2 over 8", final(two, each) / final(eight, each),
+    parts += [Part(f"final loss {each}, L = 2 over 8", final["L = 2"][each] / final["L = 8"][each],
                    above=1) for each in run.names]
     parts = [part for part in parts if not part.name.startswith("L = 2: final loss")]
     parts.append(Part("L = 2: seeds that end on the lower of the two plateaus, 0.054", ", ".join(
-        f"{each} {(final(two, each) < BETWEEN_PLATEAUS).sum()} of {run.seeds}"
+        f"{each} {(final['L = 2'][each] < BETWEEN_PLATEAUS).sum()} of {run.seeds}"
         for each in run.names)))
     if thorough(run):
         more_arrays, more_parts = at_equal_loss(run, settings, found)
@@ -865,7 +860,7 @@ def learning_rates(run=Run(seeds=5, steps=150)):
     """
     arrays, parts = {"optimizers": run.names}, []
     chosen = chosen_rates(run)
-    judged = fresh(run).tune(PAPER_SETTINGS, lambda setting, each: sorted(
+    confirmed = fresh(run).tune(PAPER_SETTINGS, lambda setting, each: sorted(
         set(chosen[setting.name].rates[each].values())))
     for name, (_, rates, tried) in chosen.items():
         parts += best_rates(run, name, PAPER_SETTINGS[name], tried)
@@ -881,7 +876,7 @@ def learning_rates(run=Run(seeds=5, steps=150)):
                               ", ".join(fits) or "none of these"))
             arrays |= {f"{name} {each} lengths": lengths, f"{name} {each} best": best}
             if "published" in rates[each]:
-                used, least = (final_loss(runs_at(judged[name][each], rates[each][which])["loss"])
+                used, least = (final_loss(runs_at(confirmed[name][each], rates[each][which])["loss"])
                               for which in ("published", "final loss"))
                 parts.append(Part(f"{name}, {each}: final loss at the published rate / at the best",
                                   over(used, least), below=2, level="robust"))
@@ -994,8 +989,8 @@ def full_batch(run=Run(seeds=5, steps=100, optimizers=(SGD, Adam, SignDescent)))
         settings = {f"{name}, fixed batch": PAPER_SETTINGS[name]._replace(fixed=True)} | {
             f"{name}, batches of {size:,}": PAPER_SETTINGS[name]._replace(batch=size)
             for size in sizes}
-        tried, judged = tuned(run, settings, full_batch_rates, every=every)
-        for case, runs in judged.items():
+        tried, trained = tuned(run, settings, full_batch_rates, every=every)
+        for case, runs in trained.items():
             fixed = settings[case].fixed
             if fixed:
                 final = {each: final_loss(runs[each]["loss"]) for each in run.names}  # (seeds,)
@@ -1032,7 +1027,7 @@ def draw_full_batch(figure, arrays):
         below.legend()
         below.set(yscale="log", title=TITLES[name], xlabel="prompts in a batch",
                   ylabel=f"final loss of {first} / the other")
-        level(below, 1)
+        reference(below, 1)
     return ("Every optimizer at the best of seven rates. Above: running median; line: median over "
             "seeds, band: smallest to largest. Below: a dot for each seed, bar: median; fresh "
             "batches of so many prompts and, at the right, one batch of 1,000 for all steps. "
@@ -1061,9 +1056,9 @@ def clipping(run=Run(seeds=5, steps=300)):
     if thorough(run):
         levels.append(("robust", fresh(run, seeds=12, steps=2500), 10))
     arrays, parts, other = {"names": run.names[:2], "kinds": CLIPPED}, [], []
-    for judged, which, batches in levels:
+    for level, which, batches in levels:
         points = path_points((which.steps - 1) // 50, 10)
-        arrays[f"{judged} point"] = 50 * points
+        arrays[f"{level} point"] = 50 * points
         for name, runs in which.train(PAPER_SETTINGS).items():
             found = which.along(training.clipped_smoothness, PAPER_SETTINGS[name], runs, points,
                                 batches)  # (seeds, points, batches, directions, kinds) each
@@ -1072,11 +1067,11 @@ def clipping(run=Run(seeds=5, steps=300)):
                 for i, direction in enumerate(("gradient", "step")):
                     path = {kind: typical[:, :, i, k] for k, kind in enumerate(CLIPPED)}
                     height = {kind: without_start(values) for kind, values in path.items()}
-                    label = f"{name}, {each}'s path, {direction}, {judged}"
+                    label = f"{name}, {each}'s path, {direction}, {level}"
                     own = direction == "step" and each != run.names[0]  # Adam's: no bound
                     (other if own else parts).extend(
                         Part(f"{label}: v^T H v as it is minus {kind}", height[CLIPPED[0]] - values,
-                             log=False, **({} if own else dict(above=0, level=judged)))
+                             log=False, **({} if own else dict(above=0, level=level)))
                         for kind, values in height.items() if kind != CLIPPED[0])
                     other.append(Part(f"{label}: v^T H v", ", ".join(
                         f"{np.median(values):.3g}" for values in height.values())))
@@ -1110,13 +1105,13 @@ def clipped_runs(run):
 
 def draw_clipping(figure, arrays):
     """A row a direction, at the last level that was measured: (kinds, seeds, points)."""
-    judged = "robust" if "robust point" in arrays else "published"
-    rows, point = figure.subplots(3, 3), arrays[f"{judged} point"]
+    level = "robust" if "robust point" in arrays else "published"
+    rows, point = figure.subplots(3, 3), arrays[f"{level} point"]
     first, second = arrays["names"]
     for row, (each, direction) in zip(rows, ((first, "gradient"), (first, "step"),
                                              (second, "step"))):
         for name, ax in zip(PAPER_SETTINGS, row):
-            curves(ax, point, arrays[f"{name}, {each}'s path, {direction}, {judged}"],
+            curves(ax, point, arrays[f"{name}, {each}'s path, {direction}, {level}"],
                    arrays["kinds"], title=TITLES[name], xlabel="iteration",
                    ylabel=f"{each}'s {direction}")
             smoothness_axis(ax)
@@ -1154,12 +1149,11 @@ def nonlinear_regression(run=Run(seeds=5, steps=60)):
     levels = [("published", "first batch", first_batch)]
     if full:
         levels.append(("robust", "typical batch", typical_batch))
-    for judged, words, of in levels:
-        first, second, *_ = condition.values()  # (seeds, points, batches) each
-        ratio = without_start(of(first / second))
-        parts.append(Part(f"MLP: ratio of R_med, {words}", ratio, above=1, level=judged))
+    for level, words, of in levels:
+        ratio = without_start(of(first_over_second(condition)))  # of (seeds, points, batches)
+        parts.append(Part(f"MLP: ratio of R_med, {words}", ratio, above=1, level=level))
         parts += smoother(f"MLP, {words}", {each: of(values) for each, values in curvature.items()},
-                          above=0, level=judged)
+                          above=0, level=level)
     return arrays | noise_arrays | {
         "R_med": np.array([typical_batch(values) for values in condition.values()]),
         "smoothness": np.array([typical_batch(values) for values in curvature.values()])}, parts
@@ -1251,10 +1245,9 @@ def tails_times_depth(run=Run(seeds=5, steps=80)):
     settings = {name: Setting(name, dict(n=20, d=5, covariates="gamma", shape=k, second_moment=1.0),
                               {}, layers=L) for name, (k, L) in cells.items()}
     gap, noise_spread, rates = {}, {}, []  # of each cell (seeds,)
-    tried, judged = tuned(run, settings, wide_rates)
-    for name, runs in judged.items():
-        first, second, *_ = (final_loss(runs[each]["loss"]) for each in run.names)
-        gap[name] = over(first, second)
+    tried, trained = tuned(run, settings, wide_rates)
+    for name, runs in trained.items():
+        gap[name] = first_over_second({each: final_loss(runs[each]["loss"]) for each in run.names})
         norms, _ = noise_norms(run, settings[name], max(5, 2 * run.steps), run.seeds)
         noise_spread[name] = spread(norms)
         rates.append(Part(f"{name}: best rates", rates_used(tried[name])))
@@ -1306,15 +1299,15 @@ def label_noise(run=Run(seeds=5, steps=150)):
     settings = {sigma: SETTING_1._replace(name=f"sigma = {sigma:g}", data=dict(
         SETTING_1.data, noise=sigma)) for sigma in sigmas}
     ratios, parts, ends, excesses, risks = [], [], [], [], []
-    tried, judged = tuned(run, settings, noisy_rates)
-    for sigma, runs in judged.items():
+    tried, trained = tuned(run, settings, noisy_rates)
+    for sigma, runs in trained.items():
         name = f"sigma = {sigma:g}"
         bayes = ridge_losses(settings[sigma], sigma**2)  # (batches,)
         loss = run.along(training.loss_at, settings[sigma], runs, slice(-2, None), batches=20)
         excess = {each: np.median(values - bayes, axis=(1, 2))  # values: (seeds, 2, batches)
                   for each, values in loss.items()}
-        first, second, *_ = excess.values()  # (seeds,) each
-        ratios.append(Part(f"{name}: excess {' / '.join(run.names[:2])}", first / second))
+        ratios.append(Part(f"{name}: excess {' / '.join(run.names[:2])}",
+                           first_over_second(excess)))  # (seeds,)
         parts += [Part(f"{name}: excess {each}", values) for each, values in excess.items()]
         parts.append(Part(f"{name}: best rates", rates_used(tried[sigma])))
         parts.append(Part(f"{name}: Bayes risk", f"{np.median(bayes):.3g}"))
@@ -1389,8 +1382,7 @@ def remedies(run=Run(seeds=2, steps=120)):
     parts = [Part(f"{name}: {each}, with / without", end[each] / final["none"][each])
              for name, end in final.items() if name != "none" for each in run.names]
     for name, end in final.items():
-        first, second, *_ = end.values()
-        parts.append(Part(f"{name}: {' / '.join(run.names[:2])}", first / second))
+        parts.append(Part(f"{name}: {' / '.join(run.names[:2])}", first_over_second(end)))
         parts += [Part(f"{name}: final loss {each}", values) for each, values in end.items()]
     return {"spent": (run.seeds, run.steps), "remedies": list(cases), "optimizers": run.names} | {
         each: np.array([end[each] for end in final.values()]) for each in run.names}, parts + rates
@@ -1406,7 +1398,7 @@ def draw_remedies(figure, arrays):
     dots(ratio, labels, arrays[names[0]] / arrays[names[1]])
     ends.set(yscale="log", title="final loss", ylabel="final loss")
     ratio.set(yscale="log", title=" / ".join(names[:2]), ylabel="ratio of final losses")
-    level(ratio, 1)
+    reference(ratio, 1)
     ends.legend()
     return ("A dot for each seed, bar: median. Setting 3; typical loss on 1,000 prompts at the "
             "end, every optimizer at the best of three rates. Normalised x: the spherical task, "
@@ -1522,8 +1514,8 @@ def draw_what_it_learns(figure, arrays):
          title="one layer: learnt c / best c", ylabel="ratio")
     dots(ratios, labels, [arrays[f"{name} loss"] for name in shown],
          title="one layer: loss / least loss", ylabel="ratio")
-    level(sizes, 1)
-    level(ratios, 1)
+    reference(sizes, 1)
+    reference(ratios, 1)
     names = [name for name in arrays["cases"] if name.startswith("gaussian")]
     n = np.array([int(name.split("= ")[1]) for name in names])
     least = np.array([arrays[f"{name} least"] for name in names])
@@ -1888,8 +1880,8 @@ def decisions(parts):
     """{name: holds, open or against} of the parts with a bound. One is against only after Holm's
     correction over the parts of its level: of twelve bounds one fails by chance quite often."""
     found = {}
-    for judged in LEVELS:
-        p = {part.name: part.p_values() for part in parts if part.bounded and part.level == judged}
+    for level in LEVELS:
+        p = {part.name: part.p_values() for part in parts if part.bounded and part.level == level}
         against = holm({name: opposite for name, (_, opposite) in p.items()})
         found |= {name: "holds" if claimed < SIDE else "against" if name in against else "open"
                   for name, (claimed, _) in p.items()}
@@ -1899,10 +1891,10 @@ def decisions(parts):
 def verdicts(parts):
     """{level: reproduced, not reproduced or open} for the levels at which something is claimed."""
     decided, found = decisions(parts), {}
-    for judged in LEVELS:
-        words = {decided[part.name] for part in parts if part.bounded and part.level == judged}
+    for level in LEVELS:
+        words = {decided[part.name] for part in parts if part.bounded and part.level == level}
         if words:
-            found[judged] = ("not reproduced" if "against" in words else
+            found[level] = ("not reproduced" if "against" in words else
                              "open" if "open" in words else "reproduced")
     return found
 
@@ -2064,6 +2056,12 @@ def over(first, second):
         return first / second
 
 
+def first_over_second(values):
+    """Of a dict by optimizer: the first one's values over the second one's, SGD over Adam."""
+    first, second, *_ = values.values()
+    return over(first, second)
+
+
 def counted(steps, run):
     """Steps by seed, in words; those that are censored as such."""
     return ", ".join(f"{each:.0f}" if np.isfinite(each) else f"> {run.steps:,}" for each in steps)
@@ -2136,9 +2134,9 @@ def headline(found):
 def verdict_line(found):
     """The verdicts of all levels in one line; those that agree together."""
     levels = {}  # {verdict: its levels}
-    for judged, word in found["verdicts"].items():
-        levels.setdefault(word, []).append(judged)
-    words = [f"{' and '.join(judged)}: {word}" for word, judged in levels.items()]
+    for level, word in found["verdicts"].items():
+        levels.setdefault(word, []).append(level)
+    words = [f"{' and '.join(names)}: {word}" for word, names in levels.items()]
     return "; ".join(words) or "measured, nothing claimed"
 
 
@@ -2219,15 +2217,15 @@ def report(out):
     return "\n".join(rows)
 
 
-def counts(found, judged):
+def counts(found, level):
     """The verdict of a level with the number of parts that hold, are open, are against."""
-    if judged not in found["verdicts"]:
+    if level not in found["verdicts"]:
         return ""
     words = [value["decision"] for value in found["measured"].values()
-             if not isinstance(value, str) and value.get("level") == judged]
+             if not isinstance(value, str) and value.get("level") == level]
     each = ", ".join(f"{words.count(word)} {word}" for word in ("holds", "open", "against")
                      if word in words).replace("holds", "hold")
-    return f"{found['verdicts'][judged]}{f' ({each})' if each else ''}"
+    return f"{found['verdicts'][level]}{f' ({each})' if each else ''}"
 
 
 def decisive(found):

@@ -215,10 +215,10 @@ def smoothness_axis(ax):
         both = int(low < -linear < linear < high)  # then there are twice as many, closer to 0
         ticks = 10.0 ** decades[both :: 1 + both + len(decades) // 4]
         ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=(low, high))
-    level(ax, 0, "-")
+    reference(ax, 0, "-")
 
 
-def level(ax, y, dashes=":"):
+def reference(ax, y, dashes=":"):
     """A thin horizontal line."""
     ax.axhline(y, color="#000000", ls=dashes, lw=1)
 
