@@ -35,7 +35,7 @@ import plotting
 import training
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, SETTING_1, SETTING_2,
                   SETTING_3, SPHERICAL, Setting)
-from optimizers import SGD, Adam, SignDescent
+from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
 from plotting import curves, dots, losses, picture, reference, smoothness_axis, tails
 from training import (CLIPPED, COST_FORMS, COST_N, COST_OTHERS, Mistake, Run, RunFailed, final_loss,
                       last_tenth, moment, r_med)
@@ -789,7 +789,8 @@ def depth(run=Run(seeds=5, steps=150)):
              for name, studied in found.items()}  # (seeds,) each
     gap = {name: first_over_second(ends) for name, ends in final.items()}
     parts += [
-        Part(f"gap {' / '.join(run.names[:2])}, L = 8 over 2", gap["L = 8"] / gap["L = 2"], above=1),
+        Part(f"gap {' / '.join(run.names[:2])}, L = 8 over 2", gap["L = 8"] / gap["L = 2"],
+             above=1),
         Part("99 % quantile over median of the noise norm, L = 6, 8 over 2, 4", np.sqrt(
             six.spread * eight.spread / (two.spread * four.spread)), above=1),
         Part("ratio of R_med at the same iteration, first batch, L = 4, 6, 8 over 2", np.cbrt(
@@ -876,8 +877,9 @@ def learning_rates(run=Run(seeds=5, steps=150)):
                               ", ".join(fits) or "none of these"))
             arrays |= {f"{name} {each} lengths": lengths, f"{name} {each} best": best}
             if "published" in rates[each]:
-                used, least = (final_loss(runs_at(confirmed[name][each], rates[each][which])["loss"])
-                              for which in ("published", "final loss"))
+                used, least = (
+                    final_loss(runs_at(confirmed[name][each], rates[each][which])["loss"])
+                    for which in ("published", "final loss"))
                 parts.append(Part(f"{name}, {each}: final loss at the published rate / at the best",
                                   over(used, least), below=2, level="robust"))
     if thorough(run):
@@ -959,8 +961,7 @@ def draw_learning_rates(figure, arrays):
         finite = np.concatenate([each[np.isfinite(each)] for each in ends] + [[1.0]])
         ax.set(xscale="log", yscale="log", title=TITLES[name], xlabel="learning rate",
                ylabel="final loss", ylim=(finite.min() / 2, min(finite.max(), 100) * 2))
-        if ax.get_legend_handles_labels()[0]:  # else every run diverged
-            ax.legend()
+        plotting.legend(ax)
     return ("Median training loss over the last tenth of the steps; line: median over seeds, band: "
             "smallest to largest. X, at the top: rates at which a run diverged. Circle: the rate "
             "that the other experiments use.")
@@ -989,7 +990,7 @@ def full_batch(run=Run(seeds=5, steps=100, optimizers=(SGD, Adam, SignDescent)))
         settings = {f"{name}, fixed batch": PAPER_SETTINGS[name]._replace(fixed=True)} | {
             f"{name}, batches of {size:,}": PAPER_SETTINGS[name]._replace(batch=size)
             for size in sizes}
-        tried, trained = tuned(run, settings, full_batch_rates, every=every)
+        tried, trained = tuned(run, settings, seven_rates, every=every)
         for case, runs in trained.items():
             fixed = settings[case].fixed
             if fixed:
@@ -1007,7 +1008,7 @@ def full_batch(run=Run(seeds=5, steps=100, optimizers=(SGD, Adam, SignDescent)))
     return arrays, claimed + besides
 
 
-def full_batch_rates(_, name):
+def seven_rates(_, name):
     """Seven rates; SGD's moves are not scaled, so it wants higher ones."""
     return (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if name == "SGD" else OTHER_RATES
 
@@ -1531,126 +1532,252 @@ def draw_what_it_learns(figure, arrays):
             "exact, the loss is a mean.")
 
 
-def block_heterogeneity(run=Run(seeds=2, steps=150)):
-    """Question: Do Hessian spectra differ between parameter blocks where Adam is ahead?
+def granularity(run=Run(seeds=5, steps=150)):
+    """Question: How finely must a step be scaled to do what Adam does?
 
-    Zhang et al. 2024 (arXiv 2402.16788) explain Adam's lead so. Exact spectra of the Hessian's
-    diagonal blocks, one for each P_l and Q_l (but the last P, which is not trained), on one
-    evaluation batch: at initialisation and at the last snapshot. Distance of two blocks: the mean
-    difference of log10 |eigenvalue|, the eigenvalues sorted; of a model: the mean over pairs.
-    Measured against depth and tails, beside the ratio of final losses, and their rank correlation
-    over the six settings.
+    SGD scales nothing, Adam every coordinate. Between the two: the momentum over its root mean
+    square, taken over all parameters, a layer, a block (a matrix P_l or Q_l), a row, a coordinate
+    (sign descent); and its polar factor, block by block (Muon). Settings 1 to 3 at a constant rate
+    and at one that falls linearly to 0, and L = 6 in Setting 1; at most 2,000 steps; each at the
+    best of seven rates, chosen on three pilot seeds; short runs: Setting 1 alone. Measured: the
+    share of the log gap from SGD to Adam that each closes, log(SGD / it) over log(SGD / Adam) of
+    the final losses, where the gap's interval excludes 0, else its final loss over Adam's. Why
+    blocks may matter: the Hessian's spectra at initialisation, block by block (Zhang et al. 2024,
+    arXiv 2402.16788), on one evaluation batch, without the last layer, whose P has no gradient.
     """
-    settings = {setting.name: setting for setting in (*DEEP[:3], SPHERICAL, LIGHT_TAILS, SETTING_3)}
-    arrays, parts = {"settings": list(settings), "optimizers": run.names}, []
-    start, end, gap = [], [], []
-    first, second, *_ = run.names
-    for name, runs in run.train(settings).items():
-        spectra = run.along(training.block_spectra, settings[name], runs, [0, -1])
-        spectra = {each: values[:, :, 0] for each, values in spectra.items()}
-        distance = {each: spectrum_distance(values) for each, values in spectra.items()}
-        ratio = final_loss(runs[first]["loss"]) / final_loss(runs[second]["loss"])
-        parts.append(Part(f"{name}: distance at initialisation", distance[first][:, 0], log=False))
-        parts += [Part(f"{name}: distance at the end, {each}", values[:, 1], log=False)
-                  for each, values in distance.items()]  # (seeds, start and end) each
-        parts.append(Part(f"{name}: final loss {first} / {second}", ratio))
-        arrays |= {f"{name} spectra": spectra[first][0, 0], f"{name} gap": ratio,
-                   f"{name} distance": np.array(list(distance.values()))}
-        start.append(distance[first][:, 0])
-        end.append(distance[first][:, 1])
-        gap.append(ratio)
-    correlations = [Part(
-        f"rank correlation over these six settings, distance {when}",
-        [rank_correlation(*pair) for pair in zip(np.transpose(distance), np.transpose(gap))],
-        log=False) for when, distance in (("at initialisation", start),
-                                          (f"at the end of {first}", end))]
-    return arrays, correlations + parts
+    run = run.spend(steps=min(run.steps, 2000), lr=None)
+    settings = {"Setting 1": SETTING_1}
+    if thorough(run):
+        settings = PAPER_SETTINGS | {f"{name}, falling rate": setting._replace(schedule="linear")
+                                     for name, setting in PAPER_SETTINGS.items()}
+        settings["Setting 1, L = 6"] = SETTING_1._replace(layers=6)
+    final, parts, rates = {}, [], []  # final[name, scaling]: (seeds,)
+    for scaling, (optimizer, arguments) in SCALINGS.items():
+        tried, trained = tuned(run.spend(optimizers=(optimizer,)), settings, seven_rates,
+                              **arguments)
+        for name, runs in trained.items():
+            (by_rate,), (of_the_best,) = tried[name].values(), runs.values()
+            final[name, scaling] = final_loss(of_the_best["loss"])  # (seeds,)
+            rates += [Part(f"{name}: final loss {scaling}", final[name, scaling]),
+                      Part(f"{name}: best rate {scaling}", best_rate(by_rate))]
+    arrays = {"spent": (run.seeds, run.steps), "settings": list(settings),
+              "scalings": list(SCALINGS)}
+    for name in settings:
+        gap = Part(f"{name}: final loss SGD / Adam", final[name, "SGD"] / final[name, "Adam"])
+        parts.append(gap)
+        for scaling in [each for each in SCALINGS if each not in ("SGD", "Adam")]:
+            ahead = np.log(final[name, "SGD"] / final[name, scaling])
+            parts.append(Part(f"{name}: share of the log gap that {scaling} closes",
+                              ahead / np.log(gap.values), log=False) if gap.summary()[1] > 1
+                         else Part(f"{name}: final loss {scaling} / Adam",
+                                   final[name, scaling] / final[name, "Adam"]))
+        arrays[f"{name} final"] = np.array([final[name, each] for each in SCALINGS])
+    spectra = block_spectra_at_start(run)
+    arrays["spectra"] = spectra[0]  # (blocks, eigenvalues)
+    P, Q = (np.median(spectra[:, which:-2:2], axis=(1, 2)) for which in (0, 1))  # (seeds,)
+    parts.append(Part("Hessian's blocks: median eigenvalue of Q over that of P", Q / P))
+    return arrays, parts + rates
 
 
-def spectrum_distance(spectra):
-    """Mean over pairs of blocks (..., blocks, eigenvalues) of the mean difference in log10; the
-    block before the last, the last P, does not count."""
-    logs = np.log10(np.delete(spectra, -2, axis=-2) + 1e-12)
-    first, second = np.triu_indices(logs.shape[-2], 1)
-    return np.abs(logs[..., first, :] - logs[..., second, :]).mean(axis=(-2, -1))
+SCALINGS = {  # from none to one for each parameter
+    "SGD": (SGD, {}),
+    "one scale": (NormalizedSGD, dict(granularity="all")),
+    "a layer": (NormalizedSGD, dict(granularity="layer")),
+    "a block": (NormalizedSGD, dict(granularity="block")),
+    "a row": (NormalizedSGD, dict(granularity="row")),
+    "sign": (NormalizedSGD, dict(granularity="coordinate")),
+    "Muon": (Muon, {}),
+    "Adam": (Adam, {}),
+}
 
 
-def rank_correlation(x, y):
-    """Spearman's: the correlation of the ranks; NaN if a value is missing."""
-    if not np.isfinite([x, y]).all():
-        return np.nan
-    return np.corrcoef(*(np.argsort(np.argsort(each)) for each in (x, y)))[0, 1]
+def block_spectra_at_start(run):
+    """Absolute eigenvalues (seeds, blocks, d^2) of Setting 1's blocks P_1, Q_1, P_2, ..."""
+    starts = [training.initial(SETTING_1, training.streams(seed)[0])
+              for seed in fresh(run).numbers]
+    tasks = [(training.block_spectra, SETTING_1, np.array([[start, start]]), 1) for start in starts]
+    return np.array([found["values"][0, 0] for found in run.all(training.evaluate, tasks)])
 
 
-def draw_block_heterogeneity(figure, arrays):
-    """Above "SETTING spectra" (blocks, eigenvalues), below "SETTING distance" (optimizers, seeds,
-    start and end) and "SETTING gap" (seeds,)."""
-    above, (ends, against, other) = figure.subplots(2, 3)
-    names = list(arrays["settings"])
-    for ax, name in zip(above, (names[0], names[2], names[5])):
-        spectra = arrays[f"{name} spectra"]  # (blocks, eigenvalues)
-        for b in [b for b in range(len(spectra)) if b != len(spectra) - 2]:
-            shade = matplotlib.colormaps["cividis"](0.9 * (b // 2) / (len(spectra) // 2))
-            ax.plot(1 + np.arange(spectra.shape[1]), spectra[b, ::-1], "-" if b % 2 else "--",
-                    color=shade)
-        ax.set(yscale="log", title=name, xlabel="rank of the eigenvalue", ylabel="|eigenvalue|")
-    for i, name in enumerate(names):
-        distance = arrays[f"{name} distance"]  # (optimizers, seeds, start and end)
-        look = plotting.look(name, i)
-        against.plot(distance[0, :, 0], arrays[f"{name} gap"], look["marker"], color=look["color"])
-        for ax, kept in ((ends, names[:3]), (other, names[3:])):
-            if name in kept:
-                ax.plot([0, 1], np.median(distance[0], axis=0), **look, label=name)
-    against.set(yscale="log", xlabel="distance at initialisation",
-                ylabel=" / ".join(arrays["optimizers"][:2]), title="ratio of final losses")
-    for ax, title in ((ends, "depth, Setting 1"), (other, "tails, E|x|$^2$ = 1")):
-        ax.set_xticks([0, 1], ["start", f"end of {arrays['optimizers'][0]}"])
-        ax.set(title=title, ylabel="distance (decades)")
-        ax.legend(fontsize=11)
-    return ("Above: spectra of the blocks at initialisation, one seed; solid: Q, dashed: P, from "
-            "dark (first layer) to light. Below: distance in decades, medians over seeds; in the "
-            "middle a dot for each seed.")
+def draw_granularity(figure, arrays):
+    """"SETTING final" (scalings, seeds) over Adam's, constant rates and falling ones apart; and
+    "spectra" (blocks, eigenvalues)."""
+    names, scalings = list(arrays["settings"]), list(arrays["scalings"])
+    constant = [name for name in names if not name.endswith("falling rate")]
+    falling = [name for name in names if name.endswith("falling rate")]
+    *panels, last = figure.subplots(1, 3 if falling else 2)
+    for ax, title, shown in zip(panels, ("constant rate", "falling rate"), (constant, falling)):
+        ratios = [arrays[f"{name} final"] / arrays[f"{name} final"][-1] for name in shown]
+        curves(ax, range(len(scalings)), [ratio.T for ratio in ratios],
+               [name.removesuffix(", falling rate") for name in shown], path=False, yscale="log",
+               title=title, ylabel="final loss / Adam's")
+        ax.set_xticks(range(len(scalings)), [each.replace(" ", "\n") for each in scalings],
+                      fontsize=11)
+        reference(ax, 1)
+        plotting.legend(ax)
+    for b, spectrum in enumerate(arrays["spectra"][:-2]):  # the last P has no gradient
+        last.plot(1 + np.arange(len(spectrum)), spectrum[::-1],
+                  **dict(plotting.look("PQ"[b % 2], b % 2), marker=""),
+                  label="PQ"[b % 2] if b < 2 else None)
+    last.set(yscale="log", title="Hessian's blocks", xlabel="rank of the eigenvalue",
+             ylabel="|eigenvalue|")
+    last.legend()
+    return ("Every optimizer at the best of seven rates; line: median over seeds, band: smallest "
+            "to largest; dotted: 1, as Adam. One scale: the momentum over its root mean square; a "
+            "layer, a block, a row: the same for each of these. Last panel: eigenvalues of the "
+            "Hessian's diagonal blocks P and Q of all layers but the last, at initialisation, one "
+            "seed.")
 
 
-def screen(run=Run(seeds=3, steps=150, optimizers=(SGD, Adam, SignDescent))):
+def schedules(run=Run(seeds=5, steps=70)):
+    """Question: What is left of the gap when the rate may fall?
+
+    Constant rate, linear to 0, and cosine, in Settings 1, 2 and 3, at most 4,000 steps: SGD, SGD
+    over its root mean square, and Adam, each at the best of seven rates for each schedule, chosen
+    on three pilot seeds. A schedule is set by the length of the run, so that the beginning of a
+    long run is not a short one. Measured: the final losses of SGD and of normalised SGD over Adam's
+    under the same schedule, and each under a falling rate over the same at a constant one.
+    """
+    run = run.spend(steps=min(run.steps, 4000), lr=None,
+                    optimizers=(SGD, NormalizedSGD, Adam))
+    kinds = ("constant", "linear", "cosine")
+    arrays = {"spent": (run.seeds, run.steps), "schedules": kinds, "optimizers": run.names}
+    parts, besides = [], []
+    for name, setting in PAPER_SETTINGS.items():
+        settings = {kind: setting._replace(schedule=kind) for kind in kinds}
+        tried, trained = tuned(run, settings, seven_rates)
+        final = {(kind, each): final_loss(runs[each]["loss"])  # (seeds,)
+                 for kind, runs in trained.items() for each in run.names}
+        for kind in kinds:
+            parts += [Part(f"{name}, {kind}: final loss {each} / Adam",
+                           final[kind, each] / final[kind, "Adam"])
+                      for each in ("SGD", "NormalizedSGD")]
+            besides.append(Part(f"{name}, {kind}: best rates", rates_used(tried[kind])))
+        besides += [Part(f"{name}, {each}: final loss {kind} / constant",
+                         final[kind, each] / final["constant", each])
+                    for each in run.names for kind in ("linear", "cosine")]
+        arrays[f"{name} final"] = np.array([[final[kind, each] for kind in kinds]
+                                            for each in run.names])  # (optimizers, kinds, seeds)
+    return arrays, parts + besides
+
+
+def draw_schedules(figure, arrays):
+    for name, ax in zip(PAPER_SETTINGS, figure.subplots(1, 3)):
+        for i, (each, final) in enumerate(zip(arrays["optimizers"], arrays[f"{name} final"])):
+            dots(ax, arrays["schedules"], final, shift=0.2 * (i - 1), label=each,
+                 colour=plotting.look(each, i)["color"])
+        ax.set(yscale="log", title=TITLES[name], ylabel="final loss")
+    ax.legend()
+    return ("Every optimizer at its best of seven rates under each schedule; a dot for each seed, "
+            "bar: median. Linear and cosine fall to 0 at the end of the run.")
+
+
+def edge_of_stability(run=Run(seeds=5, steps=400)):
+    """Question: Is SGD's rate at its limit?
+
+    On a quadratic of curvature H gradient descent with momentum 0.9 diverges where the largest
+    eigenvalue of H exceeds 2 (1 + momentum) / lr. That eigenvalue along SGD's path in Setting 1 at
+    the rates 0.05, 0.1 and 0.2, at most 2,500 steps; on the typical of five evaluation batches of
+    1,000 prompts, whose spread is largest over smallest. A clipped step is shorter than its rate
+    says, so the points are also split by whether the last 50 steps had a clipped one. Measured: the
+    eigenvalue over the limit, median over the path without its first tenth.
+    """
+    run = run.spend(steps=min(run.steps, 2500), lr=None, optimizers=(SGD,))
+    rates, batches = (0.05, 0.1, 0.2), 5 if thorough(run) else 1
+    points = path_points((run.steps - 1) // 50, 20)
+    arrays = {"spent": (run.seeds, run.steps), "iteration": 50 * points,
+              "names": [f"rate {rate:g}" for rate in rates]}
+    parts = []
+    for rate in rates:
+        (runs,) = fresh(run).train({"Setting 1": SETTING_1._replace(lr=dict(SGD=rate))}).values()
+        (found,) = fresh(run).along(training.sharpness, SETTING_1, runs, points, batches).values()
+        limit, typical = 2 * (1 + 0.9) / rate, typical_batch(found)  # (seeds, points)
+        clipped = runs["SGD"]["grad_norm"] > SETTING_1.clip  # (seeds, steps)
+        recent = np.array([[seed[max(0, t - 50) : t + 1].any() for t in 50 * points]
+                           for seed in clipped])  # (seeds, points)
+        parts += [
+            Part(f"rate {rate:g}: largest eigenvalue / limit", without_start(typical) / limit),
+            Part(f"rate {rate:g}: the same after 50 steps without clipping", ", ".join(
+                f"{np.median(values[~mask]) / limit:.3g}" if (~mask).any() else "none"
+                for values, mask in zip(typical, recent)) + " by seed"),
+            Part(f"rate {rate:g}: clipped steps", f"{100 * clipped.mean():.0f} %"),
+            Part(f"rate {rate:g}: largest over smallest batch",
+                 f"{np.median(found.max(axis=-1) / found.min(axis=-1)):.3g}"),
+            Part(f"rate {rate:g}: final loss", final_loss(runs["SGD"]["loss"]))]
+        arrays[f"rate {rate:g}"] = typical / limit
+    return arrays, parts
+
+
+def draw_edge_of_stability(figure, arrays):
+    ax = figure.subplots()
+    names = list(arrays["names"])
+    curves(ax, arrays["iteration"], [arrays[name] for name in names], names, yscale="log",
+           title="SGD, Setting 1", xlabel="iteration",
+           ylabel="largest eigenvalue of the Hessian / its limit")
+    reference(ax, 1)
+    return ("The limit is 2 (1 + momentum) / lr, beyond which gradient descent with momentum "
+            "diverges on a quadratic. Line: median over seeds, band: smallest to largest; typical "
+            "of up to five evaluation batches of 1,000 prompts.")
+
+
+def screen(run=Run(seeds=3, steps=100, optimizers=(SGD, Adam, SignDescent, NormalizedSGD, Muon))):
     """Question: Which optimizer should I take, and how carefully must its rate be chosen?
 
-    Every optimizer in Settings 1, 2 and 3 at seven rates, at most 500 steps; all on the seeds on
-    which the rates are chosen. Ranked by the final loss at its best rate (geometric mean over the
-    settings of its ratio to the best one). Besides: the good range, rates within a factor 2 of its
-    best loss, as largest over smallest; median steps until the median of the last 50 losses lies
-    below twice the best final loss; share of diverged runs over the grid; share of steps whose
-    gradient norm is above ten times the median, at the best rate. Rates of the command line have no
-    part in it.
+    Every optimizer, and the VARIANTS of some, in Settings 1, 2 and 3 at seven rates, at most 500
+    steps; all on the seeds on which the rates are chosen. Ranked by the final loss at its best rate
+    (geometric mean over the settings of its ratio to the best one). Besides: the good range, rates
+    within a factor 2 of its best loss, as largest over smallest; median steps until the median of
+    the last 50 losses lies below twice the best final loss; share of diverged runs over the grid;
+    share of steps whose gradient norm is above ten times the median, at the best rate. Rates of the
+    command line have no part in it.
     """
-    run = run.spend(steps=min(run.steps, 500), lr=None)  # the rates are the grid's
-    tried, merit, rows = run.tune(PAPER_SETTINGS, rate_grid), {each: [] for each in run.names}, {}
-    for name, by_optimizer in tried.items():
-        score = {each: training.level(by_optimizer[each].loss) for each in run.names}  # (rates,)
-        best = min(values.min() for values in score.values())
-        for each, (rates, _) in by_optimizer.items():
-            runs, good = by_optimizer[each].at_best, good_range(rates, score[each])
-            norm = runs["grad_norm"]
+    run = run.spend(steps=min(run.steps, 500), lr=None)
+    tried = {name: screened(run, setting) for name, setting in PAPER_SETTINGS.items()}
+    merit, rows, losses_at_best = {}, {}, {}
+    for name, by_contestant in tried.items():
+        score = {each: training.level(found.loss) for each, found in by_contestant.items()}
+        best = min(values.min() for values in score.values())  # score: (rates,) each
+        for each, found in by_contestant.items():
+            good, norm = good_range(found.rates, score[each]), found.at_best["grad_norm"]
             spikes = (norm > 10 * np.median(norm, axis=-1, keepdims=True)).mean()
-            steps = np.median(steps_to(last_fifty(runs["loss"]), 2 * np.exp(best)))
+            steps = np.median(steps_to(last_fifty(found.at_best["loss"]), 2 * np.exp(best)))
             steps = f"{steps:.0f}" if np.isfinite(steps) else f"> {run.steps:,}"
-            lost = np.isnan(by_optimizer[each].loss[..., -1]).mean()
+            lost = np.isnan(found.loss[..., -1]).mean()
             width = good.max() / good.min() if len(good) else np.nan
-            rate = best_rate(by_optimizer[each]) if len(good) else "none"
-            rows[each, name] = Part(f"{each:<12} {name}", (
+            rate = best_rate(found) if len(good) else "none"
+            rows[each, name] = Part(f"{each:<22} {name}", (
                 f"rate {rate:<5} loss {np.exp(score[each].min()):<8.3g} "
                 f"good range {width:<5.3g} steps to target {steps:<5} "
                 f"diverged {100 * lost:.0f} % spikes {100 * spikes:.1f} %"))
-            merit[each].append(behind(score[each].min(), best))
+            merit.setdefault(each, []).append(behind(score[each].min(), best))
+            losses_at_best[each, name] = final_loss(found.at_best["loss"])  # (seeds,)
     ratio = {each: np.exp(np.mean(values)) for each, values in merit.items()}
     ranked = sorted(ratio, key=ratio.get)
     parts = [Part("rank, by geometric mean of the ratio to the best", "; ".join(
         f"{place} {each} ({ratio[each]:.3g})" for place, each in enumerate(ranked, 1)))]
     parts += [rows[each, name] for each in ranked for name in PAPER_SETTINGS]
-    arrays = {"spent": (run.seeds, run.steps), "optimizers": run.names}
-    for name, by_optimizer in tried.items():
-        arrays |= rate_curves(run, name, by_optimizer)
+    arrays = {"spent": (run.seeds, run.steps), "contestants": ranked,
+              "ratio": [ratio[each] for each in ranked]}
+    for name in PAPER_SETTINGS:
+        arrays[f"{name} final"] = np.array([losses_at_best[each, name] for each in ranked])
+        arrays[f"{name} rates"] = np.array([tried[name][each].rates for each in ranked])
+        arrays[f"{name} scores"] = np.array([training.level(tried[name][each].loss)
+                                             for each in ranked])  # (contestants, rates)
     return arrays, parts
+
+
+VARIANTS = {"Adam": {", beta2 = 0.99": dict(beta2=0.99), ", beta2 = 0.999": dict(beta2=0.999)},
+            "NormalizedSGD": {", a block": dict(granularity="block")}}
+
+
+def screened(run, setting):
+    """{contestant: training.Tried}: every optimizer, with its variants, at seven rates."""
+    found = {}
+    for optimizer in run.optimizers:
+        alone, name = run.spend(optimizers=(optimizer,)), optimizer.__name__
+        for words, arguments in ({"": {}} | VARIANTS.get(name, {})).items():
+            found[name + words] = alone.tune({"": setting}, rate_grid, **arguments)[""][name]
+    return found
 
 
 def behind(score, best):
@@ -1661,7 +1788,28 @@ def behind(score, best):
     return score - best if np.isfinite(best) else np.inf
 
 
-draw_screen = draw_learning_rates
+def draw_screen(figure, arrays):
+    names = [str(each) for each in arrays["contestants"]]
+    ends, ranges = figure.subplots(1, 2, sharey=True)
+    place = np.arange(len(names))
+    for i, (name, look) in enumerate(zip(PAPER_SETTINGS, plotting.OTHER_LOOKS)):
+        final, scores = arrays[f"{name} final"], arrays[f"{name} scores"]
+        typical = np.exp(np.log(final).mean(axis=1))  # (contestants,)
+        ends.plot(typical / typical.min(), place, look["marker"], color=look["color"], ms=10,
+                  label=name)
+        for each in place:
+            good = good_range(arrays[f"{name} rates"][each], scores[each])
+            ranges.plot(good, np.full(len(good), each + 0.2 * (i - 1)), "-" + look["marker"],
+                        color=look["color"])
+    ends.set(xscale="log", xlabel="final loss / the best one's", title="at the best of seven rates")
+    ends.set_yticks(place, [f"{i}  {name} ({ratio:.3g})" for i, (name, ratio) in enumerate(
+        zip(names, arrays["ratio"]), 1)])
+    ends.invert_yaxis()
+    ends.legend()
+    ranges.set(xscale="log", xlabel="learning rate", title="rates within a factor 2 of the best")
+    return ("Ranked by the geometric mean over the settings of the ratio to the best one, in "
+            "brackets. Right: the rates at which the final loss is within a factor 2 of the "
+            "optimizer's own best one.")
 
 
 def attention_cost(run=Run(seeds=5)):
@@ -1758,8 +1906,12 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
     Experiment("Question", "What helps against heavy-tailed prompts?", "", remedies, draw_remedies),
     Experiment("Question", "What is in the weights: is a trained layer a step of gradient descent?",
                "", what_it_learns, draw_what_it_learns),
-    Experiment("Question", "Do Hessian spectra differ between parameter blocks where Adam is "
-               "ahead?", "", block_heterogeneity, draw_block_heterogeneity),
+    Experiment("Question", "How finely must a step be scaled to do what Adam does?", "",
+               granularity, draw_granularity),
+    Experiment("Question", "What is left of the gap when the rate may fall?", "",
+               schedules, draw_schedules),
+    Experiment("Question", "Is SGD's rate at its limit?", "",
+               edge_of_stability, draw_edge_of_stability),
     Experiment("C12", "The picture is the same for nonlinear regression with an MLP before the "
                "attention", "loss, noise, R_med, smoothness",
                nonlinear_regression, draw_nonlinear_regression, LEVELS, 2_000),

@@ -164,6 +164,12 @@ def losses(ax, arrays, name, **labels):
            **dict(yscale="log", xlabel="iteration") | labels)
 
 
+def legend(ax, **options):
+    """Of the lines that have a label; none if every run diverged."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(**options)
+
+
 def at_end(ax, x, y, text, color):
     """A label at the end of a line."""
     ax.annotate(str(text), (x, y), (6, 0), textcoords="offset points", color=color, va="center",

@@ -1,5 +1,6 @@
 """A made-up world, whose answers are known: what a Run trains and measures, without a training."""
 
+import re
 import warnings
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -63,7 +64,10 @@ def world(monkeypatch):
         squared_errors=lambda case, point, batch: np.linspace(0, 1, 1000) * (1.0 + case.number),
         clipped_smoothness=lambda case, point, batch: np.full((2, 4), 2.0),
         block_spectra=lambda case, point, batch: np.ones((2 * case.setting.layers, 25)),
-        evaluate=lambda measure, setting, path, batches: dict(values=np.ones((len(path), batches))),
+        sharpness=lambda case, point, batch: 3.0 + point + batch,
+        evaluate=lambda measure, setting, path, batches: dict(values=np.ones(
+            (len(path), batches, *([2 * setting.layers, 25] if measure is training.block_spectra
+                                   else [])))),
         noise=lambda setting, seed, draws: noises(draws, 1 + seed % experiments.FRESH),
         layer_gradients=lambda setting, seed: dict(first_last=np.array([1.0, 2.0])),
         descent=lambda setting, kind: dict(loss=0.5),
@@ -152,7 +156,7 @@ def one_by_one(names):
 
 
 # Averaged as they are; all other parts are ratios, or span decades: averaged as logarithms.
-ARITHMETIC = "skewness", "difference", "minus", "slope", "share of", "distance", "correlation"
+ARITHMETIC = re.compile(r"skewness|difference|minus|slope|share of|: v\^T H v$|\d, first batch$")
 
 
 def check(parts, expected, claimed=(), wrong=(), bounds=None, level="published", only=False):
@@ -170,6 +174,7 @@ def check(parts, expected, claimed=(), wrong=(), bounds=None, level="published",
         if isinstance(wanted, str):
             assert part.values == wanted, part.name
         else:
+            assert part.log is not bool(ARITHMETIC.search(part.name)), part.name
             assert np.shape(part.values) == np.shape(wanted), part.name
             np.testing.assert_allclose(part.values, wanted, rtol=1e-9, err_msg=part.name)
     of_all = decisions(parts)

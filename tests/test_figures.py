@@ -26,7 +26,7 @@ def test_the_table_says_what_the_docstrings_say():
         first_line = row.measure.__doc__.split("\n")[0]
         assert first_line == f"{row.claim}: {row.claimed}" + "." * (row.claim != "Question")
         assert row.measure.__name__ == name
-        assert row.draw.__name__ == f"draw_{name}" or name == "screen"
+        assert row.draw.__name__ == f"draw_{name}"
     assert [row.claim for row in EXPERIMENTS.values() if row.claim != "Question"] == [
         *(f"C{i}" for i in range(1, 10)), "Protocol", "C10", "C11", "C12", "Cost"]
     budgets = {name: experiments.default_run(name) for name in EXPERIMENTS}
@@ -36,8 +36,9 @@ def test_the_table_says_what_the_docstrings_say():
         softmax_vs_linear=(5, 150), larger_model=(5, 60), heavy_tails=(5, 300), depth=(5, 150),
         learning_rates=(5, 150), full_batch=(5, 100), clipping=(5, 300), initialization=(3, 100),
         tails_times_depth=(5, 80), label_noise=(5, 150), remedies=(2, 120),
-        what_it_learns=(2, 400), block_heterogeneity=(2, 150), nonlinear_regression=(5, 60),
-        screen=(3, 150), attention_cost=(5, 1000))
+        what_it_learns=(2, 400), granularity=(5, 150), schedules=(5, 70),
+        edge_of_stability=(5, 400), nonlinear_regression=(5, 60), screen=(3, 100),
+        attention_cost=(5, 1000))
     assert {name for name, run in budgets.items() if run.optimizers != (SGD, Adam)} == {
         "full_batch", "screen"}
     assert all(run.first_seed == 0 and run.lr is None for run in budgets.values())
@@ -92,7 +93,7 @@ def small_world(world, monkeypatch):
 LENGTHS_OF_RUNS = {"usual": dict(seeds=3, steps=120), "thorough": dict(seeds=5, steps=2000),
                    "one seed and step": dict(seeds=1, steps=1)}
 MEASURES = ("condition", "smoothness", "gradient_norm", "spectral_norm", "diagonal", "loss_at",
-            "squared_errors", "clipped_smoothness", "block_spectra")
+            "squared_errors", "clipped_smoothness", "sharpness")
 # What is kept for the reader alone, besides `spent`: names of arrays end so.
 UNDRAWN = {
     "adam_vs_sgd": (" at best rates", " rates for final loss", " target", " steps", "quantiles"),
@@ -105,8 +106,7 @@ UNDRAWN = {
     "clipping": ("Adam's path, gradient, published",),
     "what_it_learns": (*(f"gaussian x, n = {n} c" for n in (5, 10, 40, 80)), "rate",
                        "five times the steps",
-                       *(f"{family} x, n = 20 least" for family in ("gamma", "sphere", "student"))),
-    "block_heterogeneity": ("L = 4 spectra", "Spherical x spectra", "Gaussian x spectra")}
+                       *(f"{family} x, n = 20 least" for family in ("gamma", "sphere", "student")))}
 THOROUGH_UNDRAWN = {"clipping": (
     "published", "published point", "Adam's path, gradient, robust", ", none", ", global",
     ", coordinates")}
@@ -191,7 +191,7 @@ TRAINED = [name for name in EXPERIMENTS if name not in ("gradient_noise", "atten
 OF_THEIR_OWN = (  # figures that are drawn by more than `curves` and `tails`
     "condition_number", "generalized_smoothness", "clipping", "learning_rates", "full_batch",
     "initialization", "tails_times_depth", "label_noise", "remedies", "what_it_learns",
-    "block_heterogeneity")
+    "granularity", "schedules", "screen")
 
 
 @pytest.mark.parametrize("name, kind", [
@@ -270,7 +270,7 @@ def test_looks_differ_in_colour_and_in_dash_and_marker():
         assert len({str(each[key]) for each in looks}) == len(looks)
     assert plotting.look("SGD", 3)["color"] == "#E69F00"
     assert plotting.look("Adam")["color"] == "#0072B2"
-    assert len(plotting.OTHER_LOOKS) >= 6  # the settings of block_heterogeneity
+    assert len(plotting.OTHER_LOOKS) >= 6
 
 
 def test_losses():
@@ -557,24 +557,30 @@ def what_it_learns_panels(kept):
             (CONTEXTS, least, "d (d + 1) / (n + d + 1)"), (CONTEXTS, least * ratio, "Adam")])]
 
 
-def block_panels(kept):
-    """The last P, the block before the last, has no line."""
-    def spectra(name, blocks):
-        return [(np.arange(1, 26), kept[f"{name} spectra"][b][::-1])
-                for b in range(blocks) if b != blocks - 2]
+def granularity_panels(kept, kinds):
+    """Of the blocks' spectra neither that of the last P nor that of the last Q."""
+    settings = {"constant rate": ["Setting 1"], "falling rate": []}
+    if len(kinds) == 2:
+        settings = {"constant rate": [*NAMES, "Setting 1, L = 6"],
+                    "falling rate": [f"{name}, falling rate" for name in NAMES]}
+    found = [(kind, "final loss / Adam's", [
+        (range(8), np.median(kept[f"{name} final"] / kept[f"{name} final"][-1], axis=1),
+         name.removesuffix(", falling rate")) for name in settings[kind]]) for kind in kinds]
+    return [*found, ("Hessian's blocks", "|eigenvalue|", [
+        (np.arange(1, 26), kept["spectra"][b][::-1]) for b in range(4)])]
 
-    def start_and_end(names):
-        return [([0, 1], np.median(kept[f"{name} distance"][0], axis=0), name) for name in names]
 
-    return [("L = 2", "|eigenvalue|", spectra("L = 2", 4)),
-            ("L = 6", "|eigenvalue|", spectra("L = 6", 12)),
-            ("Setting 3", "|eigenvalue|", spectra("Setting 3", 6)),
-            ("depth, Setting 1", "distance (decades)", start_and_end(
-                ("L = 2", "L = 4", "L = 6"))),
-            ("ratio of final losses", "SGD / Adam", [
-                (kept[f"{name} distance"][0, :, 0], kept[f"{name} gap"])
-                for name in ("L = 2", "L = 4", "L = 6", *TAILS)]),
-            ("tails, E|x|$^2$ = 1", "distance (decades)", start_and_end(TAILS))]
+def screen_panels(kept):
+    finals = [kept[f"{name} final"] for name in NAMES]
+    means = [np.exp(np.log(final).mean(axis=1)) for final in finals]
+    count = len(kept["contestants"])
+    good = [(kept[f"{name} rates"][k][kept[f"{name} scores"][k] <= (
+        kept[f"{name} scores"][k].min() + np.log(2))], k, 0.2 * (i - 1))
+        for i, name in enumerate(NAMES) for k in range(count)]
+    return [("at the best of seven rates", "", [
+        (mean / mean.min(), range(count), name) for name, mean in zip(NAMES, means)]),
+        ("rates within a factor 2 of the best", "", [
+            (rates, np.full(len(rates), k + shift)) for rates, k, shift in good])]
 
 
 # {experiment: function of the kept arrays}: of each panel the title, the label of the y axis, and
@@ -598,7 +604,15 @@ PANELS = {
     "heavy_tails": lambda kept: study_panels(kept, TAILS),
     "depth": lambda kept: study_panels(kept, ("L = 2", "L = 4", "L = 6", "L = 8")),
     "learning_rates": rate_panels,
-    "screen": rate_panels,
+    "granularity": lambda kept: granularity_panels(kept, ["constant rate"]),
+    "schedules": lambda kept: in_settings("final loss", lambda name: [
+        line for i in range(3) for line in dots_and_bars(
+            kept[f"{name} final"][i], shift=0.2 * (i - 1))]),
+    "edge_of_stability": lambda kept: [
+        ("SGD, Setting 1", "largest eigenvalue of the Hessian / its limit", medians(
+            kept["iteration"], [kept[f"rate {rate}"] for rate in (0.05, 0.1, 0.2)],
+            [f"rate {rate}" for rate in (0.05, 0.1, 0.2)]))],
+    "screen": screen_panels,
     "full_batch": lambda kept: full_batch_panels(kept, ("256",)),
     "clipping": lambda kept: clipping_panels(kept, "published"),
     "nonlinear_regression": lambda kept: [
@@ -616,7 +630,6 @@ PANELS = {
             kept["Adam"], shift=0.3)),
         ("SGD / Adam", "ratio of final losses", dots_and_bars(kept["SGD"] / kept["Adam"]))],
     "what_it_learns": what_it_learns_panels,
-    "block_heterogeneity": block_panels,
     "attention_cost": lambda kept: [
         ("1,000 prompts, d = 5, three layers, one core", "ms per gradient", medians(
             kept["n"], kept["ms"], [f"{form}: slope {slope:.2f}" for form, slope in zip(
@@ -636,6 +649,7 @@ THOROUGH_PANELS = {  # where the figure is another one
         *smoothness_panels(kept, "typical batch", "point"),
         *smoothness_panels(kept, "together", "point")],
     "clipping": lambda kept: clipping_panels(kept, "robust"),
+    "granularity": lambda kept: granularity_panels(kept, ["constant rate", "falling rate"]),
 }
 
 
@@ -674,7 +688,9 @@ def levels_in(ax):
 # {number of the panel: height} of such lines: no difference, or neither sign.
 LEVELS = {"full_batch": {2: 1, 3: 1}, "remedies": {1: 1}, "what_it_learns": {3: 1, 4: 1},
           "directional_smoothness": dict.fromkeys(range(9), 0), "nonlinear_regression": {3: 0},
-          "clipping": dict.fromkeys(range(9), 0), "condition_number": dict.fromkeys(range(3, 9), 1)}
+          "clipping": dict.fromkeys(range(9), 0), "condition_number": dict.fromkeys(range(3, 9), 1),
+          "edge_of_stability": {0: 1}, ("granularity", "usual"): {0: 1},
+          ("granularity", "thorough"): {0: 1, 1: 1}}
 UNDER_DOTS = {  # what stands below the dots, in the order of their groups
     ("full_batch", "usual"): dict.fromkeys((2, 3), ["256", "fixed batch"]),
     ("full_batch", "thorough"): dict.fromkeys((2, 3), [*SIZES, "fixed batch"]),
@@ -696,7 +712,7 @@ def test_each_panel_shows_its_arrays(name, kind, show):
     assert [ax.get_title() for ax in panels] == [title for title, _, _ in wanted]
     assert [ax.get_ylabel() for ax in panels] == [ylabel for _, ylabel, _ in wanted]
     for number, (ax, (_, _, lines)) in enumerate(zip(panels, wanted)):
-        found, level = lines_in(ax), LEVELS.get(name, {}).get(number)
+        found, level = lines_in(ax), {**LEVELS.get(name, {}), **LEVELS.get((name, kind), {})}.get(number)
         assert levels_in(ax) == ([] if level is None else [level])
         below = UNDER_DOTS.get((name, kind), {}).get(number)
         assert below in (None, [label.get_text() for label in ax.get_xticklabels()])

@@ -6,10 +6,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
+import data
 import experiments
+import training
 from experiments import EXPERIMENTS, FRESH, PAPER_SETTINGS
 from made_up import (ALL_THREE, NAMES, SPREAD, check, curve, noises, same, settings_asked,
                      world)  # noqa: F401
+from optimizers import NormalizedSGD
 from training import Run
 
 
@@ -306,53 +309,163 @@ def test_the_layers_that_are_drawn(world):
     same(found["L = 3: share of Q off the identity"], np.full(2, np.sqrt(0.8) / 3))
 
 
-def test_block_heterogeneity(world):
-    """Block b's eigenvalues are 10^(b x) times the first one's, but for the last P's: of 2 L - 1
-    blocks the mean distance of two is a multiple of x, which grows from setting to setting at the
-    start, and falls at the end, as the lead of Adam does."""
-    names = "L = 2", "L = 4", "L = 6", "Spherical x", "Gaussian x", "Setting 3"
-    layers = 2, 4, 6, 3, 3, 3
+SEVEN = {"SGD": [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]}
+SEVEN_OTHERS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
 
-    def mean_gap(L):  # over pairs of the blocks 0, ..., 2 L - 1 without the last but one
-        kept = [b for b in range(2 * L) if b != 2 * L - 2]
-        return np.mean([b - a for a in kept for b in kept if b > a])
 
-    def unit(case, point):
-        start, number = point == 0, names.index(case.name)
-        mine = (number + 1 if start else 6 - number) / mean_gap(case.setting.layers)
-        return 0.1 * mine * (1 if case.optimizer == "SGD" else 2)
+def seven(optimizer):
+    return SEVEN.get(optimizer, SEVEN_OTHERS)
 
-    def block_spectra(case, point, batch):
-        blocks = np.arange(2.0 * case.setting.layers)
-        blocks[-2] = -1000.0
-        return 10 ** (unit(case, point) * blocks[:, None] + np.arange(25) / 50 + case.seed)
 
-    world.block_spectra = block_spectra
-    world.loss = lambda case: curve(case.steps, 1.0 if case.optimizer == "Adam" else
-                                    SPREAD[case.seed] / (1 + names.index(case.name)))
-    with np.errstate(under="ignore"):
-        arrays, parts = experiments.block_heterogeneity(Run(seeds=3, steps=150))
-    start = "rank correlation over these six settings, distance at initialisation"
-    end = "rank correlation over these six settings, distance at the end of SGD"
-    expected, spread = {start: np.full(3, -1.0), end: np.full(3, 1.0)}, SPREAD[:3]
-    for i, name in enumerate(names):
-        expected |= {f"{name}: distance at initialisation": np.full(3, 0.1 * (i + 1)),
-                     f"{name}: distance at the end, SGD": np.full(3, 0.1 * (6 - i)),
-                     f"{name}: distance at the end, Adam": np.full(3, 0.2 * (6 - i)),
-                     f"{name}: final loss SGD / Adam": spread / (1 + i)}
-        same(arrays[f"{name} gap"], spread / (1 + i))
-        one = [0.1 * (i + 1), 0.1 * (6 - i)]
-        same(arrays[f"{name} distance"], [[one] * 3, [[2 * each for each in one]] * 3])
-        assert arrays[f"{name} spectra"].shape == (2 * layers[i], 25)
-        assert arrays[f"{name} spectra"][0, 0] == 1  # seed 0, at the start
+SCALED = {  # {scaling: (optimizer, its arguments, made-up final loss in Setting 1)}
+    "SGD": ("SGD", {}, 8.0), "one scale": ("NormalizedSGD", dict(granularity="all"), 4.0),
+    "a layer": ("NormalizedSGD", dict(granularity="layer"), 2.0),
+    "a block": ("NormalizedSGD", dict(granularity="block"), 1.0),
+    "a row": ("NormalizedSGD", dict(granularity="row"), 16.0),
+    "sign": ("NormalizedSGD", dict(granularity="coordinate"), 0.5),
+    "Muon": ("Muon", {}, 8.0), "Adam": ("Adam", {}, 1.0)}
+SHARES = {"one scale": 1 / 3, "a layer": 2 / 3, "a block": 1, "a row": -1 / 3, "sign": 4 / 3,
+          "Muon": 0}  # of the logarithm of 8
+
+
+def test_granularity(world):
+    """Losses as above, times SPREAD, at the third rate on the pilot seeds, at the fourth on the
+    others: the third is taken. In Setting 2 SGD ends 1.01 times above Adam in the mean, which leaves
+    the gap open. Q's eigenvalues are 100 times P's, those of the last layer are others."""
+    falling = [f"{name}, falling rate" for name in NAMES]
+
+    def loss(case):
+        end = next(end for optimizer, arguments, end in SCALED.values()
+                   if (optimizer, arguments) == (case.optimizer, case.arguments))
+        if case.name == "Setting 2" and case.optimizer == "SGD":
+            end = (1.1, 1 / 1.1, 1.2, 1 / 1.2, 1.05)[case.number]
+        liked = seven(case.optimizer)[2 if case.seed < FRESH else 3]
+        return curve(case.steps, end * SPREAD[case.number] * (1 if case.lr == liked else 50))
+
+    def evaluate(measure, setting, path, batches):
+        assert measure.__name__ == "block_spectra" and setting.layers == 3 and batches == 1
+        assert path.shape == (1, 2, 3, 2, 5, 5) and (path[0, 0] == path[0, 1]).all()
+        starts.append(path[0, 0])
+        blocks = np.array([1.0, 100, 1, 100, 1e9, 1e-9])[:, None] * np.arange(1, 26)
+        return dict(values=np.where(np.arange(6)[:, None] % 2, len(starts), 1) * blocks[None, None])
+
+    starts, world.loss, world.evaluate = [], loss, evaluate
+    arrays, parts = experiments.granularity(Run(seeds=5, steps=3000, lr=dict(SGD=9.0)))
+    expected = {"Hessian's blocks: median eigenvalue of Q over that of P": 100.0 * np.arange(1, 6)}
+    names = [*NAMES, *falling, "Setting 1, L = 6"]
+    for name in names:
+        for scaling, (_, _, end) in SCALED.items():
+            values, lr = end * np.ones(5), 0.05 if scaling == "SGD" else 0.005
+            if name == "Setting 2" and scaling == "SGD":
+                values = np.array([1.1, 1 / 1.1, 1.2, 1 / 1.2, 1.05])
+            expected[f"{name}: final loss {scaling}"] = 50 * values * SPREAD[:5]
+            expected[f"{name}: best rate {scaling}"] = f"{lr:g}"
+            if scaling == "SGD":
+                expected[f"{name}: final loss SGD / Adam"] = values
+            elif scaling == "Adam":
+                same(arrays[f"{name} final"][-1], 50 * SPREAD[:5])
+            elif name == "Setting 2":
+                expected[f"{name}: final loss {scaling} / Adam"] = values
+            else:
+                expected[f"{name}: share of the log gap that {scaling} closes"] = np.full(
+                    5, SHARES[scaling])
     check(parts, expected)
-    assert [part.name for part in parts][:2] == [start, end]
-    assert list(arrays["settings"]) == list(names)
-    assert [setting.layers for setting in settings_asked(world).values()] == list(layers)
-    assert {case.seed for case in world.asked} == {0, 1, 2}
+    assert list(arrays["settings"]) == names and list(arrays["scalings"]) == list(SCALED)
+    same(arrays["Setting 1 final"][1], 200 * SPREAD[:5])
+    assert arrays["spent"] == (5, 2000) and arrays["spectra"].shape == (6, 25)
+    wanted = training.initial(data.SETTING_1, training.streams(FRESH)[0])
+    assert (starts[0] == wanted).all() and not (starts[1] == wanted).all()
+    assert {name: (setting.data, setting.layers, setting.schedule)
+            for name, setting in settings_asked(world).items()} == {
+        name: (PAPER_SETTINGS[name[:9]].data, 6 if "L = 6" in name else 3,
+               "linear" if "falling" in name else "constant") for name in names}
+    assert {(case.lr, case.seed) for case in world.asked if case.optimizer == "SGD"} == {
+        *((rate, seed) for rate in SEVEN["SGD"] for seed in (0, 1, 2)),
+        *((0.05, seed) for seed in range(FRESH, FRESH + 5))}
+    assert {case.lr for case in world.asked if case.optimizer == "Muon"} == set(SEVEN_OTHERS)
 
 
-SCREENED = {"SGD": (1.25, 0.8, 8), "Adam": (0.5, 0.5, 0.5), "SignDescent": (3, 3, 3)}  # best losses
+def test_schedules(world):
+    """SGD ends at 2, 4, 6 in Settings 1, 2, 3, normalised SGD at half of that, Adam at 1; a linear
+    rate divides this by 2, 3, 4, by the optimizer, a cosine by 10 times that."""
+    factors = dict(SGD=2.0, NormalizedSGD=3.0, Adam=4.0)
+
+    def end(name, kind, each):
+        first = 2.0 * (1 + NAMES.index(name))
+        return (dict(SGD=first, NormalizedSGD=first / 2, Adam=1.0)[each] / dict(
+            constant=1, linear=factors[each], cosine=10 * factors[each])[kind])
+
+    def loss(case):
+        (name,) = [name for name in NAMES if PAPER_SETTINGS[name].data == case.setting.data]
+        best = case.lr == seven(case.optimizer)[4]
+        return curve(case.steps, end(name, case.setting.schedule, case.optimizer) * SPREAD[
+            case.number] ** (case.optimizer != "Adam") * (1 if best else 50))
+
+    world.loss = loss
+    arrays, parts = experiments.schedules(Run(seeds=3, steps=5000, lr=dict(SGD=9.0)))
+    expected, spread, one = {}, SPREAD[:3], np.ones(3)
+    for name in NAMES:
+        for kind in ("constant", "linear", "cosine"):
+            expected |= {f"{name}, {kind}: final loss {each} / Adam": end(
+                name, kind, each) / end(name, kind, "Adam") * spread
+                for each in ("SGD", "NormalizedSGD")}
+            expected[f"{name}, {kind}: best rates"] = "SGD 0.2, NormalizedSGD 0.02, Adam 0.02"
+        for each, factor in factors.items():
+            expected |= {f"{name}, {each}: final loss linear / constant": one / factor,
+                         f"{name}, {each}: final loss cosine / constant": one / (10 * factor)}
+    check(parts, expected)
+    same(arrays["Setting 3 final"], [[end("Setting 3", kind, each) * (
+        one if each == "Adam" else spread) for kind in ("constant", "linear", "cosine")]
+        for each in factors])
+    assert list(arrays["schedules"]) == ["constant", "linear", "cosine"]
+    assert arrays["spent"] == (3, 4000) and list(arrays["optimizers"]) == list(factors)
+    assert {case.steps for case in world.asked} == {4000}
+
+
+def test_edge_of_stability(world):
+    """At rate lr the largest eigenvalue is 37.03 x + point, x = 1, 2, 4 by the rate, on the first
+    batch; on the others more, but on the median one 1.9 times that. The limit is 3.8 / lr. Steps
+    1,000 to 1,600 are clipped, and in one seed all."""
+    times = {0.05: 1, 0.1: 2, 0.2: 4}
+
+    def sharpness(case, point, batch):
+        return (37.03 * times[case.lr] + point) * (1, 1.9, 1.9, 5, 5)[batch]
+
+    def grad_norm(case):
+        t = np.arange(case.steps)
+        return np.where((1000 <= t) & (t <= 1600) | (case.number == 4), 1.01, 1.0)
+
+    world.sharpness, world.grad_norm = sharpness, grad_norm
+    world.loss = lambda case: curve(case.steps, case.lr * SPREAD[case.number])
+    arrays, parts = experiments.edge_of_stability(Run(seeds=5, steps=3000, lr=dict(SGD=9.0)))
+    points = np.linspace(0, 49, 20).astype(int)
+    calm = (50 * points < 1000) | (50 * points > 1650)
+    expected = {}
+    for lr, factor in times.items():
+        height = 1.9 * (37.03 * factor + points) * lr / 3.8
+        expected |= {
+            f"rate {lr}: largest eigenvalue / limit": np.full(5, np.median(height[2:])),
+            f"rate {lr}: the same after 50 steps without clipping": ", ".join(
+                [f"{np.median(height[calm]):.3g}"] * 4 + ["none"]) + " by seed",
+            f"rate {lr}: clipped steps": "39 %",  # (4 * 601 + 2500) / (5 * 2500)
+            f"rate {lr}: largest over smallest batch": "5",
+            f"rate {lr}: final loss": lr * SPREAD[:5]}
+        same(arrays[f"rate {lr}"], np.tile(height, (5, 1)))
+    check(parts, expected)
+    same(arrays["iteration"], 50 * points)
+    assert arrays["spent"] == (5, 2500) and list(arrays["names"]) == [f"rate {lr}" for lr in times]
+    assert {(case.lr, case.seed, case.optimizer) for case in world.asked} == {
+        (lr, seed, "SGD") for lr in times for seed in range(FRESH, FRESH + 5)}
+    assert set(world.tasks) == {("sharpness", 20, 5)}
+
+
+SCREENED = {  # {contestant: (optimizer, its arguments, best losses in Settings 1, 2, 3)}
+    "SGD": ("SGD", {}, (1.25, 0.8, 8)), "Adam": ("Adam", {}, (0.5, 0.5, 0.5)),
+    "Adam, beta2 = 0.99": ("Adam", dict(beta2=0.99), (1, 1, 1)),
+    "Adam, beta2 = 0.999": ("Adam", dict(beta2=0.999), (2.5, 2.5, 2.5)),
+    "SignDescent": ("SignDescent", {}, (3, 3, 3)),
+    "NormalizedSGD": ("NormalizedSGD", {}, (3.5, 3.5, 3.5)),
+    "NormalizedSGD, a block": ("NormalizedSGD", dict(granularity="block"), (4, 4, 4))}
 
 
 def test_screen(world):
@@ -364,16 +477,17 @@ def test_screen(world):
     later. A twentieth of the norms is above ten times the median, a tenth not quite; at other rates
     more."""
     grid = {"SGD": [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]}
-    other = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
     at_rate = 50, 50, 1, 1.5, 3, 50, np.nan
 
     def number(case):
-        return grid.get(case.optimizer, other).index(case.lr)
+        return grid.get(case.optimizer, SEVEN_OTHERS).index(case.lr)
 
     def loss(case):
-        i = NAMES.index(case.name)
-        end = SCREENED[case.optimizer][i] * 2.0**i
-        lost = number(case) == 5 and case.seed == 1
+        (i,) = [i for i, name in enumerate(NAMES)
+                if PAPER_SETTINGS[name].data == case.setting.data]
+        best = next(best for optimizer, arguments, best in SCREENED.values()
+                    if (optimizer, arguments) == (case.optimizer, case.arguments))
+        end, lost = best[i] * 2.0**i, number(case) == 5 and case.seed == 1
         values = np.full(case.steps, end * (np.nan if lost else at_rate[number(case)]))
         values[: (30, 40, 100)[case.seed]] = 100 * end
         return values
@@ -385,32 +499,38 @@ def test_screen(world):
         return np.where(t % 20 == 0, 10.1, np.where(t % 20 < 3, 9.9, 1.0))
 
     world.loss, world.grad_norm = loss, grad_norm
-    run = Run(seeds=3, steps=600, optimizers=ALL_THREE, lr=dict(SGD=9.0))
+    run = Run(seeds=3, steps=600, optimizers=(*ALL_THREE, NormalizedSGD), lr=dict(SGD=9.0))
     arrays, parts = experiments.screen(run)
     expected = {"rank, by geometric mean of the ratio to the best": (
-        "1 Adam (1); 2 SGD (4); 3 SignDescent (6)")}
-    for each, rate, width in (("Adam", "0.005", "2"), ("SGD", "0.02", "2.5"),
-                              ("SignDescent", "0.005", "2")):
+        "1 Adam (1); 2 Adam, beta2 = 0.99 (2); 3 SGD (4); 4 Adam, beta2 = 0.999 (5); "
+        "5 SignDescent (6); 6 NormalizedSGD (7); 7 NormalizedSGD, a block (8)")}
+    ranked = ("Adam", "Adam, beta2 = 0.99", "SGD", "Adam, beta2 = 0.999", "SignDescent",
+              "NormalizedSGD", "NormalizedSGD, a block")
+    for each in ranked:
+        rate, width = ("0.02", "2.5") if each == "SGD" else ("0.005", "2")
         for i, name in enumerate(NAMES):
-            expected[f"{each:<12} {name}"] = (
-                f"rate {rate:<5} loss {SCREENED[each][i] * 2**i:<8.3g} good range {width:<5} steps "
-                f"to target {'66' if SCREENED[each][i] < 1 else '> 500':<5} diverged 19 % spikes "
-                "5.0 %")
+            best = SCREENED[each][2][i]
+            expected[f"{each:<22} {name}"] = (
+                f"rate {rate:<5} loss {best * 2**i:<8.3g} good range {width:<5} steps "
+                f"to target {'66' if best < 1 else '> 500':<5} diverged 19 % spikes 5.0 %")
     check(parts, expected)
     assert [part.name for part in parts] == [
         "rank, by geometric mean of the ratio to the best",
-        *(f"{each:<12} {name}" for each in ("Adam", "SGD", "SignDescent") for name in NAMES)]
-    assert arrays["spent"] == (3, 500) and list(arrays["optimizers"]) == [
-        "SGD", "Adam", "SignDescent"]
-    assert [(case.name, case.optimizer, case.lr, case.seed) for case in world.asked] == [
-        (name, each, rate, seed) for name in NAMES for each in ("SGD", "Adam", "SignDescent")
-        for rate in grid.get(each, other) for seed in (0, 1, 2)]
+        *(f"{each:<22} {name}" for each in ranked for name in NAMES)]
+    assert arrays["spent"] == (3, 500) and tuple(arrays["contestants"]) == ranked
+    same(arrays["ratio"], [1, 2, 4, 5, 6, 7, 8])
+    assert {(case.optimizer, *case.arguments.items(), case.lr, case.seed)
+            for case in world.asked} == {
+        (optimizer, *arguments.items(), rate, seed)
+        for optimizer, arguments, _ in SCREENED.values()
+        for rate in grid.get(optimizer, SEVEN_OTHERS) for seed in (0, 1, 2)}
     assert {case.steps for case in world.asked} == {500}
-    for each in ("SGD", "Adam"):
-        same(arrays[f"Setting 2 {each} rates"], grid.get(each, other))
-        same(arrays[f"Setting 2 {each} used"], PAPER_SETTINGS["Setting 2"].lr[each])
-    same(arrays["Setting 2 SGD final"][2:], [
-        [1.6] * 3, [2.4] * 3, [4.8] * 3, [80, np.nan, 80], [np.nan] * 3])
+    for place, each in enumerate(ranked):
+        best = SCREENED[each][2]
+        same(arrays["Setting 2 rates"][place], grid.get(each, SEVEN_OTHERS))
+        same(arrays["Setting 3 final"][place], [4 * best[2]] * 3)
+        same(np.exp(arrays["Setting 3 scores"][place][:5]), np.multiply(at_rate[:5], 4 * best[2]))
+        assert (arrays["Setting 3 scores"][place][5:] == np.inf).all()
 
 
 # ---- Effort --------------------------------------------------------------------------------------
@@ -459,14 +579,17 @@ EFFORT = {
         {2000: (150, 60)}, {"loss_at": {(2, 20)}}, {100: (150, 20)}, {"loss_at": {(2, 20)}}),
     "remedies": ({500: (216, 0)}, {"loss_at": {(2, 20)}}, {100: (72, 0)}, {"loss_at": {(2, 20)}}),
     "what_it_learns": ({2000: (72, 0), 10_000: (12, 0)}, {}, {100: (24, 0), 500: (4, 0)}, {}),
-    "block_heterogeneity": (
-        {10_000: (72, 0)}, {"block_spectra": {(2, 1)}},
-        {100: (24, 0)}, {"block_spectra": {(2, 1)}}),
+    "granularity": (
+        {2000: (8 * 7 * 21, 8 * 7 * 6)}, {"block_spectra": {(1, 1)}},
+        {100: (8 * 21, 8 * 2)}, {"block_spectra": {(1, 1)}}),
+    "schedules": ({4000: (9 * 63, 9 * 18)}, {}, {100: (9 * 63, 9 * 6)}, {}),
+    "edge_of_stability": (
+        {2500: (0, 18)}, {"sharpness": {(20, 5)}}, {100: (0, 6)}, {"sharpness": {(2, 1)}}),
     "nonlinear_regression": (
         {10_000: (0, 10)},
         {"condition": {(10, 3)}, "smoothness": {(10, 3)}, "noise": {(10_000, 10)}},
         {100: (0, 4)}, {"condition": {(2, 1)}, "smoothness": {(2, 1)}, "noise": {(100, 2)}}),
-    "screen": ({500: (378, 0)}, {}, {100: (126, 0)}, {}),
+    "screen": ({500: (8 * 3 * 7 * 6, 0)}, {}, {100: (8 * 3 * 7 * 2, 0)}, {}),
     "attention_cost": ({}, {}, {}, {}),
 }
 

@@ -696,22 +696,6 @@ def test_grids_of_rates():
 # ---- Of the questions ----------------------------------------------------------------------------
 
 
-def test_rank_correlation():
-    assert experiments.rank_correlation([1, 2, 5], [1, 10, 11]) == pytest.approx(1)
-    assert experiments.rank_correlation([1, 2, 5], [3, 0, -1]) == pytest.approx(-1)
-    assert experiments.rank_correlation([1, 2, 5, 9], [10, 20, 40, 30]) == pytest.approx(0.8)
-    for missing in (NAN, INF):
-        assert np.isnan(experiments.rank_correlation([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, missing]))
-
-
-def test_spectrum_distance():
-    """A decade between two blocks is 1; the block before the last, the last P, does not count."""
-    spectra = np.array([[1.0, 10], [10, 1000], [1e-300, 1e-300], [1.0, 10]])
-    assert experiments.spectrum_distance(spectra) == pytest.approx((1.5 + 0 + 1.5) / 3)
-    same(experiments.spectrum_distance(np.array([spectra, spectra**2])), [1, 2])
-    assert np.isfinite(experiments.spectrum_distance(np.zeros((4, 2))))
-
-
 def test_off_identity():
     matrices = np.array([[[2.0, 0], [0, 2]], [[1, 0], [0, -1]], [[1, 1], [-1, 1]],
                          [[3, 0], [0, 1]]])
@@ -764,6 +748,7 @@ def test_ridge_losses():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Mean of empty", "ignore:invalid value")  # C4's windows of time
 def test_all_experiments_for_real(tmp_path, monkeypatch):
     """Both levels of every experiment on one seed and a few steps, with small batches and models,
     in this process: it ends with a finding that can be read back, and arrays that can be drawn.
