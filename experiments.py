@@ -16,6 +16,7 @@ first look; the robust level needs --full. Source: Ahn et al., ICLR 2024, arXiv 
 """
 
 import argparse
+import difflib
 import functools
 import importlib
 import itertools
@@ -23,6 +24,7 @@ import json
 import os
 import platform
 import sys
+import textwrap
 import time
 from math import comb
 from pathlib import Path
@@ -34,7 +36,7 @@ import numpy as np
 import plotting
 import training
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, SETTING_1, SETTING_2,
-                  SETTING_3, SPHERICAL, Setting)
+                  SETTING_3, SPHERICAL, Setting, sample_prompts)
 from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
 from plotting import curves, dots, losses, picture, reference, smoothness_axis, tails
 from training import (CLIPPED, COST_FORMS, COST_N, COST_OTHERS, Mistake, Run, RunFailed, final_loss,
@@ -76,14 +78,27 @@ def adam_vs_sgd(run=Run(seeds=5, steps=800)):
 
 
 def draw_adam_vs_sgd(figure, arrays):
-    """Above "SETTING loss", below "SETTING norm", (optimizers, seeds, blocks) each."""
-    rows = figure.subplots(2, 3)
-    for name, above, below in zip(PAPER_SETTINGS, *rows):
-        losses(above, arrays, f"{name} loss", title=TITLES[name], ylabel="training loss")
-        losses(below, arrays, f"{name} norm", title=TITLES[name], ylabel="gradient norm")
-    return ("At the published rates. Running medians over blocks of a fiftieth of the steps; line: "
-            "median over seeds, band: smallest to largest. Three layers; every batch is fresh, so "
-            "that the training loss is a test loss; the norm is that before clipping.")
+    """Above "SETTING loss" (optimizers, seeds, blocks); below, of a thorough run, the same at the
+    best rates, else "SETTING norm"."""
+    pair, tuned = " / ".join(arrays["optimizers"][:2]), "Setting 1 target" in arrays
+    above, below = figure.subplots(2, 3, sharey="row")
+    for name, published, other in zip(PAPER_SETTINGS, above, below):
+        free = (0.97, 0.96) if name == "Setting 1" else (0.97, 0.04)  # of lines
+        losses(published, arrays, f"{name} loss", title=TITLES[name], ylabel="published rates")
+        plotting.note(published, f"{pair} {{{name}: final loss {pair}}}", at=free)
+        if tuned:
+            losses(other, arrays, f"{name} loss at best rates", ylabel="best rates")
+            target = f"{arrays[f'{name} target']:g}"
+            plotting.note(other, f"{pair} {{{name}, best rates: final loss {pair}}}\nsteps to "
+                          f"{target}: {{{name}, best rates: steps to loss {target}, {pair}}}",
+                          at=free)
+        else:
+            losses(other, arrays, f"{name} norm", ylabel="gradient norm")
+    return ("Training loss at the published rates and, of a long run, with each optimizer at its "
+            "best rate for the final loss; else the norm of the gradient before clipping. Running "
+            "medians over blocks of a fiftieth of the steps; line: median over seeds, band: "
+            "smallest to largest. Three layers; every batch is fresh, so that the training loss is "
+            "a test loss.")
 
 
 def final_losses(name, loss, **bound):
@@ -237,9 +252,15 @@ def draw_gradient_noise(figure, arrays):
     """A panel a setting: "SETTING tail" (seeds, shares) and "SETTING null" (shares,)."""
     for name, ax in zip(PAPER_SETTINGS, figure.subplots(1, 3, sharex=True, sharey=True)):
         tails(ax, arrays, name, title=TITLES[name])
+        tail_note(ax, name)
     return ("Share of the draws whose norm exceeds r times the median of their seed: |g(1,000 "
             "prompts) - g(100,000 prompts)| at initialisation, three layers. A line for each seed; "
             "dashed: Gaussian vectors of the same mean and covariance.")
+
+
+def tail_note(ax, name):
+    plotting.note(ax, f"99 % / 50 % quantile:\n{{{name}: 99 % quantile over median of the noise "
+                  "norm, medians over seeds}", f"skewness {{{name}: skewness of the noise norm}}")
 
 
 def noise_tails(run, name, setting, draws, seeds=12, statistics=("spread",)):
@@ -258,8 +279,9 @@ def noise_tails(run, name, setting, draws, seeds=12, statistics=("spread",)):
         parts += [Part(f"{name}: {words}, minus that of Gaussian vectors", difference, above=0,
                        log=False, level="robust", sign=True),
                   Part(f"{name}: {words}, medians over seeds", f"{np.median(observed):.3g}, "
-                       f"Gaussian {np.median(expected):.3g}; above all 20 samples in {beyond} of "
-                       f"{seeds} seeds")]
+                       f"Gaussian {np.median(expected):.3g}"),
+                  Part(f"{name}: {words}, seeds above all 20 Gaussian samples",
+                       f"{beyond} of {seeds}")]
     return tail_curves(name, norms, null), parts
 
 
@@ -296,8 +318,7 @@ def condition_number(run=Run(seeds=5, steps=800)):
     median of the ratio over 20 batches, the same ones for all, then the geometric mean over 18
     seeds. Limit: the ratio for the Hessian on 100 batches together (six seeds). Besides: how often
     the published mean exceeds 1 if the optimizers' labels are exchanged, seed by seed and in all
-    cases together, in all possible ways; and, on the typical of five batches, other rates and full
-    matrices. Nothing is said of other iterations.
+    cases together, in all possible ways. Nothing is said of other iterations.
     """
     last = (run.steps - 1) // 50 * 50
     iterations = [t for t in (750, 1250) if t <= last] or [last]
@@ -313,24 +334,25 @@ def condition_number(run=Run(seeds=5, steps=800)):
             single[f"{name}, iteration {t}"] = first_over_second(path)[:, at_t, 0]  # (seeds,)
     for label, ratio in single.items():
         name, _, t = label.partition(", iteration ")
-        printed = PAPER_C3[name].get(int(t), "none")
+        std = ratio.std(ddof=1) if run.seeds > 1 else 0
+        in_print = PAPER_C3[name].get(int(t))  # of another iteration nothing
+        in_print = "{:.3g} ({:.3g})".format(*in_print) if in_print else "none"
         parts += [Part(f"{label}, first batch", ratio, above=1, log=False),
-                  Part(f"{label}: mean (std)", f"{ratio.mean():.3g} "
-                       f"({ratio.std(ddof=1) if run.seeds > 1 else 0:.2g}), paper {printed}")]
+                  Part(f"{label}: mean (std)",
+                       f"{ratio.mean():.3g} ({std:.2g}), paper {in_print}")]
         arrays |= {f"{label} first batch": ratio}
     parts.append(Part("labels exchanged", exchanged(list(single.values()))))
     if thorough(run):
-        for more_arrays, more_parts in (typical_condition(run, iterations), causes(run)):
-            arrays |= more_arrays
-            parts += more_parts
-    return arrays, parts
+        more_arrays, more_parts = typical_condition(run, iterations)
+        arrays, parts = arrays | more_arrays, parts + more_parts
+    return arrays | {"iterations": iterations}, parts
 
 
 PATH = (0, 50, 100, 150, 250, 400, 750, 1250, 2000, 3000, 4500, 7000, 9950)  # iterations
 PAPER_C3 = {  # mean (standard deviation) of the ratio over seeds, table 1 of the paper
-    "Setting 1": {750: "1.76 (0.40)", 1250: "1.58 (0.41)"},
-    "Setting 2": {750: "3.14 (0.97)", 1250: "5.98 (2.86)"},
-    "Setting 3": {750: "9.57 (13.3)", 1250: "6.53 (3.55)"},
+    "Setting 1": {750: (1.76, 0.40), 1250: (1.58, 0.41)},
+    "Setting 2": {750: (3.14, 0.97), 1250: (5.98, 2.86)},
+    "Setting 3": {750: (9.57, 13.3), 1250: (6.53, 3.55)},
 }
 
 
@@ -346,8 +368,7 @@ def exchanged(ratios):
 
 def typical_condition(run, iterations):
     """C3, robust and limit: 18 fresh seeds, 20 batches; six of them, 100 batches together."""
-    arrays, parts = {"size": [1000, 10_000, 100_000]}, []
-    late = fresh(run, seeds=18, steps=2500)
+    arrays, parts, late = {}, [], fresh(run, seeds=18, steps=2500)
     few = late.spend(seeds=6)
     for name, runs in late.train(PAPER_SETTINGS).items():
         for t in iterations:
@@ -364,68 +385,43 @@ def typical_condition(run, iterations):
                 Part(f"{label}, typical batch", typical_batch(ratio), above=1, level="robust"),
                 Part(f"{label}, limit: 100,000 prompts together", pooled),
                 Part(f"{label}: 90 % of single batches", "{:.3g} to {:.3g}".format(*low_high))]
-            arrays[f"{label} typical"] = typical_batch(ratio)
-            for size in (1, 10, 100):
-                ratio = first_over_second({each: r_med(grouped(values[:, 0], size))
-                                           for each, values in many.items()})
-                arrays[f"{label} ratio on {size},000"] = ratio.ravel()
+            arrays |= {f"{label} typical batch": typical_batch(ratio), f"{label} together": pooled}
     return arrays, parts
 
 
-def grouped(diagonals, size):
-    """Diagonals of the Hessian (seeds, groups, entries) on evaluation batches `size` times as
-    large: means over groups of the (seeds, batches, entries)."""
-    groups = diagonals.shape[1] // size
-    return np.stack([diagonals[:, size * i : size * (i + 1)].mean(axis=1) for i in range(groups)],
-                    axis=1)
-
-
-def causes(run):
-    """C3: the ratio of R_med at iteration 750 with something changed, median over five batches."""
-    few, arrays, parts = fresh(run, steps=800), {}, []
-
-    def typical(factor=1, full=False):
-        """With all rates times a factor, or all of P and Q trained: {name: (seeds,)}."""
-        settings = {name: setting._replace(full=full, lr={
-            each: factor * run.rate(setting, each) for each in run.names})
-            for name, setting in PAPER_SETTINGS.items()}
-        ratios = {}
-        for name, runs in few.spend(lr=None).train(settings).items():
-            found = few.along(training.condition, settings[name], runs, [15], batches=5)
-            ratios[name] = typical_batch(first_over_second(found)[:, 0])
-        return ratios
-
-    for cause, ratios in {"unchanged": typical(), "half the rates": typical(0.5),
-                          "twice the rates": typical(2), "full matrices": typical(full=True),
-                          }.items():
-        for name, ratio in ratios.items():
-            parts.append(Part(f"{name}, iteration 750, {cause}", ratio))
-            arrays[f"{name} with {cause}"] = ratio
-    return arrays | {"causes": ["unchanged", "half the rates", "twice the rates",
-                                "full matrices"]}, parts
-
-
 def draw_condition_number(figure, arrays):
-    """Above "SETTING path" (optimizers, seeds, points); of a thorough run below that the ratios on
-    evaluation batches of each size, and with each cause (seeds,)."""
-    full = "size" in arrays
-    rows = figure.subplots(3 if full else 1, 3, squeeze=False)
-    for j, name in enumerate(PAPER_SETTINGS):
-        losses(rows[0][j], arrays, f"{name} path", title=TITLES[name], ylabel="$R_{med}$")
-        if full:
-            dots(rows[1][j], [f"{size:,}" for size in arrays["size"]], [
-                arrays[f"{name}, iteration 750 ratio on {size // 1000},000"]
-                for size in arrays["size"]], yscale="log", title=TITLES[name],
-                xlabel="prompts in the evaluation batch", ylabel="ratio of $R_{med}$")
-            dots(rows[2][j], [each.replace(" ", "\n", 1) for each in arrays["causes"]],
-                 [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
-                 title=TITLES[name], ylabel="ratio of $R_{med}$")
-        for row in rows[1:]:
-            reference(row[j], 1)
+    """Above "SETTING path" (optimizers, seeds, points). Below, at each of the iterations, what the
+    paper prints, the ratios "CASE first batch" (seeds,) and, of a thorough run, "CASE typical
+    batch" and "CASE together"."""
+    above, below = figure.subplots(2, 3, sharey="row")
+    kinds = ["first batch", "typical batch", "together"]
+    kinds = [kind for kind in kinds if any(name.endswith(f" {kind}") for name in arrays)]
+    for name, paths, ratios in zip(PAPER_SETTINGS, above, below):
+        losses(paths, arrays, f"{name} path", title=TITLES[name], ylabel="$R_{med}$")
+        paths.set_xscale("symlog", linthresh=50)  # logarithmic, but for 0
+        place, labels = 0, []
+        for t in arrays["iterations"]:
+            mean, std = PAPER_C3[name].get(int(t), (np.nan, np.nan))
+            ratios.errorbar(place, mean, [[min(std, 0.9 * mean)], [std]], fmt="k*", ms=12,
+                            capsize=4)
+            labels.append("paper")
+            for i, kind in enumerate(kinds, 1):
+                dots(ratios, [], [arrays[f"{name}, iteration {t} {kind}"]], places=[place + i])
+                labels.append({"first batch": "1 batch", "typical batch": "typical",
+                               "together": "100\ntogether"}[kind])
+            ratios.text(place, 1, f"iteration {t}", transform=ratios.get_xaxis_transform(),
+                        va="bottom", fontsize=12)
+            place += len(kinds) + 2
+        ticks = [i for i in range(place - 1) if (i + 1) % (len(kinds) + 2)]
+        ratios.set_xticks(ticks, labels, fontsize=11, rotation=60)
+        ratios.set(yscale="log", ylabel="ratio of $R_{med}$")
+        reference(ratios, 1)
     return ("Above: typical of up to 3 evaluation batches of 1,000 prompts; line: median over "
-            "seeds, band: smallest to largest. Next, if there: the ratio SGD / Adam at iteration "
-            "750, a dot for each seed and evaluation batch. Below: the same on the typical of 5 "
-            "batches, with something changed. Bar: median. Dotted: 1, no difference.")
+            "seeds, band: smallest to largest. Below: the ratio SGD / Adam, a dot for each seed, "
+            "bar: median; star: the mean that the paper prints, with its standard deviation (cut "
+            "at a tenth of the mean). 1 batch: on one evaluation batch of 1,000 prompts; typical: "
+            "the median over 20 of them; 100 together: for the Hessian on 100 of them. Dotted: 1, "
+            "no difference.")
 
 
 def directional_smoothness(run=Run(seeds=5, steps=800)):
@@ -496,18 +492,22 @@ def smoother(label, path, start=0.1, **bound):
 
 def draw_directional_smoothness(figure, arrays):
     """A row a kind of evaluation batch: "SETTING KIND" (optimizers, seeds, points)."""
-    kinds = {"first batch": "iteration"}
+    kinds = {"first batch": ("iteration", "first batch", "one batch")}
     if "point" in arrays:
-        kinds |= {"typical batch": "point", "together": "point"}
-    rows = figure.subplots(len(kinds), 3, squeeze=False)
-    for (kind, x), row in zip(kinds.items(), rows):
+        kinds = {"typical batch": ("point", "typical batch, 2,500 steps", "typical batch"),
+                 "together": ("point", "limit: 20,000 prompts together", "mean over batches"),
+                 **kinds}
+    rows = figure.subplots(len(kinds), 3, squeeze=False, sharey="row")
+    for (kind, (x, of_part, words)), row in zip(kinds.items(), rows):
         for name, ax in zip(PAPER_SETTINGS, row):
             curves(ax, arrays[x], arrays[f"{name} {kind}"], arrays["optimizers"],
-                   title=TITLES[name], xlabel="iteration", ylabel=f"$v^T H v$, {kind}")
-            smoothness_axis(ax)
-    return ("$v^T H v$, v the direction of the step, on evaluation batches of 1,000 prompts: on "
-            "the first one; and, if there, the median and the mean over 20. Line: median over "
-            "seeds, band: smallest to largest. Logarithmic scale, linear around 0.")
+                   title=TITLES[name], xlabel="iteration", ylabel=f"$v^T H v$\n{words}")
+            plotting.note(ax, f"{{{name}, {of_part}: medians of v^T H v}}")
+        smoothness_axis(*row)
+    return ("$v^T H v$, v the direction of the step, on evaluation batches of 1,000 prompts: of a "
+            "long run the median and the mean over 20 of them, in its beginning; and on the first "
+            "one. Line: median over seeds, band: smallest to largest; in the corner the medians "
+            "over seeds and path. Logarithmic scale, linear around 0.")
 
 
 def generalized_smoothness(run=Run(seeds=5, steps=600)):
@@ -550,8 +550,7 @@ def generalized_smoothness(run=Run(seeds=5, steps=600)):
                 parts.append(Part(f"{name}: line", f"L0 = {L0:.3g}, L1 = {L1:.3g}; "
                                   f"{100 * (curvature <= 0).mean():.0f} % of v^T H v negative"))
                 arrays |= {f"{name} norm": norm[..., 0], f"{name} curvature": curvature[..., 0],
-                           f"{name} spectral": spectral,
-                           f"{name} slopes": np.mean([slopes, spectral_slopes], axis=1)}  # (2,)
+                           f"{name} spectral": spectral}
     return arrays, parts
 
 
@@ -565,18 +564,20 @@ def draw_generalized_smoothness(figure, arrays):
     """"SETTING curvature" (seeds, points), below "SETTING spectral" (seeds, every second point),
     against "SETTING norm" (seeds, points)."""
     iteration = arrays["iteration"]
-    for name, above, below in zip(PAPER_SETTINGS, *figure.subplots(2, 3)):
-        norm, slopes = arrays[f"{name} norm"], arrays[f"{name} slopes"]
+    rows = figure.subplots(2, 3, sharex="col", sharey="row")
+    for name, above, below in zip(PAPER_SETTINGS, *rows):
+        norm = arrays[f"{name} norm"]
         plotting.on_path(above, norm, arrays[f"{name} curvature"], iteration)
         dots_on_path = plotting.on_path(below, norm[:, ::2], arrays[f"{name} spectral"],
                                         iteration[::2])
-        for ax, slope, label in zip((above, below), slopes, ("$v^T H v$", "spectral norm")):
+        for ax, what, label in ((above, "directional smoothness", "$v^T H v$"),
+                                (below, "spectral norm", "spectral norm")):
             ax.set(title=TITLES[name], xlabel="gradient norm", ylabel=label)
-            plotting.note(ax, f"slope {slope:.2f}")
+            plotting.note(ax, f"slope {{{name}, whole path: slope of the {what}}}", at=(0.03, 0.96))
     figure.colorbar(dots_on_path, ax=figure.axes, label="iteration")
     return ("Adam, first evaluation batch of 1,000 prompts, a point for each seed and every 50 "
             "steps (below: every 100) where $v^T H v$ is positive. Slope: of log against log over "
-            "the whole path, as in the finding, mean over seeds.")
+            "the whole path, mean over seeds.")
 
 
 def softmax_vs_linear(run=Run(seeds=5, steps=150)):
@@ -597,15 +598,16 @@ def softmax_vs_linear(run=Run(seeds=5, steps=150)):
     arrays = {"spent": (run.seeds, run.steps), "iteration": block_centres(run.steps)}
     trained = {kind: runs[adam] for kind, runs in run.train(kinds).items()}
     parts = kinds_compared("", trained, run)
-    arrays |= {"loss": running_median(runs["loss"] for runs in trained.values()),
-               "optimizers": [f"{kind} ({run.rate(setting, adam):g})"
-                              for kind, setting in kinds.items()]}
+    arrays |= {"loss": running_median(runs["loss"] for runs in trained.values()), "kinds": [
+        f"{kind} ({run.rate(setting, adam):g})" for kind, setting in kinds.items()]}
     if thorough(run):
         tried, tuned_runs = tuned(run, kinds, lambda setting, name: KIND_RATES)
         trained = {kind: runs[adam] for kind, runs in tuned_runs.items()}
         parts += kinds_compared(", best rates", trained, run, level="robust")
         parts += [Part(f"{kind}: best rate", rates_used(each)) for kind, each in tried.items()]
-        arrays["best loss"] = running_median(runs["loss"] for runs in trained.values())
+        arrays |= {"best loss": running_median(runs["loss"] for runs in trained.values()),
+                   "best kinds": [f"{kind} ({each[adam].rates[each[adam].best]:g})"
+                                  for kind, each in tried.items()]}
     return arrays, parts
 
 
@@ -632,13 +634,22 @@ def kinds_compared(where, trained, run, **at_level):
 
 
 def draw_softmax_vs_linear(figure, arrays):
-    """One panel: "loss" (kinds, seeds, blocks)."""
-    losses(figure.subplots(), arrays, "loss", title="three layers, Setting 1",
-           ylabel="training loss")
-    return ("Running medians over blocks of a fiftieth of the steps; line: median over seeds, "
-            "band: smallest to largest; in brackets the learning rate. The batches are the same "
-            "for every kind. softmax: weights over the n context keys sum to 1; softmax/n: the "
-            "authors' code, over all n + 1 keys, without the query's own, divided by n.")
+    """"loss" and, of a thorough run, "best loss" (kinds, seeds, blocks)."""
+    panels = {"loss": ("kinds", "rates of ours", "")}
+    if "best loss" in arrays:
+        panels["best loss"] = "best kinds", "each at its best of six rates", ", best rates"
+    row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for (name, (kinds, title, where)), ax in zip(panels.items(), row):
+        curves(ax, arrays["iteration"], arrays[name], arrays[kinds], yscale="log", title=title,
+               xlabel="iteration", ylabel="training loss")
+        plotting.note(ax, f"softmax / linear, final loss {{softmax / linear{where}: final loss}}\n"
+                      f"steps to half the loss, linear:\n"
+                      f"{{linear{where}: steps to half the loss}}")
+    return ("Three layers, Setting 1. Running medians over blocks of a fiftieth of the steps; "
+            "line: median over seeds, band: smallest to largest; in brackets the learning rate. "
+            "The batches are the same for every kind. softmax: weights over the n context keys sum "
+            "to 1; softmax/n: the authors' code, over all n + 1 keys, without the query's own, "
+            "divided by n.")
 
 
 def larger_model(run=Run(seeds=5, steps=60)):
@@ -667,21 +678,23 @@ def larger_model(run=Run(seeds=5, steps=60)):
 def draw_larger_model(figure, arrays):
     """"loss" and "norm" (optimizers, seeds, blocks), and the tail of the noise."""
     first, second, third = figure.subplots(1, 3)
-    losses(first, arrays, "loss", title=LARGE.name, ylabel="training loss")
-    losses(second, arrays, "norm", title=LARGE.name, ylabel="gradient norm")
+    pair = " / ".join(arrays["optimizers"][:2])
+    losses(first, arrays, "loss", title="training loss", ylabel="training loss")
+    losses(second, arrays, "norm", title="gradient norm", ylabel="gradient norm")
     tails(third, arrays, LARGE.name, title="gradient noise")
-    return ("Running medians over blocks of a fiftieth of the steps; line: median over seeds, "
-            "band: smallest to largest; norm before clipping. Noise: share of the draws whose norm "
-            "exceeds r times the median of their seed, at initialisation; a line for each seed; "
-            "dashed: Gaussian vectors of the same mean and covariance.")
+    plotting.note(first, f"{pair} {{{LARGE.name}: final loss {pair}}}")
+    tail_note(third, LARGE.name)
+    return (f"{LARGE.name}. Running medians over blocks of a fiftieth of the steps; line: median "
+            "over seeds, band: smallest to largest; norm before clipping. Noise: share of the "
+            "draws whose norm exceeds r times the median of their seed, at initialisation; a line "
+            "for each seed; dashed: Gaussian vectors of the same mean and covariance.")
 
 
 def study(run, settings, ahead=()):
     """What C8 and C9 ask of each setting of a dict: training, noise, and the ratio of R_med at the
     same iteration (median over the path without its first tenth), on one evaluation batch and on
-    the typical of five. Adam
-    is claimed to end lower in those named `ahead`. Returns arrays, parts, and by setting: runs
-    {optimizer: ...}, spread (seeds,) of the noise norm, first and typical ratio (seeds,)."""
+    the typical of five. Adam is claimed to end lower in those named `ahead`. Returns arrays, parts,
+    and by setting what C8 and C9 go on with."""
     draws, points = max(5, run.steps // 5), path_points((run.steps - 1) // 50, 10)
     batches = 5 if thorough(run) else 1
     arrays = {"iteration": block_centres(run.steps), "optimizers": run.names,
@@ -700,29 +713,16 @@ def study(run, settings, ahead=()):
         arrays |= {f"{name} loss": running_median(loss.values()), f"{name} R_med": np.array(
             [typical_batch(values) for values in path.values()])}
         arrays |= tail_curves(name, norms, null)
+        rates = ", ".join(f"{each} {run.rate(settings[name], each):g}" for each in run.names)
+        arrays[f"{name} protocol"] = f"{rates}, clip {settings[name].clip:g}"
     return arrays, parts, found
 
 
 class Studied(NamedTuple):
-    runs: dict
+    runs: dict  # by optimizer
     spread: np.ndarray  # of the noise norm, (seeds,)
     first_ratio: np.ndarray  # of R_med on the first batch, (seeds,)
     typical_ratio: np.ndarray  # on the typical batch, (seeds,)
-
-
-def draw_study(figure, arrays, names):
-    """A column a setting: "SETTING loss" (optimizers, seeds, blocks), the tail of the noise, and
-    "SETTING R_med" (optimizers, seeds, points)."""
-    rows = figure.subplots(3, len(names), sharey="row")
-    for j, name in enumerate(names):
-        losses(rows[0][j], arrays, f"{name} loss", title=name, ylabel="training loss")
-        tails(rows[1][j], arrays, name, title=name)
-        curves(rows[2][j], arrays["point"], arrays[f"{name} R_med"], arrays["optimizers"],
-               yscale="log", title=name, xlabel="iteration", ylabel="$R_{med}$")
-    return ("Loss: running medians; line: median over seeds, band: smallest to largest. Noise: "
-            "share of the draws whose norm exceeds r times the median of their seed, at "
-            "initialisation; dashed: Gaussian vectors of the same mean and covariance. $R_{med}$: "
-            "typical of up to 5 evaluation batches of 1,000 prompts.")
 
 
 def heavy_tails(run=Run(seeds=5, steps=300)):
@@ -763,8 +763,29 @@ def heavy_tails(run=Run(seeds=5, steps=300)):
 
 
 def draw_heavy_tails(figure, arrays):
-    return draw_study(figure, arrays, (SPHERICAL.name, LIGHT_TAILS.name, SETTING_3.name)) + (
-        " All at E|x|$^2$ = 1.")
+    """A column a setting: "SETTING loss" (optimizers, seeds, blocks), the tail of the noise, and
+    "SETTING R_med" (optimizers, seeds, points)."""
+    pair = " / ".join(arrays["optimizers"][:2])
+    rows = figure.subplots(3, 3, sharey="row")
+    for name, loss, noise, path in zip(
+            (SPHERICAL.name, LIGHT_TAILS.name, SETTING_3.name), *rows):
+        losses(loss, arrays, f"{name} loss", title=f"{name}\n{arrays[f'{name} protocol']}",
+               ylabel="training loss")
+        plotting.note(loss, f"{pair} {{{name}: final loss {pair}}}",
+                      at=(0.97, 0.04 if name == SETTING_3.name else 0.96))
+        noise.sharex(rows[1][0])
+        tails(noise, arrays, name)
+        plotting.note(noise, "99 % / 50 % quantile\n"
+                      f"{{{name}: 99 % quantile over median of the noise norm}}")
+        curves(path, arrays["point"], arrays[f"{name} R_med"], arrays["optimizers"], yscale="log",
+               xlabel="iteration", ylabel="$R_{med}$")
+        plotting.note(path, f"ratio {{{name}: ratio of R_med, typical batch}}", at=(0.97, 0.04))
+        loss.title.set_fontsize(14)
+    return ("All at E|x|$^2$ = 1. Above the panels: learning rates, and the limit of the "
+            "gradient's norm. Loss: running medians; line: median over seeds, band: smallest to "
+            "largest. Noise: share of the draws whose norm exceeds r times the median of their "
+            "seed, at initialisation; dashed: Gaussian vectors of the same mean and covariance. "
+            "$R_{med}$: typical of up to 5 evaluation batches of 1,000 prompts.")
 
 
 def depth(run=Run(seeds=5, steps=150)):
@@ -774,17 +795,15 @@ def depth(run=Run(seeds=5, steps=150)):
     over Adam's is larger at L = 8 than at 2; the final loss of each is lower; the noise norm's 99 %
     quantile over its median is larger for L = 6 and 8 than for 2 and 4; the ratio of R_med is
     larger for L = 4, 6 and 8 than for 2 (geometric means). Published: R_med at the same iteration,
-    on one evaluation batch. Robust: at equal loss, on the typical of five batches: the last
-    snapshot before the median of the last 50 losses of each optimizer falls below d/10, which all
-    depths reach; and, as L = 2 gets no further, the ratio itself above 1 at d/100 and d/1000 for
-    the others. L = 2 has two plateaus: how many seeds end on the lower one is counted, for a mean
-    over both says nothing.
+    on one evaluation batch. Robust: at equal loss (`at_equal_loss`), on the typical of five
+    batches: where the loss of each optimizer first lies below d/10, which all depths reach; and, as
+    L = 2 gets no further, the ratio itself above 1 at d/100 and d/1000 for the others. L = 2 has
+    two plateaus: how many seeds end on the lower one is counted, for a mean over both says nothing.
     """
     run = fresh(run)
     settings = {setting.name: setting for setting in DEEP}
     arrays, parts, found = study(run, settings)
     two, four, six, eight = found.values()
-
     final = {name: {each: final_loss(runs["loss"]) for each, runs in studied.runs.items()}
              for name, studied in found.items()}  # (seeds,) each
     gap = {name: first_over_second(ends) for name, ends in final.items()}
@@ -801,8 +820,13 @@ def depth(run=Run(seeds=5, steps=150)):
     parts.append(Part("L = 2: seeds that end on the lower of the two plateaus, 0.054", ", ".join(
         f"{each} {(final['L = 2'][each] < BETWEEN_PLATEAUS).sum()} of {run.seeds}"
         for each in run.names)))
+    by_depth = {"spread": [each.spread for each in found.values()],
+                "first ratio": [each.first_ratio for each in found.values()],
+                "typical ratio": [each.typical_ratio for each in found.values()]}
+    by_depth |= {f"final {each}": [ends[each] for ends in final.values()] for each in run.names}
+    arrays |= {what: np.transpose(values) for what, values in by_depth.items()}  # (seeds, depths)
     if thorough(run):
-        more_arrays, more_parts = at_equal_loss(run, settings, found)
+        more_arrays, more_parts = at_equal_loss(run, settings)
         arrays, parts = arrays | more_arrays, parts + more_parts
     return arrays, parts
 
@@ -810,40 +834,83 @@ def depth(run=Run(seeds=5, steps=150)):
 BETWEEN_PLATEAUS = 0.07  # L = 2 ends near 0.095 or near 0.054, the least loss in what_it_learns
 
 
-def at_equal_loss(run, settings, found):
-    """C9, robust: ratio of R_med (seeds,) of the two optimizers at three losses."""
+def at_equal_loss(run, settings):
+    """C9, robust: the ratio of R_med where the two optimizers have the same loss.
+
+    At the first of the snapshots, 5 steps apart, at which the typical loss on the five evaluation
+    batches is below the target; at most 1,000 steps, after which a run counts as not there. Post
+    hoc: snapshots 50 steps apart, as of the long runs, had been too far apart (deep models reach
+    d/10 in less), so seeds that were not used before are trained again, from 1100 on.
+    """
+    run = run.spend(first_seed=FRESH + 100, steps=min(run.steps, 1000))
     ratio, arrays, parts = {}, {}, []
-    for target in (0.5, 0.05, 0.005):  # d/10, d/100, d/1000
-        for name in settings:
-            condition, reached = [], []
+    for name, runs in run.train(settings, every=5).items():
+        loss = run.along(training.loss_at, settings[name], runs, slice(None), batches=5)
+        for target in EQUAL:
+            condition = {}
             for each in run.names[:2]:
-                runs = found[name].runs[each]
-                steps = steps_to(last_fifty(runs["loss"]), target)  # (seeds,)
-                reached.append(steps)
-                number = [int(min(step, run.steps) - 1) // 50 for step in steps]  # of the snapshot
-                tasks = [(training.condition, settings[name], path[i : i + 1], 5)
-                         for path, i in zip(runs["snapshots"], number)]
-                values = np.array([result["values"][0]
-                                   for result in run.all(training.evaluate, tasks)])
-                values[~np.isfinite(steps)] = np.nan
-                condition.append(values)  # (seeds, batches)
-            ratio[name, target] = typical_batch(condition[0] / condition[1])
-            parts.append(Part(f"{name}, loss {target:g}: steps of {' and '.join(run.names[:2])}",
-                              "; ".join(counted(steps, run) for steps in reached)))
+                below = typical_batch(loss[each]) < target  # (seeds, points)
+                there, first = below.any(axis=1), below.argmax(axis=1)  # (seeds,)
+                values = run.all(training.evaluate, [
+                    (training.condition, settings[name], path[point : point + 1], 5)
+                    for path, point in zip(runs[each]["snapshots"], first)])
+                condition[each] = np.where(there[:, None], [  # (seeds, batches)
+                    result["values"][0] for result in values], np.nan)
+                steps = np.where(there, 5.0 * first, np.inf)
+                parts.append(Part(f"{name}, loss {target:g}: steps of {each}", counted(steps, run)))
+            ratio[name, target] = typical_batch(first_over_second(condition))
             if np.isfinite(ratio[name, target]).any():
                 parts.append(Part(f"{name}, loss {target:g}: ratio of R_med", ratio[name, target]))
-            arrays[f"{name} ratio at {target:g}"] = ratio[name, target]
-    for target in (0.5, 0.05, 0.005):
+    for target in EQUAL:
+        arrays[f"ratio at {target:g}"] = np.transpose([ratio[name, target] for name in settings])
         deep = np.cbrt(ratio["L = 4", target] * ratio["L = 6", target] * ratio["L = 8", target])
-        over_two = target == 0.5
+        over_two = target == EQUAL[0]
         parts.append(Part(
             f"ratio of R_med at loss {target:g}, L = 4, 6, 8{' over 2' if over_two else ''}",
             deep / ratio["L = 2", target] if over_two else deep, above=1, level="robust"))
-    return arrays | {"targets": [0.5, 0.05, 0.005]}, parts
+    return arrays, parts
+
+
+EQUAL = 0.5, 0.05, 0.005  # losses: d/10, d/100, d/1000
 
 
 def draw_depth(figure, arrays):
-    return draw_study(figure, arrays, [setting.name for setting in DEEP])
+    """Against the depth, (seeds, depths): "final OPTIMIZER"; "spread" of the noise; "first ratio"
+    and "typical ratio" of R_med at the same iteration; and, of a thorough run, "ratio at LOSS"."""
+    pair, layers = " / ".join(arrays["optimizers"][:2]), [setting.layers for setting in DEEP]
+    panels = {  # {title: (lines, label, the number)}
+        "final loss": (
+            {each: arrays[f"final {each}"] for each in arrays["optimizers"]}, "final loss",
+            f"{pair} at L = 4, 6, 8:\n" + of_settings(
+                f": final loss {pair}", [setting.name for setting in DEEP[1:]])),
+        "gradient noise at initialisation": (
+            {"": arrays["spread"]}, "99 % / 50 % quantile",
+            "L = 6, 8 over 2, 4: {99 % quantile over median of the noise norm, L = 6, 8 over 2, "
+            "4}"),
+        "at the same iteration": (
+            {"first batch": arrays["first ratio"], "typical": arrays["typical ratio"]},
+            f"ratio of $R_{{med}}$, {pair}",
+            "first batch, L = 4, 6, 8 over 2: {ratio of R_med at the same iteration, first batch, "
+            "L = 4, 6, 8 over 2}"),
+        "at the same loss": (
+            {f"loss {name.removeprefix('ratio at ')}": arrays[name]
+             for name in arrays if name.startswith("ratio at ")}, f"ratio of $R_{{med}}$, {pair}",
+            "L = 4, 6, 8 over 2, loss 0.5: {ratio of R_med at loss 0.5, L = 4, 6, 8 over 2}\n"
+            "L = 4, 6, 8, loss 0.05 and 0.005: {ratio of R_med at loss 0.05, L = 4, 6, 8}, {ratio "
+            "of R_med at loss 0.005, L = 4, 6, 8}")}
+    for (title, (lines, label, number)), ax in zip(panels.items(), figure.subplots(2, 2).flat):
+        if not lines:  # of a short run
+            ax.remove()
+            continue
+        curves(ax, layers, list(lines.values()), list(lines), yscale="log", title=title,
+               xlabel="layers L", ylabel=label, xticks=layers)
+        ax.margins(y=0.2)
+        plotting.note(ax, number, at=(0.97, 0.96) if title == "final loss" else (0.03, 0.96))
+        if "ratio" in label:
+            reference(ax, 1)
+    return ("Setting 1. Noise: 99 % over 50 % quantile of its norm. Ratio of $R_{med}$: median "
+            "over the path; and where the loss of each first lies below a number (L = 2 reaches "
+            "0.5 alone). Line: median over seeds, band: smallest to largest.")
 
 
 def learning_rates(run=Run(seeds=5, steps=150)):
@@ -945,26 +1012,44 @@ def rate_curves(run, name, tried):
 
 
 def draw_learning_rates(figure, arrays):
-    """A panel a setting: "SETTING OPTIMIZER final" (rates, seeds) against the rates."""
-    for name, ax in zip(PAPER_SETTINGS, figure.subplots(1, 3)):
-        ends = []
-        for i, each in enumerate(arrays["optimizers"]):
-            rates, final = arrays[f"{name} {each} rates"], arrays[f"{name} {each} final"]
+    """Above "SETTING OPTIMIZER final" (rates, seeds) against the rates, over the lowest median of
+    the setting; below "SETTING OPTIMIZER best", the best rate of a run of so many steps."""
+    above, below = figure.subplots(2, 3, sharey="row")
+    names = [str(each) for each in arrays["optimizers"]]
+    for name, ax, lengths in zip(PAPER_SETTINGS, above, below):
+        finals = {each: arrays[f"{name} {each} final"] for each in names}
+        middle = np.concatenate([np.median(final, axis=1) for final in finals.values()])
+        least = np.nanmin(middle) if np.isfinite(middle).any() else 1
+        for i, (each, final) in enumerate(finals.items()):
+            rates, used = arrays[f"{name} {each} rates"], arrays[f"{name} {each} used"]
             lost, color = np.isnan(final).any(axis=1), plotting.look(each, i)["color"]
-            curves(ax, rates, [final.T], [each], path=False, first=i)  # (1, seeds, rates)
-            ax.plot(rates[lost], np.full(lost.sum(), 0.98 - 0.03 * i), "X", color=color, ms=10,
+            curves(ax, rates, [final.T / least], [each], path=False, first=i)  # (1, seeds, rates)
+            ax.plot(rates[lost], np.full(lost.sum(), 0.96 - 0.05 * i), "X", color=color, ms=10,
                     transform=ax.get_xaxis_transform())
-            used = np.isclose(rates, arrays[f"{name} {each} used"])
-            ax.plot(rates[used], np.median(final[used], axis=-1), "o", ms=13, mfc="none", mew=2,
-                    color=color)
-            ends.append(final)
-        finite = np.concatenate([each[np.isfinite(each)] for each in ends] + [[1.0]])
+            best = training.level(final[..., None]).argmin()
+            for which, marker, size in ((np.isclose(rates, used), "o", 13),
+                                        (np.arange(len(rates)) == best, "*", 16)):
+                which = which & ~lost
+                ax.plot(rates[which], np.median(final[which], axis=-1) / least, marker, ms=size,
+                        mfc="none" if marker == "o" else color, mew=2, color=color)
+            steps, rate = (np.array(arrays[f"{name} {each} {what}"], float)
+                           for what in ("lengths", "best"))
+            if np.isfinite(rate).any():  # else every run diverged
+                lengths.plot(steps, rate, **plotting.look(each, i), label=each)
+            lengths.axhline(used, color=color, lw=1.5, ls=plotting.look(each, i)["ls"],
+                            zorder=2 - i)
         ax.set(xscale="log", yscale="log", title=TITLES[name], xlabel="learning rate",
-               ylabel="final loss", ylim=(finite.min() / 2, min(finite.max(), 100) * 2))
-        plotting.legend(ax)
-    return ("Median training loss over the last tenth of the steps; line: median over seeds, band: "
-            "smallest to largest. X, at the top: rates at which a run diverged. Circle: the rate "
-            "that the other experiments use.")
+               ylabel="final loss / the lowest", ylim=(0.8, 300))
+        lengths.set(xscale="log", yscale="log", xlabel="steps of the run", ylabel="best rate")
+        plotting.note(ax, "published / best:\n" + ", ".join(
+            f"{each} {{{name}, {each}: final loss at the published rate / at the best}}"
+            for each in names), at=(0.97, 0.85))
+    plotting.legend(above[0])
+    return ("Above: median training loss over the last tenth of the steps, over the lowest median "
+            "of the setting; line: median over seeds, band: smallest to largest. Star: the best "
+            "rate; circle: the rate that the other experiments use, which is the published one; X, "
+            "at the top: a run diverged. Below: the best rate of a run of so many steps; thin: the "
+            "published rate.")
 
 
 def full_batch(run=Run(seeds=5, steps=100, optimizers=(SGD, Adam, SignDescent))):
@@ -1015,24 +1100,35 @@ def seven_rates(_, name):
 
 def draw_full_batch(figure, arrays):
     """Above "SETTING, fixed batch loss" (optimizers, seeds, blocks), below "SETTING, CASE ratios"
-    (other optimizers, seeds)."""
-    first, *others = arrays["optimizers"]
-    for name, above, below in zip(("Setting 1", "Setting 3"), *figure.subplots(2, 2)):
+    (other optimizers, seeds), the fixed batch apart from the sizes."""
+    first, *others = (str(each) for each in arrays["optimizers"])
+    cases = [f"batches of {size:,}" for size in arrays["sizes"]] + ["fixed batch"]
+    labels = [case.removeprefix("batches of ").removesuffix(" batch") for case in cases]
+    places = [*range(len(cases) - 1), len(cases) - 0.3]
+    rows, ends = figure.subplots(2, 2, sharey="row"), []
+    for name, above, below in zip(("Setting 1", "Setting 3"), *rows):
+        loss = arrays[f"{name}, fixed batch loss"]
         losses(above, arrays, f"{name}, fixed batch loss", title=TITLES[name],
                ylabel="loss, fixed batch")
-        cases = [f"batches of {size:,}" for size in arrays["sizes"]] + ["fixed batch"]
-        ratios = np.array([arrays[f"{name}, {case} ratios"] for case in cases])
-        for i, each in enumerate(others):  # ratios (cases, other optimizers, seeds)
-            dots(below, [case.replace("batches of ", "") for case in cases], ratios[:, i],
-                 shift=0.2 * i, colour=plotting.look(each, i + 1)["color"], label=each)
-        below.legend()
-        below.set(yscale="log", title=TITLES[name], xlabel="prompts in a batch",
-                  ylabel=f"final loss of {first} / the other")
+        ends.append(np.nanmedian(loss, axis=1) if np.isfinite(loss).any() else [1.0])
+        plotting.note(above, "\n".join(
+            f"{first} / {each} {{{name}, fixed batch: final loss {first} / {each}}}"
+            for each in others))
+        for i, each in enumerate(others):
+            ratios = [arrays[f"{name}, {case} ratios"][i] for case in cases]
+            dots(below, labels, ratios, shift=0.2 * i, colour=plotting.look(each, i + 1)["color"],
+                 label=each, places=places)
+        below.axvline(places[-1] - 0.75, color="#000000", lw=1)
+        below.set(yscale="log", xlabel="prompts in a fresh batch, and one batch for all steps",
+                  ylabel=f"final loss of {first} / the other", ylim=(0.05, 50))
         reference(below, 1)
-    return ("Every optimizer at the best of seven rates. Above: running median; line: median over "
-            "seeds, band: smallest to largest. Below: a dot for each seed, bar: median; fresh "
-            "batches of so many prompts and, at the right, one batch of 1,000 for all steps. "
-            "Dotted: 1, no difference.")
+    medians = np.concatenate([np.ravel(each) for each in ends])
+    rows[0][0].set_ylim(medians.min() / 3, 3 * medians.max())  # which a spike of one seed leaves
+    rows[1][0].legend(loc="upper left")
+    return ("Every optimizer at the best of seven rates. Above: running median on one batch of "
+            "1,000 prompts; line: median over seeds, band: smallest to largest. Below: a dot for "
+            "each seed (some leave the panel), bar: median; fresh batches of so many prompts and, "
+            "at the right, the fixed batch. Dotted: 1, no difference.")
 
 
 def times(run, *factors):
@@ -1105,21 +1201,22 @@ def clipped_runs(run):
 
 
 def draw_clipping(figure, arrays):
-    """A row a direction, at the last level that was measured: (kinds, seeds, points)."""
+    """Of "SETTING, OPTIMIZER's path, DIRECTION, LEVEL" (kinds, seeds, points) the medians over the
+    path, at the last level that was measured; a row a path."""
     level = "robust" if "robust point" in arrays else "published"
-    rows, point = figure.subplots(3, 3), arrays[f"{level} point"]
-    first, second = arrays["names"]
-    for row, (each, direction) in zip(rows, ((first, "gradient"), (first, "step"),
-                                             (second, "step"))):
+    kinds = [str(each).removeprefix("clipped at ") for each in arrays["kinds"]]
+    for each, row in zip(arrays["names"], figure.subplots(2, 3, sharey=True)):
         for name, ax in zip(PAPER_SETTINGS, row):
-            curves(ax, point, arrays[f"{name}, {each}'s path, {direction}, {level}"],
-                   arrays["kinds"], title=TITLES[name], xlabel="iteration",
-                   ylabel=f"{each}'s {direction}")
-            smoothness_axis(ax)
-    return ("$v^T H v$ at the same point, for the direction as it is, with its coordinates limited "
-            "to the quantiles 0.9 and 0.5 of their absolute values, and for its sign. Line: median "
-            "over seeds, band: smallest to largest; typical of the evaluation batches of 1,000 "
-            "prompts.")
+            heights = [without_start(arrays[f"{name}, {each}'s path, {direction}, {level}"]).T
+                       for direction in ("gradient", "step")]  # (seeds, kinds) each
+            curves(ax, range(len(kinds)), heights, ("gradient", "step"), yscale="log",
+                   title=TITLES[name], ylabel=f"$v^T H v$, {each}'s path",
+                   xlabel="coordinates clipped at the quantile")
+            ax.set_xticks(range(len(kinds)), kinds)
+    return ("$v^T H v$ at the same point, for the gradient and for the optimizer's step, as it is, "
+            "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
+            "and for its sign. Medians over the path without its first tenth; line: median over "
+            "seeds, band: smallest to largest; typical of the evaluation batches of 1,000 prompts.")
 
 
 def nonlinear_regression(run=Run(seeds=5, steps=60)):
@@ -1164,13 +1261,20 @@ def draw_nonlinear_regression(figure, arrays):
     """"loss" (optimizers, seeds, blocks), the tail of the noise, and "R_med" and "smoothness"
     (optimizers, seeds, points)."""
     (first, second), (third, fourth) = figure.subplots(2, 2)
+    pair = " / ".join(arrays["optimizers"][:2])
     losses(first, arrays, "loss", title="training loss", ylabel="training loss")
+    plotting.note(first, f"{pair} {{MLP: final loss {pair}}}")
     tails(second, arrays, "MLP", title="gradient noise")
+    tail_note(second, "MLP")
     curves(third, arrays["point"], arrays["R_med"], arrays["optimizers"], yscale="log",
            title="robust condition number", xlabel="iteration", ylabel="$R_{med}$")
     curves(fourth, arrays["point"], arrays["smoothness"], arrays["optimizers"],
            title="directional smoothness", xlabel="iteration", ylabel="$v^T H v$")
     smoothness_axis(fourth)
+    plotting.note(third, "ratio {MLP: ratio of R_med, typical batch}",
+                  "ratio {MLP: ratio of R_med, first batch}", at=(0.97, 0.04))
+    plotting.note(fourth, "{MLP, typical batch: medians of v^T H v}",
+                  "{MLP, first batch: medians of v^T H v}")
     return ("Loss: running median; line: median over seeds, band: smallest to largest. Noise: "
             "share of the draws whose norm exceeds r times the median of their seed, at "
             "initialisation; dashed: Gaussian vectors of the same mean and covariance. $R_{med}$ "
@@ -1178,6 +1282,132 @@ def draw_nonlinear_regression(figure, arrays):
 
 
 # ---- Questions beyond the paper ------------------------------------------------------------------
+
+
+def the_model(run=Run(seeds=5, steps=1000)):
+    """Question: What does the model see, and how heavy are the tails of x?
+
+    Nothing is trained. A prompt of Setting 1 as the matrix Z, and what a layer does with it; and
+    the tails of |x|^2 at the same mean for x on the sphere, Gaussian x and Setting 3's, over a
+    hundred times as many draws as the run has steps (at most 1,000), for each seed. Measured: the
+    99.9 % quantile of |x|^2 over its mean.
+    """
+    run = run.spend(steps=min(run.steps, 1000))
+    tails_of = {"sphere": SPHERICAL, "Gaussian": SETTING_1, "Setting 3": SETTING_3}
+    arrays = {"spent": (run.seeds, run.steps), "share": tail_shares(100 * run.steps),
+              "families": list(tails_of)}
+    parts = []
+    for name, setting in tails_of.items():
+        data = setting.data | dict(n=100, second_moment=1.0)
+        x = [sample_prompts(training.generator([2310, seed]), run.steps, **data).Z[:, :-1, :-1]
+             for seed in run.numbers]  # (steps, d, n) each
+        squares = np.square(x).sum(axis=2).reshape(run.seeds, -1)  # (seeds, draws)
+        parts.append(Part(f"{name}: 99.9 % quantile of |x|^2 over its mean",
+                          np.quantile(squares, 0.999, axis=1)))
+        arrays[f"{name} tail"] = np.median(tail(squares, squares.mean(axis=1)), axis=0)
+    prompt = sample_prompts(training.generator(2310), 1, **SETTING_1.data).Z[0]  # (d+1, n+1)
+    return arrays | {"prompt": prompt}, parts
+
+
+def draw_the_model(figure, arrays):
+    """"prompt" (d+1, n+1), the layer in boxes, and "FAMILY tail" (shares,)."""
+    matrix, layer, heavy = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
+    prompt = arrays["prompt"]
+    largest = np.abs(prompt).max()
+    matrix.imshow(prompt, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
+    matrix.text(prompt.shape[1] - 1, prompt.shape[0] - 1, "?", ha="center", va="center")
+    matrix.set_yticks(range(len(prompt)), [*(f"$x_{i}$" for i in range(1, len(prompt))), "y"])
+    matrix.set_xticks((0, prompt.shape[1] - 1), ("pair 1", "query"))
+    matrix.set(title="a prompt Z")
+    matrix.grid(False)
+    layer.axis("off")
+    layer.set(title="a layer", xlim=(0, 1), ylim=(0, 1))
+    boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.2, 0.68), "values\n$P Z M$": (0.8, 0.68),
+             "values times scores, over n": (0.5, 0.4), "Z + $\\frac{1}{n}$ P Z M ($Z^T$ Q Z)":
+             (0.5, 0.12)}
+    for text, place in boxes.items():
+        layer.text(*place, text, ha="center", va="center",
+                   bbox=dict(boxstyle="round", facecolor="#EEEEEE", edgecolor="#444444"))
+    for start, end in (((0.45, 0.91), (0.25, 0.76)), ((0.55, 0.91), (0.75, 0.76)),
+                       ((0.25, 0.6), (0.4, 0.45)), ((0.75, 0.6), (0.6, 0.45)),
+                       ((0.5, 0.35), (0.5, 0.19))):
+        layer.annotate("", end, start, arrowprops=dict(arrowstyle="->", lw=1.5))
+    for i, name in enumerate(arrays["families"]):
+        heavy.plot(arrays[f"{name} tail"], arrays["share"], label=str(name),
+                   **dict(plotting.look(name, i), marker=""))
+    heavy.set(xscale="log", yscale="log", title="tails of x", xlim=(0.05, 200),
+              xlabel="$|x|^2$ / its mean, r", ylabel="share above r")
+    heavy.legend()
+    return ("Left: a prompt of Setting 1, a pair (x, y) a column; the query's y is 0 in Z, and the "
+            "model is asked for it. Middle: one layer of linear attention; M leaves the query's "
+            "column out; minus the lower right entry of the last Z is the prediction. Right: how "
+            "much |x|$^2$ varies, at the same mean.")
+
+
+def condition_causes(run=Run(seeds=3, steps=400)):
+    """Question: What moves the ratio of R_med: the evaluation batch, the rates, the matrices?
+
+    C3's ratio of SGD's R_med over Adam's at iteration 750, on fresh seeds. The evaluation batch:
+    the ratio on every single one of 100 batches of 1,000 prompts, for the Hessian on ten of them
+    together, and on all (six seeds of C3's robust level; short runs: on ten batches). Rates and
+    matrices: the typical of five batches with half and twice the rates, and with all of P and Q
+    trained.
+    """
+    few, arrays, parts = fresh(run, steps=min(run.steps, 800)), {}, []
+    sizes = (1, 10, 100) if thorough(run) else (1, 10)
+    at = [(few.steps - 1) // 50]
+
+    def settings(factor=1, full=False):
+        """With all rates times a factor, or all of P and Q trained."""
+        return {name: setting._replace(full=full, lr={
+            each: factor * run.rate(setting, each) for each in run.names})
+            for name, setting in PAPER_SETTINGS.items()}
+
+    many = few.spend(steps=2500) if thorough(run) else few  # the runs of C3
+    for name, runs in many.train(PAPER_SETTINGS).items():
+        found = many.along(training.diagonal, PAPER_SETTINGS[name], runs, at, batches=sizes[-1])
+        for size in sizes:
+            ratio = first_over_second({each: r_med(grouped(values[:, 0], size))
+                                       for each, values in found.items()})  # (seeds, groups)
+            low, high = np.quantile(ratio, (0.05, 0.95))
+            parts.append(Part(f"{name}, {size},000 prompts: median and 90 % of the batches",
+                              f"{np.median(ratio):.3g}, {low:.3g} to {high:.3g}"))
+            arrays[f"{name} on {size},000"] = ratio.ravel()
+    causes = {"as published": settings(), "half the rates": settings(0.5),
+              "twice the rates": settings(2), "full matrices": settings(full=True)}
+    for cause, changed in causes.items():
+        for name, runs in few.spend(lr=None).train(changed).items():
+            found = few.along(training.condition, changed[name], runs, at, batches=5)
+            ratio = typical_batch(first_over_second(found)[:, 0])  # (seeds,)
+            parts.append(Part(f"{name}, {cause}", ratio))
+            arrays[f"{name} with {cause}"] = ratio
+    return arrays | {"spent": (few.seeds, few.steps), "sizes": [f"{size},000" for size in sizes],
+                     "causes": list(causes)}, parts
+
+
+def grouped(diagonals, size):
+    """Diagonals of the Hessian (seeds, groups, entries) on evaluation batches `size` times as
+    large: means over groups of the (seeds, batches, entries)."""
+    groups = diagonals.shape[1] // size
+    return np.stack([diagonals[:, size * i : size * (i + 1)].mean(axis=1) for i in range(groups)],
+                    axis=1)
+
+
+def draw_condition_causes(figure, arrays):
+    """Above "SETTING on SIZE" (seeds times groups,), below "SETTING with CAUSE" (seeds,)."""
+    above, below = figure.subplots(2, 3, sharey="row")
+    for name, single, changed in zip(PAPER_SETTINGS, above, below):
+        dots(single, arrays["sizes"], [arrays[f"{name} on {size}"] for size in arrays["sizes"]],
+             yscale="log", title=TITLES[name], xlabel="prompts in the evaluation batch",
+             ylabel="ratio of $R_{med}$")
+        dots(changed, [each.replace(" ", "\n", 1) for each in arrays["causes"]],
+             [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
+             ylabel="ratio of $R_{med}$")
+        for ax in (single, changed):
+            reference(ax, 1)
+    return ("The ratio SGD / Adam at iteration 750 (of a shorter run: at its last snapshot). "
+            "Above: a dot for each seed and evaluation batch. Below: a dot for each seed, on the "
+            "typical of 5 batches. Bar: median. Dotted: 1, no difference.")
 
 
 def initialization(run=Run(seeds=3, steps=100)):
@@ -1413,12 +1643,9 @@ def what_it_learns(run=Run(seeds=2, steps=400)):
     steps of gradient descent, with one step size and with one for each layer (the best ones; for
     isotropic x a preconditioner adds nothing else), and with P_l = g_l I, which changes the x
     between the steps, too (least squares has loss 0); the share of Q_l (in the figure P_l's, too)
-    off the multiples of the identity. For one layer, E|x|^2 = m and E|x|^4 = m4 give T = E tr S^2 =
-    m4 / n + (1 - 1/n) m^2 / d and so the best Q = -c I, c = m / T, of loss m (1 - m^2 / (d T)) (for
-    Gaussian x: c = n / (n + d + 1)); measured: learnt over best c, and final over least loss. At
-    L = 4 the trained layers end far above the best multiples of the identity: whether the steps
-    are too few or the constant rate too large is tried with five times the steps, and with a rate
-    that falls to 0 over them.
+    off the multiples of the identity. At L = 4 the trained layers end far above the best multiples
+    of the identity: whether the steps are too few or the constant rate too large is tried with five
+    times the steps, and with a rate that falls to 0 over them.
     """
     run = run.spend(steps=min(run.steps, 2000), optimizers=run.optimizers[-1:])
     (adam,), depths = run.names, (1, 2, 3, 4)
@@ -1449,36 +1676,12 @@ def what_it_learns(run=Run(seeds=2, steps=400)):
         parts.append(Part(f"L = 4, {words}: final loss / that of {DESCENTS['P = g I']}",
                           final / least["L = 4"]["P = g I"]))
         arrays[f"L = 4, {words}"] = final
-    cases = {f"gaussian x, n = {n}": ("gaussian", n) for n in (5, 10, 20, 40, 80)} | {
-        f"{family} x, n = 20": (family, 20) for family in MOMENTS if family != "gaussian"}
-    single = {name: SETTING_1._replace(name=name, layers=1, data=dict(n=n, d=5, covariates=family))
-              for name, (family, n) in cases.items()}
-    for name, runs in run.train(single, every=10).items():
-        family, n = cases[name]
-        best_c, least_loss = one_layer(*MOMENTS[family], n, 5)
-        Q = runs[adam]["snapshots"][:, :, 0, 0, 1]  # (seeds, points, d, d)
-        learnt = -last_tenth(np.trace(Q, axis1=2, axis2=3) / 5).mean(axis=-1)  # (seeds,)
-        end = last_tenth(runs[adam]["loss"]).mean(axis=-1)
-        parts += [Part(f"{name}: learnt / best c", learnt / best_c),
-                  Part(f"{name}: mean final loss / least loss {least_loss:.3g}", end / least_loss)]
-        arrays |= {f"{name} c": learnt / best_c, f"{name} loss": end / least_loss,
-                   f"{name} least": least_loss}
-    return arrays | {"final": np.array(ends).T[None], "cases": list(cases)} | {
+    return arrays | {"final": np.array(ends).T[None]} | {
         f"least {kind}": [least[name][kind] for name in deep] for kind in DESCENTS}, parts
 
 
 DESCENTS = {"one size": "L steps, one size", "L sizes": "L steps, L sizes",
             "P = g I": "L sizes, P = g I"}
-MOMENTS = {  # E|x|^2 and E|x|^4 of each family of data.py at its default parameters, d = 5
-    "gaussian": (5, 35), "sphere": (1, 1), "gamma": (1, 11), "student": (25 / 3, 875 / 3)}
-
-
-def one_layer(m, m4, n, d):
-    """The best step size c of one layer, and its loss."""
-    T = m4 / n + (1 - 1 / n) * m**2 / d
-    return m / T, m * (1 - m**2 / (d * T))
-
-
 def off_identity(weights):
     """Share of each matrix (..., d, d) in norm that is not a multiple of the identity."""
     mean = np.trace(weights, axis1=-2, axis2=-1) / weights.shape[-1]
@@ -1487,20 +1690,20 @@ def off_identity(weights):
 
 
 def draw_what_it_learns(figure, arrays):
-    """"weights" (matrices, d, d); "off" (matrices, seeds, points); "final" (1, seeds, depths) and
-    "least KIND" (depths,); and of one layer "CASE c" and "CASE loss" (seeds,)."""
-    (pictures, shares, depths), (sizes, ratios, context) = figure.subplots(2, 3)
-    tiles = np.full((2 * 6 - 1, 3 * 6 - 1), np.nan)
-    for number, matrix in enumerate(arrays["weights"]):
-        layer, which = divmod(number, 2)
-        tiles[6 * which : 6 * which + 5, 6 * layer : 6 * layer + 5] = matrix
-    largest = np.abs(tiles).max(where=np.isfinite(tiles), initial=0) or 1  # 0: it diverged
-    drawn = pictures.imshow(tiles, cmap="PuOr", vmin=-largest, vmax=largest)
-    pictures.set_xticks((2, 8, 14), ("layer 1", "layer 2", "layer 3"))
-    pictures.set_yticks((2, 8), ("P", "Q"))
-    pictures.set(title="weights, L = 3")
-    pictures.grid(False)
-    figure.colorbar(drawn, ax=pictures, shrink=0.8)
+    """"weights" (matrices, d, d); "off" (matrices, seeds, points); "final" (1, seeds, depths),
+    "least KIND" (depths,), and "L = 4, ..." of longer runs (seeds,)."""
+    (*pictures,), (shares, depths) = figure.subplots(2, 2)
+    for which, (letter, ax) in enumerate(zip("PQ", pictures)):
+        tiles = np.full((5, 17), np.nan)
+        for layer in range(3):
+            tiles[:, 6 * layer : 6 * layer + 5] = arrays["weights"][2 * layer + which]
+        largest = np.abs(tiles).max(where=np.isfinite(tiles), initial=0) or 1  # 0: it diverged
+        drawn = ax.imshow(tiles, cmap="PuOr", vmin=-largest, vmax=largest)
+        ax.set_xticks((2, 8, 14), ("layer 1", "layer 2", "layer 3"))
+        ax.set_yticks([])
+        ax.set(title=f"{letter}, L = 3")
+        ax.grid(False)
+        figure.colorbar(drawn, ax=ax, shrink=0.7)
     curves(shares, arrays["iteration"], arrays["off"], arrays["paths"], xlabel="iteration",
            title="share off the identity", ylabel="share")
     curves(depths, arrays["depths"], arrays["final"], arrays["optimizers"], yscale="log",
@@ -1508,28 +1711,79 @@ def draw_what_it_learns(figure, arrays):
     for i, (kind, words) in enumerate(DESCENTS.items()):
         depths.plot(arrays["depths"], arrays[f"least {kind}"], label=words,
                     **plotting.look(words, i))
+    for words, marker in (("five times the steps", "o"),
+                          ("five times the steps, falling rate", "*")):
+        ends = arrays[f"L = 4, {words}"]  # (seeds,)
+        depths.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
     depths.legend(fontsize=11)
+    return ("Weights: one seed; the last P is not trained. Line: median over seeds, band: smallest "
+            "to largest. Final loss: of Adam, and of the best steps of gradient descent, exact: of "
+            "one size, of L sizes, and with P = g I in each layer.")
+
+
+def one_layer(run=Run(seeds=2, steps=400)):
+    """Question: Does one trained layer reach its closed form, whatever x is?
+
+    Adam, L = 1, n = 20 (and others for Gaussian x), d = 5, at most 2,000 steps. For isotropic x
+    with E|x|^2 = m and E|x|^4 = m4, T = E tr S^2 = m4 / n + (1 - 1/n) m^2 / d gives the best Q = -c
+    I, c = m / T, of loss m (1 - m^2 / (d T)) (for Gaussian x: c = n / (n + d + 1)). Measured:
+    learnt over best c, and final over least loss (means over the last tenth of the steps, for the
+    closed form is a mean).
+    """
+    run = run.spend(steps=min(run.steps, 2000), optimizers=run.optimizers[-1:])
+    (adam,) = run.names
+    cases = {f"gaussian x, n = {n}": ("gaussian", n) for n in (5, 10, 20, 40, 80)} | {
+        f"{family} x, n = 20": (family, 20) for family in MOMENTS if family != "gaussian"}
+    single = {name: SETTING_1._replace(name=name, layers=1, data=dict(n=n, d=5, covariates=family))
+              for name, (family, n) in cases.items()}
+    arrays, parts = {"spent": (run.seeds, run.steps), "optimizers": run.names,
+                     "cases": list(cases)}, []
+    for name, runs in run.train(single, every=10).items():
+        family, n = cases[name]
+        best_c, least_loss = closed_form(*MOMENTS[family], n, 5)
+        Q = runs[adam]["snapshots"][:, :, 0, 0, 1]  # (seeds, points, d, d)
+        learnt = -last_tenth(np.trace(Q, axis1=2, axis2=3) / 5).mean(axis=-1)  # (seeds,)
+        end = last_tenth(runs[adam]["loss"]).mean(axis=-1)
+        parts += [Part(f"{name}: learnt / best c", learnt / best_c),
+                  Part(f"{name}: mean final loss / least loss {least_loss:.3g}", end / least_loss)]
+        arrays |= {f"{name} c": learnt / best_c, f"{name} loss": end / least_loss,
+                   f"{name} least": least_loss}
+    return arrays, parts
+
+
+MOMENTS = {  # E|x|^2 and E|x|^4 of each family of data.py at its default parameters, d = 5
+    "gaussian": (5, 35), "sphere": (1, 1), "gamma": (1, 11), "student": (25 / 3, 875 / 3)}
+
+
+def closed_form(m, m4, n, d):
+    """The best step size c of one layer, and its loss."""
+    T = m4 / n + (1 - 1 / n) * m**2 / d
+    return m / T, m * (1 - m**2 / (d * T))
+
+
+def draw_one_layer(figure, arrays):
+    """"CASE c" and "CASE loss" (seeds,), over the best ones, and "CASE least"."""
+    sizes, ratios, context = figure.subplots(1, 3)
     shown = [name for name in arrays["cases"] if name.endswith("n = 20")]
-    labels = [name.replace(" x, ", "\n") for name in shown]
-    dots(sizes, labels, [arrays[f"{name} c"] for name in shown],
-         title="one layer: learnt c / best c", ylabel="ratio")
-    dots(ratios, labels, [arrays[f"{name} loss"] for name in shown],
-         title="one layer: loss / least loss", ylabel="ratio")
-    reference(sizes, 1)
-    reference(ratios, 1)
+    labels = [name.removesuffix(" x, n = 20") for name in shown]
+    for ax, what, title in ((sizes, "c", "learnt / best step size c"),
+                            (ratios, "loss", "final / least loss")):
+        dots(ax, labels, [arrays[f"{name} {what}"] for name in shown], title=title,
+             xlabel="x, n = 20", ylabel="ratio")
+        reference(ax, 1)
     names = [name for name in arrays["cases"] if name.startswith("gaussian")]
     n = np.array([int(name.split("= ")[1]) for name in names])
     least = np.array([arrays[f"{name} least"] for name in names])
     trained = np.array([arrays[f"{name} loss"] for name in names]) * least[:, None]
     context.plot(n, least, "k:", label="d (d + 1) / (n + d + 1)")
     curves(context, n, trained.T[None], arrays["optimizers"], xscale="log", yscale="log",
-           title="one layer, Gaussian x: loss", xlabel="context length n", ylabel="loss")
+           title="Gaussian x: loss", xlabel="context length n", ylabel="loss")
     context.set_xticks(n, n)
     context.minorticks_off()
-    context.legend(fontsize=11)
-    return ("Line: median over seeds, band: smallest to largest. Weights: one seed; the last P is "
-            "not trained. One layer: c is the step size in Q = -c I; the best c and its loss are "
-            "exact, the loss is a mean.")
+    context.legend()
+    return ("A dot for each seed, bar: median; line: median over seeds, band: smallest to largest. "
+            "c is the step size in Q = -c I; the best c and its loss are exact, the loss is a mean "
+            "over the last tenth of the steps.")
 
 
 def granularity(run=Run(seeds=5, steps=150)):
@@ -1540,8 +1794,8 @@ def granularity(run=Run(seeds=5, steps=150)):
     (sign descent); and its polar factor, block by block (Muon). Settings 1 to 3 at a constant rate
     and at one that falls linearly to 0, and L = 6 in Setting 1; at most 2,000 steps; each at the
     best of seven rates, chosen on three pilot seeds; short runs: Setting 1 alone. Measured: the
-    share of the log gap from SGD to Adam that each closes, log(SGD / it) over log(SGD / Adam) of
-    the final losses, where the gap's interval excludes 0, else its final loss over Adam's. Why
+    final loss of each over Adam's; and the share of the log gap from SGD to Adam that it closes,
+    log(SGD / it) over log(SGD / Adam), where the gap's interval excludes 0. Why
     blocks may matter: the Hessian's spectra at initialisation, block by block (Zhang et al. 2024,
     arXiv 2402.16788), on one evaluation batch, without the last layer, whose P has no gradient.
     """
@@ -1563,14 +1817,14 @@ def granularity(run=Run(seeds=5, steps=150)):
     arrays = {"spent": (run.seeds, run.steps), "settings": list(settings),
               "scalings": list(SCALINGS)}
     for name in settings:
-        gap = Part(f"{name}: final loss SGD / Adam", final[name, "SGD"] / final[name, "Adam"])
-        parts.append(gap)
-        for scaling in [each for each in SCALINGS if each not in ("SGD", "Adam")]:
-            ahead = np.log(final[name, "SGD"] / final[name, scaling])
-            parts.append(Part(f"{name}: share of the log gap that {scaling} closes",
-                              ahead / np.log(gap.values), log=False) if gap.summary()[1] > 1
-                         else Part(f"{name}: final loss {scaling} / Adam",
-                                   final[name, scaling] / final[name, "Adam"]))
+        ratio = {scaling: final[name, scaling] / final[name, "Adam"] for scaling in SCALINGS}
+        ahead = {scaling: Part(f"{name}: final loss {scaling} / Adam", values)
+                 for scaling, values in ratio.items() if scaling != "Adam"}
+        parts += ahead.values()
+        if ahead["SGD"].summary()[1] > 1:  # the lower end of the interval
+            parts += [Part(f"{name}: share of the log gap that {scaling} closes",
+                           1 - np.log(ratio[scaling]) / np.log(ratio["SGD"]), log=False)
+                      for scaling in ahead if scaling != "SGD"]
         arrays[f"{name} final"] = np.array([final[name, each] for each in SCALINGS])
     spectra = block_spectra_at_start(run)
     arrays["spectra"] = spectra[0]  # (blocks, eigenvalues)
@@ -1833,22 +2087,27 @@ def attention_cost(run=Run(seeds=5)):
     parts += [Part(f"{form}: ms", ", ".join(
         f"{each:.3g} at n = {n}" for n, each in zip(COST_N, np.median(values, axis=0))))
         for form, values in ms.items()]
+    parts.append(Part(f"textbook / Gram form at n = {COST_N[-1]}",
+                      ms["linear, textbook"][:, -1] / ms["linear, Gram form"][:, -1]))
     others = 1e3 * np.median([each["others"] for each in found], axis=0)
     parts += [Part(f"{name}: ms", f"{each:.3g}") for name, each in zip(COST_OTHERS, others)]
-    return {"n": COST_N, "forms": COST_FORMS, "ms": np.array(list(ms.values())),
-            "slopes": [slopes[form].mean() for form in COST_FORMS]}, parts
+    return {"n": COST_N, "forms": COST_FORMS, "ms": np.array(list(ms.values()))}, parts
 
 
 def draw_attention_cost(figure, arrays):
     """One panel: "ms" (forms, repeats, n) against "n"."""
-    ax = figure.subplots()
-    names = [f"{form}: slope {slope:z.2f}"
-             for form, slope in zip(arrays["forms"], arrays["slopes"])]
-    curves(ax, arrays["n"], arrays["ms"], names, xscale="log", yscale="log",
+    ax, n = figure.subplots(), np.array(arrays["n"])
+    curves(ax, n, arrays["ms"], arrays["forms"], xscale="log", yscale="log",
            title="1,000 prompts, d = 5, three layers, one core", xlabel="context length n",
            ylabel="ms per gradient")
-    ax.set_xticks(arrays["n"], arrays["n"])
+    top = np.median(arrays["ms"][1, :, -1])  # of the textbook form
+    ax.plot(n[-3:], 0.6 * top * (n[-3:] / n[-1]) ** 2, "k:", label="slope 2")
+    ax.legend()
+    ax.set_xticks(n, n)
     ax.minorticks_off()
+    number = f"textbook / Gram form at n = {n[-1]}"
+    plotting.note(ax, "slopes: " + ", ".join(f"{form} {{{form}: slope}}" for form in arrays[
+        "forms"][1:3]) + f"\n{number}: {{{number}}}", at=(0.03, 0.96))
     return ("Median and range of the repeats; slopes over the last three n. Compression: the Gram "
             "matrices of the batch, made once, before.")
 
@@ -1862,63 +2121,127 @@ class Experiment(NamedTuple):
     paper: str  # what is printed there
     measure: object  # (run) -> (arrays, parts)
     draw: object  # (figure, arrays) -> caption
+    found: str = ""  # a headline of what was found, with {parts} for their numbers
     levels: tuple = ()  # at which something is claimed; none for a question
     steps: int = 0  # below which there is no verdict
+
+
+def of_settings(part, names=tuple(PAPER_SETTINGS)):
+    """The number of a part in each of the settings."""
+    return ", ".join(f"{{{name}{part}}}" for name in names)
 
 
 EXPERIMENTS = {row.measure.__name__: row for row in (
     Experiment("C1", "Adam beats SGD in Settings 1, 2 and 3",
                "loss curves; the authors' notebook ends Setting 1 near 8e-3 (SGD) and 1.7e-3 "
-               "(Adam)",
-               adam_vs_sgd, draw_adam_vs_sgd, LEVELS, 800),
+               "(Adam)", adam_vs_sgd, draw_adam_vs_sgd,
+               f"SGD's final loss is {of_settings(': final loss SGD / Adam')} times Adam's",
+               LEVELS, 800),
     Experiment("C2", "Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3",
                "histograms; Setting 1: about 2.1, right tail to 3.6",
-               gradient_noise, draw_gradient_noise, LEVELS, 1_000),
+               gradient_noise, draw_gradient_noise,
+               "99 % / 50 % quantile of the noise, above Gaussian vectors' by " + of_settings(
+                   ": 99 % quantile over median of the noise norm, minus that of Gaussian vectors"),
+               LEVELS, 1_000),
     Experiment("C3", "R_med is larger along SGD's path than along Adam's",
-               "; ".join(f"{name}: {' and '.join(printed.values())}"
+               "; ".join(f"{name}: " + " and ".join(
+                   f"{mean:.3g} ({std:.3g})" for mean, std in printed.values())
                          for name, printed in PAPER_C3.items()),
-               condition_number, draw_condition_number, LEVELS, 1_251),
+               condition_number, draw_condition_number,
+               "R_med of SGD / Adam at iteration 1250: " + of_settings(
+                   ", iteration 1250, typical batch"), LEVELS, 1_251),
     Experiment("C4", "Directional smoothness is smaller along Adam's path", "curves",
-               directional_smoothness, draw_directional_smoothness, LEVELS, 800),
+               directional_smoothness, draw_directional_smoothness,
+               "v^T H v of SGD minus Adam's: " + of_settings(
+                   ", typical batch, 2,500 steps: difference of v^T H v"), LEVELS, 800),
     Experiment("C5", "Smoothness grows with the gradient norm", "positive slope",
-               generalized_smoothness, draw_generalized_smoothness, LEVELS, 600),
+               generalized_smoothness, draw_generalized_smoothness,
+               "slopes of log v^T H v against log gradient norm: " + of_settings(
+                   ", whole path: slope of the directional smoothness"), LEVELS, 600),
     Experiment("C6", "Linear attention learns this task much faster than softmax attention",
-               "curve", softmax_vs_linear, draw_softmax_vs_linear, LEVELS, 1_000),
+               "curve", softmax_vs_linear, draw_softmax_vs_linear,
+               "softmax ends {softmax / linear, best rates: final loss} times above linear "
+               "attention", LEVELS, 1_000),
     Experiment("C7", "The picture is the same for L = 8, d = 20, n = 60",
-               "loss curve, noise histogram", larger_model, draw_larger_model, LEVELS, 1_000),
+               "loss curve, noise histogram", larger_model, draw_larger_model,
+               f"SGD's final loss is {{{LARGE.name}: final loss SGD / Adam}} times Adam's, the "
+               f"noise's skewness {{{LARGE.name}: skewness of the noise norm}}", LEVELS, 1_000),
     Experiment("C8", "Heavier tails of x make heavier noise, slower training and a larger R_med "
-               "ratio", "3 rows of plots", heavy_tails, draw_heavy_tails, LEVELS, 2_000),
+               "ratio", "3 rows of plots", heavy_tails, draw_heavy_tails,
+               "heavy tails multiply SGD's steps over Adam's by {Heavy / spherical: steps of SGD / "
+               "Adam}", LEVELS, 2_000),
     Experiment("C9", "With depth the Adam-SGD gap, noise tails and R_med ratio grow, and the loss "
-               "falls", "3 rows of plots", depth, draw_depth, LEVELS, 2_000),
+               "falls", "3 rows of plots", depth, draw_depth,
+               "gap SGD / Adam, L = 8 over 2: {gap SGD / Adam, L = 8 over 2}; R_med ratio at equal "
+               "loss: {ratio of R_med at loss 0.5, L = 4, 6, 8 over 2}", LEVELS, 2_000),
     Experiment("Protocol", "The learning rate of each optimizer is the best of a grid of ten",
                "0.02 and 0.02 (Setting 1), 0.01 and 0.005 (2), 0.02 and 0.02 (3) for SGD and Adam",
-               learning_rates, draw_learning_rates, ("robust",), 10_000),
+               learning_rates, draw_learning_rates,
+               "SGD's published rate ends " + of_settings(
+                   ", SGD: final loss at the published rate / at the best") + " times above the "
+               "best", ("robust",), 10_000),
     Experiment("C10", "Without gradient noise Adam still beats SGD, and so does sign descent",
-               "quoted", full_batch, draw_full_batch, ("published",), 600),
+               "quoted", full_batch, draw_full_batch,
+               "fixed batch, SGD / Adam " + of_settings(
+                   ", fixed batch: final loss SGD / Adam", ("Setting 1", "Setting 3")) +
+               "; SGD / sign descent " + of_settings(
+                   ", fixed batch: final loss SGD / SignDescent", ("Setting 1", "Setting 3")),
+               ("published",), 600),
     Experiment("C11", "Clipping lowers directional smoothness, coordinate by coordinate most of "
-               "all", "quoted", clipping, draw_clipping, LEVELS, 1_000),
+               "all", "quoted", clipping, draw_clipping,
+               "v^T H v of SGD's step minus that of its sign: " + of_settings(
+                   ", SGD's path, step, robust: v^T H v as it is minus sign"), LEVELS, 1_000),
+    Experiment("C12", "The picture is the same for nonlinear regression with an MLP before the "
+               "attention", "loss, noise, R_med, smoothness",
+               nonlinear_regression, draw_nonlinear_regression,
+               "SGD's final loss is {MLP: final loss SGD / Adam} times Adam's, its R_med {MLP: "
+               "ratio of R_med, typical batch} times", LEVELS, 2_000),
+    Experiment("Cost", "A gradient costs O(n^2) in the textbook form, the same for every n in the "
+               "Gram form", "", attention_cost, draw_attention_cost,
+               "slope of log time against log n: textbook {linear, textbook: slope}, Gram form "
+               "{linear, Gram form: slope}", ("published",), 0),
+    Experiment("Question", "What does the model see, and how heavy are the tails of x?", "",
+               the_model, draw_the_model,
+               "99.9 % quantile of |x|^2 over its mean: Gaussian {Gaussian: 99.9 % quantile of "
+               "|x|^2 over its mean}, Setting 3 {Setting 3: 99.9 % quantile of |x|^2 over its "
+               "mean}"),
+    Experiment("Question", "How finely must a step be scaled to do what Adam does?", "",
+               granularity, draw_granularity,
+               "final loss over Adam's: one scale a block " + of_settings(
+                   ": final loss a block / Adam") + "; SGD " + of_settings(
+                   ": final loss SGD / Adam")),
+    Experiment("Question", "What is left of the gap when the rate may fall?", "",
+               schedules, draw_schedules,
+               "SGD / Adam at a linearly falling rate: " + of_settings(
+                   ", linear: final loss SGD / Adam")),
+    Experiment("Question", "Is SGD's rate at its limit?", "",
+               edge_of_stability, draw_edge_of_stability,
+               "largest eigenvalue over its limit, at the rates 0.05, 0.1, 0.2: " + of_settings(
+                   ": largest eigenvalue / limit", ("rate 0.05", "rate 0.1", "rate 0.2"))),
+    Experiment("Question", "Which optimizer should I take, and how carefully must its rate be "
+               "chosen?", "", screen, draw_screen),
+    Experiment("Question", "What moves the ratio of R_med: the evaluation batch, the rates, the "
+               "matrices?", "", condition_causes, draw_condition_causes,
+               "R_med of SGD / Adam in Setting 1: {Setting 1, as published}; half the rates "
+               "{Setting 1, half the rates}; full matrices {Setting 1, full matrices}"),
     Experiment("Question", "At which initial scale and depth do gradients vanish or explode, or "
                "models train?", "", initialization, draw_initialization),
     Experiment("Question", "How do heavy tails and depth interact?", "",
-               tails_times_depth, draw_tails_times_depth),
+               tails_times_depth, draw_tails_times_depth,
+               "one step in depth and in tails together change SGD / Adam by a factor "
+               "{interaction, final loss SGD / Adam}"),
     Experiment("Question", "How far above the Bayes risk does each optimizer end when labels are "
-               "noisy?", "", label_noise, draw_label_noise),
+               "noisy?", "", label_noise, draw_label_noise,
+               "excess risk SGD / Adam: {sigma = 0: excess SGD / Adam} without noise, {sigma = 1: "
+               "excess SGD / Adam} at sigma = 1"),
     Experiment("Question", "What helps against heavy-tailed prompts?", "", remedies, draw_remedies),
     Experiment("Question", "What is in the weights: is a trained layer a step of gradient descent?",
-               "", what_it_learns, draw_what_it_learns),
-    Experiment("Question", "How finely must a step be scaled to do what Adam does?", "",
-               granularity, draw_granularity),
-    Experiment("Question", "What is left of the gap when the rate may fall?", "",
-               schedules, draw_schedules),
-    Experiment("Question", "Is SGD's rate at its limit?", "",
-               edge_of_stability, draw_edge_of_stability),
-    Experiment("C12", "The picture is the same for nonlinear regression with an MLP before the "
-               "attention", "loss, noise, R_med, smoothness",
-               nonlinear_regression, draw_nonlinear_regression, LEVELS, 2_000),
-    Experiment("Question", "Which optimizer should I take, and how carefully must its rate be "
-               "chosen?", "", screen, draw_screen),
-    Experiment("Cost", "A gradient costs O(n^2) in the textbook form, the same for every n in the "
-               "Gram form", "", attention_cost, draw_attention_cost, ("published",), 0),
+               "", what_it_learns, draw_what_it_learns,
+               "Adam's loss over the best multiples of the identity: L = 2 {L = 2: final loss / "
+               "that of L sizes, P = g I}, L = 4 {L = 4: final loss / that of L sizes, P = g I}"),
+    Experiment("Question", "Does one trained layer reach its closed form, whatever x is?", "",
+               one_layer, draw_one_layer,
+               "learnt over best step size, Gaussian x: {gaussian x, n = 20: learnt / best c}"),
 )}
 
 
@@ -2155,11 +2478,12 @@ def tail_shares(draws):
     return ranks / draws
 
 
-def tail(norms):
+def tail(norms, unit=None):
     """Of norms (seeds, draws): the values that these shares of a seed's draws reach or exceed,
-    over the seed's median, (seeds, shares)."""
+    over the seed's median, or another unit (seeds,); (seeds, shares)."""
     draws = norms.shape[1]
-    descending = -np.sort(-norms, axis=1) / np.median(norms, axis=1, keepdims=True)
+    unit = np.median(norms, axis=1) if unit is None else unit
+    descending = -np.sort(-norms, axis=1) / unit[:, None]
     return descending[:, np.round(tail_shares(draws) * draws).astype(int) - 1]
 
 
@@ -2221,7 +2545,7 @@ def counted(steps, run):
 
 # ---- Files ---------------------------------------------------------------------------------------
 
-WITHOUT_OPTIMIZERS = ("gradient_noise", "attention_cost")  # nothing is trained there
+WITHOUT_OPTIMIZERS = ("gradient_noise", "attention_cost", "the_model")  # nothing is trained there
 
 
 def finding(name, run, arrays, parts):
@@ -2279,8 +2603,27 @@ def short(number):
     return f"{number:.3g}" if isinstance(number, float) else "unknown" if number is None else number
 
 
-def headline(found):
-    return f"{found['claim']}: {found['claimed']}: {verdict_line(found)}"
+def headline(name, found):
+    """What was found, if it was measured, else the claim; and the verdict."""
+    text = plotting.filled([EXPERIMENTS[name].found], printed(found)) or found["claimed"]
+    words = verdict_line(found) if found["verdicts"] else ""
+    return f"{found['claim']}: {text} ({words})" if words else text
+
+
+def printed(found):
+    """{part: what a figure prints of it}: the mean over seeds (the median, if that is judged), and
+    whether it is open or against."""
+    texts = {}
+    for name, value in found["measured"].items():
+        texts[name] = value
+        if not isinstance(value, str):
+            number = value.get("median", value["mean"])
+            texts[name] = short(number)
+            if isinstance(number, float):
+                texts[name] = f"{float(short(number)):g}"  # 3130 rather than 3.13e+03
+            if value.get("decision", "holds") != "holds":
+                texts[name] += f" ({value['decision']})"
+    return texts
 
 
 def verdict_line(found):
@@ -2325,7 +2668,8 @@ def load(path):
 
 def draw(name, arrays, found=None):
     """The figure of an experiment from its arrays; with a finding, its headline above."""
-    return picture(EXPERIMENTS[name].draw, arrays, headline(found) if found else "")
+    return picture(EXPERIMENTS[name].draw, arrays, *([headline(name, found), printed(found)]
+                                                     if found else []))
 
 
 def save_figures(name, out, slides=False):
@@ -2336,37 +2680,115 @@ def save_figures(name, out, slides=False):
     pictures = {name: figure}
     if slides:
         pictures |= {f"{name}-{i}": each for i, each in enumerate(plotting.single_panels(
-            EXPERIMENTS[name].draw, arrays, headline(found)), 1)}
+            EXPERIMENTS[name].draw, arrays, headline(name, found), printed(found)), 1)}
     for stem, each in pictures.items():
         for form in ("png", "pdf"):
             training.write(Path(out, f"{stem}.{form}"),
                            lambda file: plotting.save(each, file, form))
     seeds, steps = found["configuration"]["seeds"], found["configuration"]["steps"]
-    caption = f"{headline(found)}\n{figure.caption} {seeds} seeds, {steps:,} steps.\n"
+    caption = (f"{headline(name, found)}\nClaimed: {found['claimed']}.\n" if found["verdicts"] else
+               f"{headline(name, found)}\n") + f"{figure.caption} {seeds} seeds, {steps:,} steps.\n"
     training.write(Path(out, f"{name}.txt"), lambda file: file.write(caption.encode()))
 
 
-def report(out):
-    """The table claim | published | robust | decisive number of the findings in a folder, in
-    Markdown."""
+def findings(out):
+    """{name: finding} of what is in a folder. Raises Mistake if it is none, or a file is no
+    finding."""
     if not Path(out).is_dir():
         raise Mistake(f"out: got {str(out)!r}, wants a folder with findings")
-    rows = ["| claim | published | robust | the number that decides | seeds, steps (published) |",
-            "| --- | --- | --- | --- | --- |"]
+    found = {}
     for name in EXPERIMENTS:
         path = Path(out, f"{name}.json")
-        if not path.exists():
-            rows.append(f"| `{name}` | | | no finding in this folder | |")
-            continue
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            spent = found["configuration"]
-            rows.append(f"| {found['claim']} `{name}`: {found['claimed']} | "
-                        f"{counts(found, 'published')} | {counts(found, 'robust')} | "
-                        f"{decisive(found)} | {spent['seeds']}, {spent['steps']:,} |")
-        except (ValueError, LookupError, TypeError, AttributeError):
-            raise Mistake(f"out: got {path}, wants a finding of this program") from None
-    return "\n".join(rows)
+        if path.exists():
+            try:
+                found[name] = json.loads(path.read_text(encoding="utf-8"))
+                headline(name, found[name]), decisive(name, found[name])
+            except (ValueError, LookupError, TypeError, AttributeError):
+                raise Mistake(f"out: got {path}, wants a finding of this program") from None
+    return found
+
+
+def report(out):
+    """In Markdown, of the findings in a folder: the table claim | published | robust | number that
+    decides, that of the questions, and how many experiments have no finding there."""
+    found = findings(out)
+    claims = ["| claim | published | robust | the number that decides |",
+              "| --- | --- | --- | --- |"]
+    questions = ["| question | what was found |", "| --- | --- |"]
+    for name, each in found.items():
+        number = decisive(name, each).replace("|", "\\|")  # |x|, in a table
+        if EXPERIMENTS[name].levels:
+            claims.append(f"| {each['claim']} `{name}`: {each['claimed']} | "
+                          f"{counts(each, 'published')} | {counts(each, 'robust')} | {number} |")
+        else:
+            questions.append(f"| `{name}`: {each['claimed']} | {number} |")
+    missing = [name for name in EXPERIMENTS if name not in found]
+    count = f"{len(missing)} of {len(EXPERIMENTS)} experiments have no finding in this folder"
+    tables = ["\n".join(rows) for rows in (claims, questions) if len(rows) > 2]
+    return "\n\n".join(tables + ([f"{count}: {', '.join(missing)}"] if missing else []))
+
+
+def gallery(out):
+    """Write what is to be looked at in a folder: README.md, every figure with its caption and all
+    lines of its finding; and scoreboard.png and .pdf."""
+    found, target = findings(out), Path(out, "README.md")
+    if target.exists() and not target.read_text(encoding="utf-8").startswith("# What was found\n"):
+        raise Mistake(f"out: got {target}, which this program did not write")
+    texts = ["# What was found", "![Every claim with its parts](scoreboard.png)"]
+    for name, each in found.items():
+        spent, versions = each["configuration"], each["versions"]
+        caption = Path(out, f"{name}.txt")
+        texts += [f"## `{name}`", f"![{headline(name, each)}]({name}.png)",
+                  caption.read_text(encoding="utf-8").strip() if caption.exists() else "",
+                  "\n".join(["```text", *each["lines"], f"verdict: {verdict_line(each)}", "```"]),
+                  f"{spent['seeds']} seeds, {spent['steps']:,} steps; " + ", ".join(
+                      f"{what} {version}" for what, version in versions.items())]
+    times = Path(out, "times.txt")
+    if times.exists():
+        texts += ["## Times", "\n".join(["```text", times.read_text(encoding="utf-8").strip(),
+                                         "```"])]
+    text = "\n\n".join(filter(None, texts)) + "\n"
+    training.write(target, lambda file: file.write(text.encode()))
+    claims = {name: each for name, each in found.items() if each["verdicts"]}
+    figure = picture(draw_scoreboard, claims, score(claims))
+    for form in ("png", "pdf"):
+        training.write(Path(out, f"scoreboard.{form}"),
+                       lambda file: plotting.save(figure, file, form))
+
+
+def score(claims):
+    """How many are reproduced at each level, in words."""
+    words = []
+    for level in LEVELS:
+        judged = [each["verdicts"][level] for each in claims.values() if level in each["verdicts"]]
+        words.append(f"{judged.count('reproduced')} of {len(judged)} {level}")
+    return f"Claims that are reproduced: {', '.join(words)}"
+
+
+def draw_scoreboard(figure, claims):
+    """A row a claim, from {name: finding}: a mark a part, published and robust apart, and the
+    headline."""
+    ax = figure.subplots()
+    ax.set(xlim=(0, 1), ylim=(len(claims) + 0.2, -0.8))
+    ax.axis("off")
+    columns = {"claim": 0, "published": 0.34, "robust": 0.48, "what was found": 0.62}
+    for title, x in columns.items():
+        ax.text(x, -0.6, title, weight="bold", va="center")
+    for y, (name, found) in enumerate(claims.items()):
+        ax.axhline(y - 0.5 + 0.08, color="#DDDDDD", lw=1)
+        found_text = plotting.filled([EXPERIMENTS[name].found], printed(found))
+        for x, text, width in ((0, f"{found['claim']}: {found['claimed']}", 46),
+                               (columns["what was found"], found_text, 50)):
+            ax.text(x, y, plotting.in_symbols(textwrap.fill(text, width)), va="center",
+                    fontsize=12.5, linespacing=1.0)
+        for level in found["verdicts"]:
+            plotting.marks(ax, columns[level], y, [
+                value["decision"] for value in found["measured"].values()
+                if not isinstance(value, str) and value.get("level") == level])
+    for i, word in enumerate(plotting.MARKS):
+        plotting.marks(ax, columns["published"] + 0.1 * i, len(claims), [word])
+        ax.text(columns["published"] + 0.015 + 0.1 * i, len(claims), word, va="center", fontsize=12)
+    return "A mark for each part of a claim: it holds, is open, or is against the claim."
 
 
 def counts(found, level):
@@ -2380,16 +2802,19 @@ def counts(found, level):
     return f"{found['verdicts'][level]}{f' ({each})' if each else ''}"
 
 
-def decisive(found):
+def decisive(name, found):
     """Of the last level that is judged the part that is against, else open, else that holds, and of
-    these the one with the least evidence for the claim; of a question the first line."""
+    these the one with the least evidence for the claim; of a question its headline, or the first
+    line."""
     judged = [(key, value) for key, value in found["measured"].items()
               if not isinstance(value, str) and "decision" in value]
     last = [(key, value) for key, value in judged if value["level"] == judged[-1][1]["level"]]
+    if not last:
+        return plotting.filled([EXPERIMENTS[name].found or "{}"], printed(found)) or (
+            found["lines"][0])
     order = "against", "open", "holds"
     key, value = min(last, key=lambda pair: (
-        order.index(pair[1]["decision"]), -(pair[1]["p_claimed"] or 0)), default=next(
-        iter(found["measured"].items())))
+        order.index(pair[1]["decision"]), -(pair[1]["p_claimed"] or 0)))
     return f"{key}: {in_words(value)}"
 
 
@@ -2397,15 +2822,32 @@ def decisive(found):
 
 QUICK = dict(seeds=2, steps=100)
 FULL = dict(seeds=6, steps=10_000)  # the paper's protocol
+EXAMPLES = """
+examples:
+  python experiments.py                                  the list of experiments
+  python experiments.py adam_vs_sgd                      a first look, also as C1 or adam-vs-sgd
+  python experiments.py C1 C2 --quick                    two of them, in seconds
+  python experiments.py depth --full --out results       the paper's protocol; goes on where it was
+                                                         interrupted
+  python experiments.py adam_vs_sgd --lr SGD=0.05        another learning rate
+  python experiments.py screen --optimizers SGD Adam mine.Lion
+                                                         your own optimizer, class Lion in mine.py
+  python experiments.py adam_vs_sgd --redraw --slides --out figures
+                                                         draw again what is kept, a panel a file
+  python experiments.py report --out results             the table of what a folder holds, with a
+                                                         gallery and a scoreboard
+"""
 
 
 def parse(arguments):
     """(options, {experiment's name: Run}); exits with status 2 and one line on a mistake."""
-    parser = argparse.ArgumentParser("experiments.py",
-                                     description="Run an experiment; without a name, list them.")
+    parser = argparse.ArgumentParser(
+        "experiments.py", description="Run experiments; without a name, list them.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = lambda message: parser.exit(
         2, f"experiments.py: {' '.join(message.split())}\n")
-    parser.add_argument("name", nargs="?", help="the experiment, or all, or report")
+    parser.add_argument("names", nargs="*", metavar="name",
+                        help="an experiment, or its claim as C1; all; report; list")
     spend = parser.add_mutually_exclusive_group()
     spend.add_argument("--full", action="store_true",
                        help="the paper's protocol: 6 seeds, 10,000 steps")
@@ -2422,15 +2864,19 @@ def parse(arguments):
     parser.add_argument("--slides", action="store_true", help="also one file for each panel")
     parser.add_argument("--redraw", action="store_true",
                         help="train nothing: draw NAME.npz of the folder again")
-    given = parser.parse_args(arguments)
-    names = {None: [], "report": [], "all": EXPERIMENTS}.get(given.name, [given.name])
-    if not set(names) <= set(EXPERIMENTS):
-        parser.error(f"experiment: got {given.name!r}, wants one of {', '.join(EXPERIMENTS)}, "
-                     "all, report")
+    given = parser.parse_intermixed_args(arguments)
+    names = []
+    if given.names not in (["report"], ["list"]):
+        for text in given.names:
+            if text in ("report", "list"):
+                parser.error(f"{text}: got other names beside it, wants none")
+            if not meant(text):
+                parser.exit(2, f"experiments.py: {unknown(text)}\n")
+            names += [name for name in meant(text) if name not in names]
     if given.redraw and (given.full or given.quick or given.seeds or given.steps or given.lr
                          or given.optimizers):
         parser.error("--redraw: got options of a training, wants none: it trains nothing")
-    if given.name is None and arguments:
+    if not given.names and arguments:
         parser.error("experiment: got none, wants its name first, as in: adam_vs_sgd --lr 0.01")
     try:
         if given.jobs is not None and not 1 <= given.jobs < 10**6:
@@ -2456,6 +2902,23 @@ def parse(arguments):
         parser.error(f"out: got {given.out!r}, wants a folder to write in ({error.strerror})")
     except ValueError as error:
         parser.error(str(error))
+
+
+def meant(text):
+    """The names of the experiments that a word means: one of them, with - or _, a claim, all."""
+    word = text.lower().replace("-", "_")
+    return [name for name, row in EXPERIMENTS.items()
+            if word in (name, row.claim.lower(), "all") and word != "question"]
+
+
+def unknown(text):
+    """What is said of a word that means none."""
+    near = difflib.get_close_matches(text.lower().replace("-", "_"), EXPERIMENTS, 1)
+    names = [*EXPERIMENTS, "all", "report", "list"]
+    columns = ["".join(f"  {name:<22}" for name in names[i : i + 4]).rstrip()
+               for i in range(0, len(names), 4)]
+    question = f", did you mean {near[0]}?" if near else ", wants one of these:"
+    return "\n".join([f"experiment: got {text!r}{question}", *columns])
 
 
 def optimizer_named(text):
@@ -2491,11 +2954,12 @@ def main(arguments=None):
     given, runs = parse(arguments)
     status = 1
     try:
-        if given.name is None:
+        if given.names in ([], ["list"]):
             print("\n".join(f"{name:<24}{row.claim}: {row.claimed}"
                             for name, row in EXPERIMENTS.items()), flush=True)
-        elif given.name == "report":
+        elif given.names == ["report"]:
             print(report(given.out), flush=True)
+            gallery(given.out)
         elif given.redraw:
             redraw(runs, given)
         else:
@@ -2509,8 +2973,8 @@ def main(arguments=None):
                 save_figures(name, run.out, given.slides)
                 print("\n  ".join([
                     f"{found['claim']}: {found['claimed']}", *found["lines"],
-                    f"verdict: {verdict_line(found)}", str(Path(run.out, f"{name}.png"))]),
-                    flush=True)
+                    f"verdict: {verdict_line(found)}", str(Path(run.out, f"{name}.png")),
+                    f"next: {next_step(name, given)}"]), flush=True)
             if failed:
                 raise RunFailed("\n".join(failed))
         return 0
@@ -2530,9 +2994,15 @@ def main(arguments=None):
     return status
 
 
+def next_step(name, given):
+    """What to try after a run."""
+    return (f"python experiments.py report --out {given.out}" if given.full else
+            f"python experiments.py {name} --full")
+
+
 def redraw(names, given):
     """Draw what is kept in a folder; of `all` what is there."""
-    if given.name == "all":
+    if given.names == ["all"]:
         names = [name for name in names if Path(given.out, f"{name}.npz").exists()]
     if not names:
         raise Mistake(f"out: got {given.out!r}, wants a folder with results of experiments")

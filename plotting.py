@@ -6,8 +6,11 @@
              the smallest to the largest
 
 Orange and blue are SGD and Adam, and nothing else. What else there is has another colour and
-another dash and marker, for the greys of some colours are alike.
+another dash and marker, for the greys of some colours are alike. A number that is printed in a
+figure is that of the finding: headlines and notes name a part in braces, and `picture` fills it in.
 """
+
+import re
 
 import matplotlib
 import numpy as np
@@ -21,6 +24,7 @@ STYLE = {
     "xtick.labelsize": 14,
     "ytick.labelsize": 14,
     "legend.fontsize": 14,
+    "figure.titlesize": 18,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -42,6 +46,9 @@ OTHER_LOOKS = (dict(color="#009E73", ls="-.", marker="^"),
                dict(color="#999933", ls=(0, (1, 1)), marker="P"),
                dict(color="#44AA99", ls=(0, (3, 1, 1, 1)), marker="X"),
                dict(color="#AA4499", ls=(0, (3, 1, 1, 1, 1, 1)), marker="<"))
+MARKS = {"holds": dict(marker="o", color="#009E73"),  # of a claim's parts
+         "open": dict(marker="o", color="#444444", mfc="none"),
+         "against": dict(marker="X", color="#882255")}
 RATIO_TICKS = (1, 1.1, 1.2, 1.3), (1, 1.5, 2, 3), (1, 2, 5, 10, 20), 10.0 ** np.arange(300)
 
 
@@ -53,23 +60,24 @@ def look(name, position=0):
 # ---- Whole figures -------------------------------------------------------------------------------
 
 
-def picture(draw, arrays, headline=""):
-    """The figure that draw(figure, arrays) makes in the shape of a slide; what it returns, the
-    caption, is the figure's attribute `caption`."""
+def picture(draw, arrays, headline="", numbers=None):
+    """The figure that draw(figure, arrays) makes in the shape of a slide, with notes that take
+    their {numbers} from a dict; what it returns, the caption, is the figure's attribute
+    `caption`."""
     with matplotlib.rc_context(STYLE):
-        figure = drawn(draw, arrays, headline)
+        figure = drawn(draw, arrays, headline, numbers)
         for ax in figure.axes:
             drop_repeated_labels(ax, figure)
         spread_labels(figure)
         return figure
 
 
-def single_panels(draw, arrays, headline=""):
+def single_panels(draw, arrays, headline="", numbers=None):
     """A figure for each of its panels, which fills it, in larger type."""
     with matplotlib.rc_context(SLIDE):
         count = len(panels_of(drawn(draw, arrays)))
         for number in range(count):
-            figure = drawn(draw, arrays, headline)
+            figure = drawn(draw, arrays, headline, numbers)
             panels = panels_of(figure)
             keep = panels[number]
             for ax in panels:
@@ -84,7 +92,7 @@ def single_panels(draw, arrays, headline=""):
             yield figure
 
 
-def drawn(draw, arrays, headline=""):
+def drawn(draw, arrays, headline="", numbers=None):
     """The figure with its caption and headline, but with labels that may still be in the way."""
     figure = Figure(figsize=(13.33, 7.5), layout="constrained")
     figure.caption = draw(figure, arrays) or ""
@@ -93,9 +101,28 @@ def drawn(draw, arrays, headline=""):
             ax.set_xlim(1, 10)
         if ax.get_yscale() == "log" and ax.get_ylim()[0] <= 0:
             ax.set_ylim(1, 10)
-    if headline:
-        figure.suptitle(headline, wrap=True)
+        for text in ax.texts:
+            if text.get_gid() == "note":
+                text.set_text(in_symbols(filled(text.choices, numbers or {})))
+    if headline:  # on one line
+        size = matplotlib.rcParams["figure.titlesize"] * min(1, 95 / len(headline))
+        figure.suptitle(in_symbols(headline), fontsize=size)
     return figure
+
+
+def filled(texts, numbers):
+    """The first of the texts whose {names} are all in a dict of strings, with these filled in; ""
+    if there is none."""
+    for text in texts:
+        if set(re.findall(r"{(.*?)}", text)) <= set(numbers):
+            return re.sub(r"{(.*?)}", lambda name: numbers[name[1]], text)
+    return ""
+
+
+def in_symbols(text):
+    for plain in ("v^T H v", "|x|^2"):
+        text = text.replace(plain, f"${plain}$")
+    return text.replace("R_med", "$R_{med}$")
 
 
 def panels_of(figure):
@@ -138,6 +165,8 @@ def curves(ax, x, series, names, path=True, first=0, **labels):
     a path there are the names at the ends of up to four lines, else a legend, and a cross where a
     seed diverged (NaN)."""
     x, ends = np.asarray(x), []
+    if labels.get("xlabel") == "iteration":
+        ax.xaxis.set_major_formatter(thousands)
     for position, (name, values) in enumerate(zip(names, series), first):
         style = dict(look(name, position), marker="")
         values = np.where(np.isfinite(values), values, np.nan)
@@ -162,6 +191,11 @@ def losses(ax, arrays, name, **labels):
     """The running medians of this name against the iteration, on a log scale."""
     curves(ax, arrays["iteration"], arrays[name], arrays["optimizers"],
            **dict(yscale="log", xlabel="iteration") | labels)
+
+
+def thousands(number, _=None):
+    """2500 as 2.5k."""
+    return f"{number / 1000:g}k" if number >= 1000 else f"{number:g}"
 
 
 def legend(ax, **options):
@@ -208,20 +242,24 @@ def tails(ax, arrays, name, **labels):
     ax.set(**labels)
 
 
-def smoothness_axis(ax):
-    """A logarithmic scale for both signs, linear around 0, so that negative values show."""
-    lines = [np.asarray(line.get_ydata(), float) for line in ax.get_lines()]
+def smoothness_axis(*axes):
+    """A logarithmic scale for both signs, linear around 0, so that negative values show; the same
+    for panels that share their y axis."""
+    lines = [np.asarray(line.get_ydata(), float) for ax in axes for line in ax.get_lines()]
     values = np.concatenate([*lines, [0.0]])  # no lines if every run diverged
     size = np.abs(values[np.isfinite(values) & (values != 0)])
     if size.size:
         linear = 10 ** np.floor(np.log10(np.median(size)))
-        ax.set_yscale("symlog", linthresh=linear)
-        low, high = ax.get_ylim()
+        for ax in axes:
+            ax.set_yscale("symlog", linthresh=linear)
+        low, high = axes[0].get_ylim()
         decades = np.arange(np.log10(linear), np.log10(max(-low, high)) + 1)
         both = int(low < -linear < linear < high)  # then there are twice as many, closer to 0
         ticks = 10.0 ** decades[both :: 1 + both + len(decades) // 4]
-        ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=(low, high))
-    reference(ax, 0, "-")
+        for ax in axes:
+            ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=(low, high))
+    for ax in axes:
+        reference(ax, 0, "-")
 
 
 def reference(ax, y, dashes=":"):
@@ -229,15 +267,18 @@ def reference(ax, y, dashes=":"):
     ax.axhline(y, color="#000000", ls=dashes, lw=1)
 
 
-def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, **axes):
-    """For each label a group of values: every one a dot, and a bar at their median."""
-    for i, values in enumerate(groups):
+def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, places=None, **axes):
+    """For each label a group of values: every one a dot, and a bar at their median; side by side,
+    or at these places."""
+    places = range(len(labels)) if places is None else places
+    for i, values in zip(places, groups):
         across = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
         alpha = 0.5 if len(values) < 50 else 0.1  # so that the bar shows
         ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour)
-        ax.plot(i + shift, np.median(values), "_", ms=26, mew=3, color=colour, zorder=3,
-                label=label if i == 0 else None)
-    ax.set_xticks(range(len(labels)), labels, fontsize=0.8 * matplotlib.rcParams["font.size"])
+        ax.plot(i + shift, np.median(values), "_", ms=26, mew=3, color=colour, zorder=3)
+    if label:
+        ax.plot([], [], color=colour, label=label)  # the legend shows a line, not data
+    ax.set_xticks(places, labels, fontsize=0.8 * matplotlib.rcParams["font.size"])
     ax.set(**axes)
 
 
@@ -276,6 +317,21 @@ def on_path(ax, x, y, iteration):
                       vmax=iteration[-1] or 1)  # 1: a run of one point
 
 
-def note(ax, text):
-    """A number in the upper left corner of a panel."""
-    ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top")
+def note(ax, *texts, at=(0.97, 0.96)):
+    """A number in a corner of a panel, at (x, y) from 0 to 1: the first of the texts whose {parts}
+    were all measured; nothing without a finding."""
+    x, y = at
+    text = ax.text(x, y, "", transform=ax.transAxes, ha="left" if x < 0.5 else "right",
+                   va="bottom" if y < 0.5 else "top", gid="note",
+                   fontsize=matplotlib.rcParams["legend.fontsize"],
+                   bbox=dict(facecolor="#FFFFFF", alpha=0.8, lw=0, pad=1))
+    text.choices = texts
+
+
+def marks(ax, x, y, decisions):
+    """A mark for each part, from x on, nine in a row, around the height y."""
+    rows = [decisions[i : i + 9] for i in range(0, len(decisions), 9)]
+    for i, row in enumerate(rows):
+        for j, word in enumerate(row):
+            ax.plot(x + 0.005 + 0.0125 * j, y + 0.28 * (i - (len(rows) - 1) / 2), ms=8, mew=1.5,
+                    **MARKS[word])

@@ -39,11 +39,10 @@ class Case(NamedTuple):
     every: int  # steps from snapshot to snapshot
     arguments: dict  # of the optimizer
 
-
     @property
     def number(self):
         """The seed's place among the run's: 0, 1, ..."""
-        return self.seed % experiments.FRESH
+        return self.seed % 100  # the seeds begin at 0, 1000, or 1100
 
 
 @pytest.fixture

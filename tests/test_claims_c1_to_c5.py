@@ -373,8 +373,9 @@ def test_C2_against_gaussian_vectors(world, wrong):
     expected = {part: two_valued(3, (100 + 10 * np.arange(5)) / 2000) for part in C2}
     for name, part, of_noise in zip(NAMES, C2_ROBUST, SPREADS):
         middle, beyond = ("3.11", 0) if part in wrong else ("15.5", 7)
-        expected |= {part: high[name] - 4, f"{of_noise}, medians over seeds":
-                     f"{middle}, Gaussian 4; above all 20 samples in {beyond} of 12 seeds"}
+        expected |= {part: high[name] - 4,
+                     f"{of_noise}, medians over seeds": f"{middle}, Gaussian 4",
+                     f"{of_noise}, seeds above all 20 Gaussian samples": f"{beyond} of 12"}
     check(parts, expected, C2_ROBUST, wrong, level="robust")
     check(parts, {}, C2, only=True)
     assert all(part.sign and not part.log for part in parts if part.level == "robust")
@@ -401,9 +402,9 @@ def test_C2_is_decided_by_signs(world):
 C3 = {"Setting 1, iteration 750, first batch": 2.5, "Setting 1, iteration 1250, first batch": 2.7,
       "Setting 2, iteration 750, first batch": 2.9, "Setting 2, iteration 1250, first batch": 3.1,
       "Setting 3, iteration 750, first batch": 3.3, "Setting 3, iteration 1250, first batch": 3.5}
-PUBLISHED = {("Setting 1", 750): "1.76 (0.40)", ("Setting 1", 1250): "1.58 (0.41)",
-             ("Setting 2", 750): "3.14 (0.97)", ("Setting 2", 1250): "5.98 (2.86)",
-             ("Setting 3", 750): "9.57 (13.3)", ("Setting 3", 1250): "6.53 (3.55)"}
+PUBLISHED = {("Setting 1", 750): (1.76, 0.40), ("Setting 1", 1250): (1.58, 0.41),
+             ("Setting 2", 750): (3.14, 0.97), ("Setting 2", 1250): (5.98, 2.86),
+             ("Setting 3", 750): (9.57, 13.3), ("Setting 3", 1250): (6.53, 3.55)}
 
 
 @one_by_one(C3)
@@ -425,10 +426,11 @@ def test_C3_condition_number(world, wrong):
     expected["labels exchanged"] = (
         f"of 32 ways 26 26 26 26 26 26 give a mean above 1, and {20 if wrong else 26} in all 6 "
         "cases at once")
-    for (name, t), printed in PUBLISHED.items():
+    for (name, t), (paper, of_paper) in PUBLISHED.items():
         value = ratio[f"{name}, iteration {t}, first batch"]
         mean, std = 1.022 * value, np.sqrt(0.00037) * value  # of SPREAD's first five
-        expected[f"{name}, iteration {t}: mean (std)"] = f"{mean:.3g} ({std:.2g}), paper {printed}"
+        expected[f"{name}, iteration {t}: mean (std)"] = (
+            f"{mean:.3g} ({std:.2g}), paper {paper:g} ({of_paper:g})")
     check(parts, expected, C3, wrong, dict.fromkeys(C3, (1, None)))
     assert not any(part.log for part in parts if part.bounded)  # the paper's mean is arithmetic
 
@@ -500,40 +502,9 @@ def test_C3_typical_batch(world, wrong):
     assert set(map(tuple, seeds_asked(world).values())) == {tuple(range(1000, 1018))}
     assert {case.steps for case in world.asked} == {2500}
     assert world.tasks == [("diagonal", 1, 20), ("diagonal", 1, 100)] * 6
-    same(arrays["size"], [1000, 10_000, 100_000])
     name = "Setting 2, iteration 750"
-    same(arrays[f"{name} typical"], expected[f"{name}, typical batch"])
-    drawn = sgd[f"{name}, typical batch"]
-    same(arrays[f"{name} ratio on 1,000"], np.outer(SPREAD, np.abs(drawn / adam)).ravel())
-    tens = [np.abs(drawn[i : i + 10].sum() / adam[i : i + 10].sum()) for i in range(0, 100, 10)]
-    same(arrays[f"{name} ratio on 10,000"], np.outer(SPREAD, tens).ravel())
-    same(arrays[f"{name} ratio on 100,000"], 0.5 * SPREAD)
-
-
-def test_C3_what_else_moves_the_ratio(world):
-    """R_med of SGD: 200 times its rate, twice that for full matrices, 1, 2, ... times that for the
-    seeds. The five batches' ratios are 1, 4, 1/2, 1/2 and 16 times that: the median is 1; but SGD's
-    median is 4, and Adam's 2."""
-    def condition(case, point, batch):
-        assert case.steps == 800 and point == 15
-        if case.optimizer == "Adam":
-            return (1.0, 2, 8, 4, 1)[batch]
-        r = 200 * case.lr * (2 if case.setting.full else 1) * (1 + case.number)
-        return r * (1, 8, 4, 2, 16)[batch]
-
-    world.condition = condition
-    arrays, parts = experiments.causes(Run(seeds=2, steps=2000, lr=dict(SGD=0.05)))
-    causes = {"unchanged": [10, 20], "half the rates": [5, 10], "twice the rates": [20, 40],
-              "full matrices": [20, 40]}
-    check(parts, {f"{name}, iteration 750, {cause}": ratio
-                  for name in NAMES for cause, ratio in causes.items()})  # nothing is claimed
-    assert list(arrays["causes"]) == list(causes)
-    same(arrays["Setting 3 with half the rates"], [5, 10])
-    assert len(world.asked) == 4 * 3 * 2 * 2 and {case.seed for case in world.asked} == {1000, 1001}
-    assert {(case.name, case.lr) for case in world.asked if case.optimizer == "Adam"} == {
-        (name, factor * lr) for name, (_, lr) in PRINTED.items() for factor in (0.5, 1, 2)}
-    assert {case.lr for case in world.asked if case.optimizer == "SGD"} == {0.05, 0.025, 0.1}
-    assert sum(case.setting.full for case in world.asked) == 12
+    same(arrays[f"{name} typical batch"], expected[f"{name}, typical batch"])
+    same(arrays[f"{name} together"], 0.5 * SPREAD)
 
 
 def test_C3_of_a_long_run(world):
@@ -548,7 +519,8 @@ def test_C3_of_a_long_run(world):
     assert claimed_at(parts, "published") == set(C3)
     assert claimed_at(parts, "robust") == set(C3_ROBUST)
     same(found_in(parts)["Setting 3, iteration 1250, first batch"], [0.5] * 5)
-    assert len(arrays["causes"]) == 4 and len(arrays["size"]) == 3
+    assert list(arrays["iterations"]) == [750, 1250]
+    assert arrays["Setting 3, iteration 1250 together"].shape == (6,)
 
 
 @pytest.mark.parametrize("steps", (1, 210, 750))
@@ -562,10 +534,10 @@ def test_C3_measures_at_the_last_snapshot_of_a_short_run(world, steps):
 
 def test_C3_published_numbers():
     """Table 1 of the paper: mean (standard deviation) over seeds at iterations 750 and 1250."""
-    assert {(name, t): text for name, row in experiments.PAPER_C3.items()
-            for t, text in row.items()} == PUBLISHED
+    assert {(name, t): numbers for name, row in experiments.PAPER_C3.items()
+            for t, numbers in row.items()} == PUBLISHED
     assert EXPERIMENTS["condition_number"].paper == (
-        "Setting 1: 1.76 (0.40) and 1.58 (0.41); Setting 2: 3.14 (0.97) and 5.98 (2.86); "
+        "Setting 1: 1.76 (0.4) and 1.58 (0.41); Setting 2: 3.14 (0.97) and 5.98 (2.86); "
         "Setting 3: 9.57 (13.3) and 6.53 (3.55)")
 
 
@@ -721,7 +693,6 @@ def test_C5_generalized_smoothness(world, wrong):
                 -1 if directional in wrong else 1),
             spectral: np.array([1.8, 2, 2.2, 2, 2.1]) * (-1 if spectral in wrong else 1),
             f"{name}: line": f"{line}; 1 % of v^T H v negative"}
-        same(arrays[f"{name} slopes"], [expected[directional].mean(), expected[spectral].mean()])
     check(parts, expected, C5, wrong)
     assert not any(part.log for part in parts if part.bounded)
 
@@ -791,7 +762,6 @@ def test_C5_within_windows(world, wrong):
                            ("spectral_norm", 20, 1), ("gradient_norm", 40, 4),
                            ("smoothness", 40, 4), ("spectral_norm", 20, 1)] * 3
     assert arrays["Setting 1 norm"].shape == (5, 40)  # what is drawn is the published level
-    same(arrays["Setting 1 slopes"], [1, 1])
 
 
 def test_C5_looks_at_2000_steps_at_most(world):

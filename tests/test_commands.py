@@ -79,7 +79,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.setattr(training, "Workers", Here)
     row = Experiment("Toy", "The first ends above the second", "in print", toy, draw_toy,
-                     ("published",))
+                     "the ratio is {ratio}", ("published",))
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"toy": row, "other": row._replace(claim="T2")})
     return tmp_path
 
@@ -131,15 +131,17 @@ def test_a_users_call(done):
     assert printed.stdout == "\n  ".join([
         "C1: Adam beats SGD in Settings 1, 2 and 3", *found["lines"],
         "verdict: published: too short for a verdict: 2 seeds, wants 5; robust: needs --full",
-        f"a folder{os.sep}adam_vs_sgd.png"]) + "\n"
+        f"a folder{os.sep}adam_vs_sgd.png", "next: python experiments.py adam_vs_sgd --full"]) + "\n"
     assert sorted(bytes_of(folder)) == [f"adam_vs_sgd.{each}" for each in (
         "json", "npz", "pdf", "png", "txt")] + sorted(each.name for each in folder.glob("runs/*"))
     assert len(list(folder.glob("runs/train-*.npz"))) == 12
     assert (folder / "adam_vs_sgd.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "adam_vs_sgd.pdf").read_bytes().startswith(b"%PDF")
+    ratios = [experiments.printed(found)[f"Setting {i}: final loss SGD / Adam"] for i in (1, 2, 3)]
     assert (folder / "adam_vs_sgd.txt").read_text(encoding="utf-8").startswith(
-        "C1: Adam beats SGD in Settings 1, 2 and 3: published: too short for a verdict: 2 seeds, "
-        "wants 5; robust: needs --full\nAt the published rates. Running medians over ")
+        f"C1: SGD's final loss is {', '.join(ratios)} times Adam's (published: too short for a "
+        "verdict: 2 seeds, wants 5; robust: needs --full)\nClaimed: Adam beats SGD in Settings 1, 2 "
+        "and 3.\nTraining loss at the published rates and, ")
     assert re.fullmatch(r"adam_vs_sgd: 2 seeds, 5 steps: \d+ s\n",
                         (folder / "times.txt").read_text())
     assert (folder / "adam_vs_sgd.txt").read_text().endswith(" 2 seeds, 5 steps.\n")
@@ -171,6 +173,7 @@ def test_all(here, capsys):
     assert status_of("all") == 0
     output, errors = capsys.readouterr()
     assert re.findall(r"^(\w+): The first ends", output, re.MULTILINE) == ["Toy", "T2"]
+    assert "\n  next: python experiments.py toy --full\n" in output
     assert "results/other.png" in output and errors == ""
     assert {path.name for path in here.glob("results/*.png")} == {"toy.png", "other.png"}
     assert len(list(here.glob("results/runs/*"))) == 4
@@ -194,6 +197,40 @@ def test_options(here):
     given, runs = experiments.parse(["--seeds", "5", "all", "--slides"])
     assert list(runs) == ["toy", "other"] and runs["other"].seeds == 5 and given.slides
     assert runs["toy"].pool is runs["other"].pool
+    for names, meant in ((["toy", "other"], ["toy", "other"]), (["T2"], ["other"]),
+                         (["other", "toy", "TOY"], ["other", "toy"]), (["list"], []),
+                         (["report"], [])):
+        assert list(experiments.parse(names)[1]) == meant
+
+
+def test_a_name_as_people_type_it():
+    for text, name in (("adam-vs-sgd", "adam_vs_sgd"), ("C1", "adam_vs_sgd"), ("c12",
+                       "nonlinear_regression"), ("protocol", "learning_rates"),
+                       ("COST", "attention_cost"), ("What_it-learns", "what_it_learns")):
+        assert experiments.meant(text) == [name]
+    assert experiments.meant("ALL") == list(EXPERIMENTS) and experiments.meant("question") == []
+
+
+@pytest.mark.parametrize("text, question", (
+    ("adam_vs_sdg", "did you mean adam_vs_sgd?"), ("larger", "did you mean larger_model?"),
+    ("C13", "wants one of these:"), ("question", "wants one of these:")))
+def test_an_unknown_name_costs_a_line_and_the_list(text, question, capsys):
+    assert status_of(text) == 2
+    output, errors = capsys.readouterr()
+    first, *columns = errors.splitlines()
+    assert output == "" and first == f"experiments.py: experiment: got '{text}', {question}"
+    assert " ".join(columns).split() == [*EXPERIMENTS, "all", "report", "list"]
+    assert max(map(len, columns)) <= 100
+
+
+def test_help_has_examples_that_can_be_run(capsys):
+    assert status_of("--help") == 0
+    text = capsys.readouterr().out
+    lines = re.findall(r"^  python experiments.py ?(.*?)(?:  .*)?$", text, re.MULTILINE)
+    assert len(lines) == 8
+    for line in lines:
+        given, runs = experiments.parse([each for each in line.split() if each != "mine.Lion"])
+        assert runs or line == "" or "report" in line
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -207,8 +244,12 @@ def test_every_default_can_be_called(name):
 def test_every_experiment_takes_rates(name, no_training, tmp_path, monkeypatch):
     """As `all --lr 0.01` gives them: one for each optimizer, also where only one is trained."""
     monkeypatch.chdir(tmp_path)
+    run = Run(lr=dict(SGD=0.01, Adam=0.01))
+    if name == "the_model":  # nothing is trained
+        assert EXPERIMENTS[name].measure(run)
+        return
     with pytest.raises(AssertionError, match="computed"):
-        EXPERIMENTS[name].measure(Run(lr=dict(SGD=0.01, Adam=0.01)))
+        EXPERIMENTS[name].measure(run)
 
 
 def test_slides(here, monkeypatch):
@@ -224,8 +265,9 @@ def test_slides(here, monkeypatch):
     assert {path.name for path in here.glob("results/toy*.p*")} == {
         f"toy{panel}.{form}" for panel in ("", "-1", "-2") for form in ("png", "pdf")}
     found = json.loads((here / "results" / "toy.json").read_text())
-    headline = f"Toy: The first ends above the second: {experiments.verdict_line(found)}"
-    assert headline.endswith(": published: too short for a verdict: 2 seeds, wants 5")
+    ratio = experiments.printed(found)["ratio"]
+    headline = f"Toy: the ratio is {ratio} ({experiments.verdict_line(found)})"
+    assert headline.endswith(" (published: too short for a verdict: 2 seeds, wants 5)")
     assert saved == [(form, axes, headline) for axes in (2, 1, 1) for form in ("png", "pdf")]
 
 
@@ -353,7 +395,7 @@ def test_kept_figures_can_be_drawn_again(path):
 def test_report(here, capsys):
     """A row an experiment: the parts of each level that hold, are open, are against, and the number
     that decides: at the last level that is judged the first one against, or open, or that holds; of
-    a question the first line."""
+    a question its headline, or the first line. What is not there is counted."""
     two, many = np.array([2.0, 2.1, 2.0, 2.1, 2.05]), np.array([0.1, 9.0, 0.2, 8.0, 1.0])
     judged = [Part("a", two), Part("b", two, above=1), Part("c", two, above=3),
               Part("d", many, above=1), Part("e", two, above=1, level="robust"),
@@ -371,13 +413,62 @@ def test_report(here, capsys):
     claimed = "The first ends above the second"
     assert capsys.readouterr().out.splitlines()[2:] == [
         f"| Toy `toy`: {claimed} | not reproduced (1 hold, 1 open, 1 against) | "
-        "open (1 hold, 1 open) | f: 1.08 [0.0831, 13.9]: open | 5, 1,000 |",
-        f"| T2 `other`: {claimed} |  |  | g: a text | 5, 1,000 |",
+        "open (1 hold, 1 open) | f: 1.08 [0.0831, 13.9]: open |",
         f"| Toy `third`: {claimed} | not reproduced (1 hold, 1 open, 1 against) | needs --full | "
-        "c: 2.05 [1.99, 2.11]: against | 5, 1,000 |",
+        "c: 2.05 [1.99, 2.11]: against |",
         f"| Toy `fourth`: {claimed} | too short for a verdict: 1,000 steps, wants 2,000 (1 hold) | "
-        "needs --full | b: 2.05 [1.99, 2.11]: holds | 5, 1,000 |",
-        "| `fifth` | | | no finding in this folder | |"]
+        "needs --full | b: 2.05 [1.99, 2.11]: holds |",
+        "", "| question | what was found |", "| --- | --- |", f"| `other`: {claimed} | g: a text |",
+        "", "1 of 5 experiments have no finding in this folder: fifth"]
+
+
+def test_the_gallery(here):
+    """Every figure with its headline, caption and lines, and the times; and the scoreboard."""
+    assert status_of("all") == 0 and status_of("report") == 0
+    folder = here / "results"
+    text = (folder / "README.md").read_text()
+    found = json.loads((folder / "toy.json").read_text())
+    for part in (f"![{experiments.headline('toy', found)}](toy.png)", "\n".join(found["lines"]),
+                 (folder / "toy.txt").read_text().strip(), "2 seeds, 3 steps; python ",
+                 "## `other`", (folder / "times.txt").read_text().strip(), "(scoreboard.png)"):
+        assert part in text
+    assert {path.name for path in folder.glob("scoreboard.*")} == {
+        "scoreboard.png", "scoreboard.pdf"}
+    before = bytes_of(folder)
+    assert status_of("report") == 0 and bytes_of(folder) == before
+
+
+def test_the_gallery_overwrites_nobodys_readme(here, capsys):
+    assert status_of("toy") == 0
+    (here / "results" / "README.md").write_text("# Mine\n")
+    assert status_of("report") == 2
+    assert capsys.readouterr().err == (
+        f"experiments.py: out: got {Path('results', 'README.md')}, which this program did not "
+        "write\n")
+    assert (here / "results" / "README.md").read_text() == "# Mine\n"
+
+
+def test_the_scoreboard_shows_every_part():
+    """Marks of each part's colour and shape, nine in a row, published and robust apart."""
+    words = ["holds"] * 10 + ["open", "against"]
+    found = dict(claim="C1", claimed="it is so", verdicts=dict(published="open", robust="open"),
+                 measured={str(i): dict(level="published", decision=word) for i, word in enumerate(
+                     words)} | dict(last=dict(level="robust", decision="against"), text="a text"))
+    for value in found["measured"].values():
+        if isinstance(value, dict):
+            value |= dict(mean=1.0)
+    claims = dict(adam_vs_sgd=found)
+    figure = matplotlib.figure.Figure()
+    experiments.draw_scoreboard(figure, claims)
+    marks = [line for line in figure.axes[0].get_lines() if line.get_marker() != "None"]
+    looks = [next(word for word, look in plotting.MARKS.items() if (
+        look["color"], look["marker"], look.get("mfc", look["color"])) == (
+        mark.get_color(), mark.get_marker(), mark.get_markerfacecolor())) for mark in marks]
+    assert looks == [*words, "against", *plotting.MARKS]  # the last three are the legend
+    x, y = (np.array([mark.get_xydata()[0][k] for mark in marks[:13]]) for k in (0, 1))
+    assert len(set(y[:9])) == len(set(y[9:12])) == 1 and y[8] < y[9] and x[12] > x[:12].max()
+    assert experiments.score(claims) == (
+        "Claims that are reproduced: 0 of 1 published, 0 of 1 robust")
 
 
 @pytest.mark.parametrize("text", ("", "{", "[]", '{"measured": 3}', '{"measured": {"x": 1}}',
@@ -523,7 +614,7 @@ assert len(arrays["Setting 3 loss"]) == 2 and parts[0].above == 1
 
 arrays, found = experiments.load({kept!r})
 figure = experiments.draw("adam_vs_sgd", arrays, found)
-assert figure.get_suptitle().startswith("C1: Adam beats SGD") and "median" in figure.caption
+assert figure.get_suptitle().startswith("C1: SGD's final loss is") and "median" in figure.caption
 figure.axes[0].set(title="mine")
 figure.savefig("mine.png", dpi=30)
 assert matplotlib.rcParams.copy() == before and "matplotlib.pyplot" not in sys.modules
@@ -553,8 +644,7 @@ def test_from_a_script_without_guard(done, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, word", [
-    ("adam_vs_sdg", "experiment: got 'adam_vs_sdg', wants one of adam_vs_sgd, "),
-    ("adam_vs_sgd depth", "depth"),
+    ("adam_vs_sgd report", "report"),
     ("adam_vs_sgd --seeds 0", "seeds: got 0, wants "),
     ("adam_vs_sgd --seeds two", "seeds"),
     ("adam_vs_sgd --steps -5", "steps"),
@@ -622,9 +712,10 @@ def test_a_poor_console(tmp_path):
                          capture_output=True, text=True, env=os.environ | dict(
                              PYTHONPATH=str(PROJECT), PYTHONIOENCODING="cp1252"))
     assert ran.returncode == 0 and ran.stdout.startswith("adam_vs_sgd ")
-    assert "\n  r\\u6570/softmax_vs_linear.png\n| claim | published " in ran.stdout
+    assert "\n  r\\u6570/softmax_vs_linear.png\n  next: python experiments.py soft" in ran.stdout
+    assert "--full\n| claim | published " in ran.stdout
     assert "| C6 `softmax_vs_linear`: " in ran.stdout
-    assert len(bytes_of(tmp_path / "r数")) == 5 + 4
+    assert len(bytes_of(tmp_path / "r数")) == 5 + 4 + 3
 
 
 def test_a_reader_who_leaves_early(here, monkeypatch, capsys):
@@ -665,43 +756,89 @@ def test_no_module_imports_what_stands_above_it(path):
     assert imported - set(sys.stdlib_module_names) <= MAY_IMPORT[path.stem]
 
 
-# ---- The READMEs ---------------------------------------------------------------------------------
+# ---- The READMEs and docs/ -----------------------------------------------------------------------
 
 READMES = {name: (PROJECT / name).read_text(encoding="utf-8")
            for name in ("README.md", "README.ja.md")}
+PAIRS = [("README.md", "README.ja.md"), ("docs/findings.md", "docs/findings.ja.md"),
+         ("docs/exercises.md", "docs/exercises.ja.md")]
+KEPT = {path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(FIGURES.glob("*.json"))}
 
 
 @pytest.mark.parametrize("readme", READMES.values(), ids=READMES)
-@pytest.mark.parametrize("name", sorted(path.stem for path in FIGURES.glob("*.json")))
-def test_readme_shows_what_the_kept_finding_says(name, readme):
-    """A block of what a run prints, with "..." for what is left out; or a section with the
-    verdict."""
-    found = json.loads((FIGURES / f"{name}.json").read_text())
-    verdict = experiments.verdict_line(found)
-    assert f"figures/{name}.png" in readme
-    if name in ("adam_vs_sgd", "attention_cost"):
-        first = f"{found['claim']}: {found['claimed']}\n"
-        shown = re.search(re.escape(first) + r"(.*?)\n```", readme, re.DOTALL)[1].split("\n  ")
-        shown[0] = shown[0].strip()
-        printed = iter([*found["lines"], f"verdict: {verdict}"])
-        for line in shown:
-            assert line == "..." or line in printed, line  # in this order
-        assert shown[-1] == f"verdict: {verdict}"
-    else:
-        assert f"### `python experiments.py {name}`" in readme
-        assert f"({found['claim']}: {verdict})" in readme
+def test_readme_shows_what_a_run_prints(readme):
+    """With "..." for what is left out."""
+    found = KEPT["adam_vs_sgd"]
+    first = f"{found['claim']}: {found['claimed']}\n"
+    shown = re.search(re.escape(first) + r"(.*?)\n```", readme, re.DOTALL)[1].split("\n  ")
+    shown[0] = shown[0].strip()
+    verdict = f"verdict: {experiments.verdict_line(found)}"
+    printed = iter([*found["lines"], verdict])
+    for line in shown:
+        assert line == "..." or line in printed, line  # in this order
+    assert shown[-1] == verdict
 
 
-def test_readmes_have_the_report():
-    table = experiments.report(FIGURES)
-    assert all(table in readme for readme in READMES.values())
+@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("text", ("findings.md", "findings.ja.md"))
+def test_docs_have_every_finding_with_its_verdict(name, text):
+    text, found = (PROJECT / "docs" / text).read_text(encoding="utf-8"), KEPT[name]
+    section = text.partition(f"## `python experiments.py {name}`\n")[2].partition("\n## ")[0]
+    assert f"({found['claim']}: {experiments.verdict_line(found)})" in section
+    assert f"![{experiments.headline(name, found)}](../figures/{name}.png)" in section
 
 
-def test_readmes_agree():
+def test_the_readme_has_the_report():
+    assert experiments.report(FIGURES).split("\n\n")[0] in READMES["README.md"]
+    assert len(READMES["README.md"].splitlines()) <= 160
+
+
+def test_the_japanese_table_has_the_numbers_of_the_report():
+    """Of every claim how many parts hold, are open and against, and the numbers of its headline."""
+    words = dict(hold="成立", open="未決", against="反する")
+    rows = READMES["README.ja.md"].splitlines()
+    for name, found in KEPT.items():
+        if not EXPERIMENTS[name].levels:
+            continue
+        (row,) = [row for row in rows if row.startswith(f"| {found['claim']} `{name}`:")]
+        cells = row.split(" | ")
+        for cell, level in zip(cells[1:3], experiments.LEVELS):
+            counted = re.findall(r"(\d+) (hold|open|against)", experiments.counts(found, level))
+            assert re.findall(r"(成立|未決|反する) (\d+)", cell) == [
+                (words[word], count) for count, word in counted]
+            verdict = found["verdicts"].get(level, "")
+            assert cell.startswith({"reproduced": "再現", "not reproduced": "再現せず", "open": "未決",
+                                    "": ""}[verdict])
+        numbers = [experiments.printed(found)[part].split(" ")[0]
+                   for part in re.findall(r"{(.*?)}", EXPERIMENTS[name].found)]
+        known = [each.split(" ")[0] for each in experiments.printed(found).values()]
+        assert set(re.findall(r"(?<![\w.])-?\d+\.\d+", cells[3])) <= {*numbers, *known}
+
+
+def test_the_gallery_is_that_of_the_findings(tmp_path):
+    for path in FIGURES.glob("*"):
+        if path.suffix in (".json", ".txt"):
+            shutil.copy(path, tmp_path)
+    experiments.gallery(tmp_path)
+    assert (tmp_path / "README.md").read_text() == (FIGURES / "README.md").read_text()
+
+
+@pytest.mark.parametrize("names", PAIRS, ids=str)
+def test_both_languages_agree(names):
     """The same code, commands and figures, in the same order."""
-    for pattern in (r"```.*?```", r"`python experiments[^`]*`", r"\]\((figures/[^)]*)\)"):
-        first, second = (re.findall(pattern, readme, re.DOTALL) for readme in READMES.values())
-        assert first == second or pattern.startswith("`python") and set(second) <= set(first)
+    for pattern in (r"```.*?```", r"`python experiments[^`]*`", r"\]\(([^)]*(?:png|\d))\)"):
+        first, second = (re.findall(pattern, (PROJECT / name).read_text(encoding="utf-8"),
+                                    re.DOTALL) for name in names)
+        assert first == second
+
+
+@pytest.mark.parametrize("path", [path.relative_to(PROJECT) for path in (
+    *PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("figures/*.md"))], ids=str)
+def test_links_lead_somewhere(path):
+    text = (PROJECT / path).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]*)\)", text):
+        assert ((PROJECT / path).parent / target).exists(), target
 
 
 @pytest.mark.slow

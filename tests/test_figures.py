@@ -29,6 +29,8 @@ def test_the_table_says_what_the_docstrings_say():
         assert row.draw.__name__ == f"draw_{name}"
     assert [row.claim for row in EXPERIMENTS.values() if row.claim != "Question"] == [
         *(f"C{i}" for i in range(1, 10)), "Protocol", "C10", "C11", "C12", "Cost"]
+    questions = [row.claim == "Question" for row in EXPERIMENTS.values()]
+    assert questions == sorted(questions)  # after the claims
     budgets = {name: experiments.default_run(name) for name in EXPERIMENTS}
     assert {name: (run.seeds, run.steps) for name, run in budgets.items()} == dict(
         adam_vs_sgd=(5, 800), gradient_noise=(5, 1000), condition_number=(5, 800),
@@ -36,7 +38,8 @@ def test_the_table_says_what_the_docstrings_say():
         softmax_vs_linear=(5, 150), larger_model=(5, 60), heavy_tails=(5, 300), depth=(5, 150),
         learning_rates=(5, 150), full_batch=(5, 100), clipping=(5, 300), initialization=(3, 100),
         tails_times_depth=(5, 80), label_noise=(5, 150), remedies=(2, 120),
-        what_it_learns=(2, 400), granularity=(5, 150), schedules=(5, 70),
+        what_it_learns=(2, 400), one_layer=(2, 400), the_model=(5, 1000),
+        condition_causes=(3, 400), granularity=(5, 150), schedules=(5, 70),
         edge_of_stability=(5, 400), nonlinear_regression=(5, 60), screen=(3, 100),
         attention_cost=(5, 1000))
     assert {name for name, run in budgets.items() if run.optimizers != (SGD, Adam)} == {
@@ -56,15 +59,20 @@ CLAIMED = {  # at which levels something is claimed: in a first look, and in a t
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_levels_of_the_table_are_those_at_which_something_is_claimed(name, small_world):
-    """No part of a question has a bound; the docstring speaks of each level; and no two parts of
-    one experiment have the same name."""
+    """No part of a question has a bound; the docstring speaks of each level; no two parts of one
+    experiment have the same name; and those that headline and notes name are measured."""
     for budget, claimed in zip((dict(seeds=5, steps=120), dict(seeds=5, steps=2000)),
                                CLAIMED.get(name, (set(), set()))):
-        _, parts = EXPERIMENTS[name].measure(experiments.default_run(name).spend(**budget))
+        arrays, parts = EXPERIMENTS[name].measure(experiments.default_run(name).spend(**budget))
         assert {part.level for part in parts if part.bounded} == claimed
         names = [part.name for part in parts]
         assert len(set(names)) == len(names)
     row = EXPERIMENTS[name]
+    numbers = {part.name: "1" for part in parts}  # of the thorough run
+    assert plotting.filled([row.found], numbers) or not row.found
+    figure = plotting.picture(row.draw, arrays, "", numbers)
+    assert all(text.get_text() for ax in figure.axes for text in ax.texts if hasattr(
+        text, "choices"))
     assert list(row.levels) == [level for level in ("published", "robust") if level in claimed]
     if name != "attention_cost":  # which the paper does not measure
         for level in row.levels:
@@ -96,20 +104,14 @@ MEASURES = ("condition", "smoothness", "gradient_norm", "spectral_norm", "diagon
             "squared_errors", "clipped_smoothness", "sharpness")
 # What is kept for the reader alone, besides `spent`: names of arrays end so.
 UNDRAWN = {
-    "adam_vs_sgd": (" at best rates", " rates for final loss", " target", " steps", "quantiles"),
-    "condition_number": (" first batch", " typical", "1250 ratio on 1,000",
-                         "1250 ratio on 10,000", "1250 ratio on 100,000"),
+    "adam_vs_sgd": (" rates for final loss", " steps", "quantiles"),
     "directional_smoothness": ("late point", " late"),
-    "softmax_vs_linear": ("best loss",),
-    "depth": (" ratio at 0.5", " ratio at 0.05", " ratio at 0.005", "targets"),
-    "learning_rates": (" lengths", " best"),
-    "clipping": ("Adam's path, gradient, published",),
-    "what_it_learns": (*(f"gaussian x, n = {n} c" for n in (5, 10, 40, 80)), "rate",
-                       "five times the steps",
-                       *(f"{family} x, n = 20 least" for family in ("gamma", "sphere", "student")))}
-THOROUGH_UNDRAWN = {"clipping": (
-    "published", "published point", "Adam's path, gradient, robust", ", none", ", global",
-    ", coordinates")}
+    "depth": ("iteration", "point", "share", " loss", " R_med", " tail", " null", " protocol"),
+    "clipping": ("published point",),
+    "one_layer": (*(f"gaussian x, n = {n} c" for n in (5, 10, 40, 80)),
+                  *(f"{family} x, n = 20 least" for family in ("gamma", "sphere", "student")))}
+THOROUGH_UNDRAWN = {"adam_vs_sgd": (" norm",), "clipping": (
+    "published", "point", ", none", ", global", ", coordinates")}
 
 
 def lose(world, lost, step):
@@ -187,9 +189,9 @@ def drawn(name, kind, kept, monkeypatch):
     return plotting.panels_of(figure)
 
 
-TRAINED = [name for name in EXPERIMENTS if name not in ("gradient_noise", "attention_cost")]
+TRAINED = [name for name in EXPERIMENTS if name not in experiments.WITHOUT_OPTIMIZERS]
 OF_THEIR_OWN = (  # figures that are drawn by more than `curves` and `tails`
-    "condition_number", "generalized_smoothness", "clipping", "learning_rates", "full_batch",
+    "condition_number", "condition_causes", "generalized_smoothness", "clipping", "one_layer", "learning_rates", "full_batch",
     "initialization", "tails_times_depth", "label_noise", "remedies", "what_it_learns",
     "granularity", "schedules", "screen")
 
@@ -463,13 +465,14 @@ def of_optimizers(kept, x, what):
     return medians(kept[x], kept[what], kept["optimizers"])
 
 
-def dots_and_bars(groups, shift=0.0):
-    """Lines of `dots`: the dots side by side about the group's place, and the bar of the median."""
+def dots_and_bars(groups, shift=0.0, places=range(99), label=None):
+    """Lines of `dots`: the dots side by side about the group's place, and the bar of the median;
+    and one for the legend."""
     lines = []
-    for place, values in enumerate(groups):
+    for place, values in zip(places, groups):
         lines += [(place + shift + np.linspace(-0.12, 0.12, len(values)), values),
                   ([place + shift], [np.median(values)])]
-    return lines
+    return lines + ([([], [], label)] if label else [])
 
 
 def tail_lines(kept, name):
@@ -482,49 +485,108 @@ SIZES = "16", "64", "256", "1,000", "4,000"
 TAILS = "Spherical x", "Gaussian x", "Setting 3"
 FAMILIES = "gaussian", "sphere", "gamma", "student"
 CONTEXTS = 5, 10, 20, 40, 80
-CAUSES = "unchanged", "half the rates", "twice the rates", "full matrices"
+CAUSES = "as published", "half the rates", "twice the rates", "full matrices"
 
 
-def in_settings(ylabel, lines):
+def in_settings(ylabel, lines, titles=TITLES):
     """A row of panels: lines(name) of each of the paper's settings."""
-    return [(title, ylabel, lines(name)) for title, name in zip(TITLES, NAMES)]
+    return [(title, ylabel, lines(name)) for title, name in zip(titles, NAMES)]
 
 
-def study_panels(kept, names):
+UNTITLED = "", "", ""  # as the row above
+
+
+def adam_vs_sgd_panels(kept, ylabel, what):
+    return [*in_settings("published rates", lambda name: of_optimizers(
+        kept, "iteration", f"{name} loss")), *in_settings(ylabel, lambda name: of_optimizers(
+            kept, "iteration", f"{name} {what}"), UNTITLED)]
+
+
+def heavy_tails_panels(kept):
     """Three rows: losses, tails, R_med."""
-    return [(name, "training loss", of_optimizers(kept, "iteration", f"{name} loss"))
-            for name in names] + [
-        (name, "share above r", tail_lines(kept, name)) for name in names] + [
-        (name, "$R_{med}$", of_optimizers(kept, "point", f"{name} R_med")) for name in names]
+    return [(f"{name}\n{kept[f'{name} protocol']}", "training loss", of_optimizers(
+        kept, "iteration", f"{name} loss")) for name in TAILS] + [
+        ("", "share above r", tail_lines(kept, name)) for name in TAILS] + [
+        ("", "$R_{med}$", of_optimizers(kept, "point", f"{name} R_med")) for name in TAILS]
+
+
+def depth_panels(kept, losses=()):
+    layers, ratio = (2, 4, 6, 8), "ratio of $R_{med}$, SGD / Adam"
+    return [
+        ("final loss", "final loss", medians(
+            layers, [kept["final SGD"], kept["final Adam"]], ("SGD", "Adam"))),
+        ("gradient noise at initialisation", "99 % / 50 % quantile", [
+            (layers, np.median(kept["spread"], axis=0))]),
+        ("at the same iteration", ratio, medians(
+            layers, [kept["first ratio"], kept["typical ratio"]], ("first batch", "typical"))),
+        ("at the same loss", ratio, medians(
+            layers, [kept[f"ratio at {loss}"] for loss in losses],
+            [f"loss {loss}" for loss in losses]))]
 
 
 def rate_panels(kept):
-    """For each optimizer the final loss against the rate; and the rate in use, with its final
-    loss."""
-    def lines(name):
-        found = []
-        for each in kept["optimizers"]:
-            rates, final = kept[f"{name} {each} rates"], np.median(kept[f"{name} {each} final"], 1)
+    """For each optimizer the final loss, over the lowest one, against the rate; the rate in use and
+    the best one; below the best rate of a run of so many steps."""
+    def above(name):
+        found, finals = [], {each: kept[f"{name} {each} final"] for each in ("SGD", "Adam")}
+        least = min(np.median(final, axis=1).min() for final in finals.values())
+        for each, final in finals.items():
+            rates, middle = kept[f"{name} {each} rates"], np.median(final, axis=1) / least
             used = rates == kept[f"{name} {each} used"]
-            found += [(rates, final, str(each)), (rates[used], final[used])]
+            best = np.arange(7) == np.log(final).mean(axis=1).argmin()
+            found += [(rates, middle, each), (rates[used], middle[used]),
+                      (rates[best], middle[best])]
         return found
-    return in_settings("final loss", lines)
+
+    def below(name):
+        return [(kept[f"{name} {each} lengths"], kept[f"{name} {each} best"], each)
+                for each in ("SGD", "Adam")]
+    return [*in_settings("final loss / the lowest", above),
+            *in_settings("best rate", below, UNTITLED)]
 
 
 def clipping_panels(kept, level):
-    """SGD's gradient and step, Adam's step; four kinds of each."""
-    point, kinds = kept[f"{level} point"], ("as it is", "clipped at 0.9", "clipped at 0.5", "sign")
-    return [panel for each, direction in (("SGD", "gradient"), ("SGD", "step"), ("Adam", "step"))
-            for panel in in_settings(f"{each}'s {direction}", lambda name: medians(
-                point, kept[f"{name}, {each}'s path, {direction}, {level}"], kinds))]
+    """A row a path; of the gradient and of the step four kinds."""
+    def heights(name, each):
+        return [np.median(kept[f"{name}, {each}'s path, {direction}, {level}"][
+            ..., kept[f"{level} point"].size // 10 :], axis=-1).T
+            for direction in ("gradient", "step")]
+    return [panel for each in ("SGD", "Adam") for panel in in_settings(
+        f"$v^T H v$, {each}'s path", lambda name: medians(
+            range(4), heights(name, each), ("gradient", "step")))]
 
 
-def path_panels(kept):
-    return in_settings("$R_{med}$", lambda name: of_optimizers(kept, "iteration", f"{name} path"))
+def condition_panels(kept, kinds):
+    """R_med; and below, at two iterations (or at the end), the paper's number and
+    each kind of ratio."""
+    iterations = kept["iterations"]
+
+    def below(name):
+        groups = [kept[f"{name}, iteration {t} {kind}"] for t in iterations for kind in kinds]
+        places = [(len(kinds) + 2) * i + k for i in range(len(iterations))
+                  for k in range(1, len(kinds) + 1)]
+        return dots_and_bars(groups, places=places)
+    return [*in_settings("$R_{med}$", lambda name: of_optimizers(
+        kept, "iteration", f"{name} path")),
+        *in_settings("ratio of $R_{med}$", below, UNTITLED)]
 
 
-def smoothness_panels(kept, kind, x):
-    return in_settings(f"$v^T H v$, {kind}", lambda name: of_optimizers(kept, x, f"{name} {kind}"))
+def causes_panels(kept, sizes):
+    return [*in_settings("ratio of $R_{med}$", lambda name: dots_and_bars(
+        kept[f"{name} on {size}"] for size in sizes)),
+        *in_settings("ratio of $R_{med}$", lambda name: dots_and_bars(
+            kept[f"{name} with {cause}"] for cause in CAUSES), UNTITLED)]
+
+
+def smoothness_panels(kept, kind, x, words):
+    return in_settings(f"$v^T H v$\n{words}", lambda name: of_optimizers(
+        kept, x, f"{name} {kind}"))
+
+
+def softmax_panels(kept, **titles):
+    return [(title, "training loss", medians(kept["iteration"], kept[f"{best}loss"],
+                                             kept[f"{best}kinds"]))
+            for best, title in titles.items()]
 
 
 def full_batch_panels(kept, sizes):
@@ -532,29 +594,42 @@ def full_batch_panels(kept, sizes):
         kept, "iteration", f"{name}, fixed batch loss"))
         for title, name in ((TITLES[0], "Setting 1"), (TITLES[2], "Setting 3"))]
     cases = [f"batches of {size}" for size in sizes] + ["fixed batch"]
-    return found + [(title, "final loss of SGD / the other", [
-        line for i in (0, 1) for line in dots_and_bars(
-            [kept[f"{name}, {case} ratios"][i] for case in cases], shift=0.2 * i)])
-        for title, name in ((TITLES[0], "Setting 1"), (TITLES[2], "Setting 3"))]
+    places = [*range(len(sizes)), len(sizes) + 0.7]
+    return found + [("", "final loss of SGD / the other", [
+        line for i, each in enumerate(("Adam", "SignDescent")) for line in dots_and_bars(
+            [kept[f"{name}, {case} ratios"][i] for case in cases], 0.2 * i, places, each)])
+        for name in ("Setting 1", "Setting 3")]
 
 
 def what_it_learns_panels(kept):
-    depths, single = kept["depths"], lambda what: dots_and_bars(
-        kept[f"{family} x, n = 20 {what}"] for family in FAMILIES)
-    least = np.array([kept[f"gaussian x, n = {n} least"] for n in CONTEXTS])
-    ratio = np.array([np.median(kept[f"gaussian x, n = {n} loss"]) for n in CONTEXTS])
     paths = "Q, last layer", "Q, first layer", "P, first layer"
     return [
-        ("weights, L = 3", "", []),
+        ("P, L = 3", "", []), ("Q, L = 3", "", []),
         ("share off the identity", "share", medians(kept["iteration"], kept["off"], paths)),
-        ("final loss", "loss", medians(depths, kept["final"], ["Adam"]) + [
-            (depths, kept["least one size"], "L steps, one size"),
-            (depths, kept["least L sizes"], "L steps, L sizes"),
-            (depths, kept["least P = g I"], "L sizes, P = g I")]),
-        ("one layer: learnt c / best c", "ratio", single("c")),
-        ("one layer: loss / least loss", "ratio", single("loss")),
-        ("one layer, Gaussian x: loss", "loss", [
-            (CONTEXTS, least, "d (d + 1) / (n + d + 1)"), (CONTEXTS, least * ratio, "Adam")])]
+        ("final loss", "loss", medians(kept["depths"], kept["final"], ["Adam"]) + [
+            (kept["depths"], kept["least one size"], "L steps, one size"),
+            (kept["depths"], kept["least L sizes"], "L steps, L sizes"),
+            (kept["depths"], kept["least P = g I"], "L sizes, P = g I")] + [
+            (np.full(3, 4), kept[f"L = 4, {words}"], words) for words in (
+                "five times the steps", "five times the steps, falling rate")])]
+
+
+def one_layer_panels(kept):
+    single = {what: dots_and_bars(kept[f"{family} x, n = 20 {what}"] for family in FAMILIES)
+              for what in ("c", "loss")}
+    least = np.array([kept[f"gaussian x, n = {n} least"] for n in CONTEXTS])
+    ratio = np.array([np.median(kept[f"gaussian x, n = {n} loss"]) for n in CONTEXTS])
+    return [("learnt / best step size c", "ratio", single["c"]),
+            ("final / least loss", "ratio", single["loss"]),
+            ("Gaussian x: loss", "loss", [
+                (CONTEXTS, least, "d (d + 1) / (n + d + 1)"), (CONTEXTS, least * ratio, "Adam")])]
+
+
+def cost_panels(kept):
+    n, top = np.array([40.0, 80, 160]), np.median(kept["ms"][1, :, -1])
+    return [("1,000 prompts, d = 5, three layers, one core", "ms per gradient", [
+        *medians(kept["n"], kept["ms"], training.COST_FORMS),
+        (n, 0.6 * top * (n / 160) ** 2, "slope 2")])]
 
 
 def granularity_panels(kept, kinds):
@@ -586,28 +661,28 @@ def screen_panels(kept):
 # {experiment: function of the kept arrays}: of each panel the title, the label of the y axis, and
 # the lines (x, y) or (x, y, label).
 PANELS = {
-    "adam_vs_sgd": lambda kept: [
-        *in_settings("training loss", lambda name: of_optimizers(
-            kept, "iteration", f"{name} loss")),
-        *in_settings("gradient norm", lambda name: of_optimizers(
-            kept, "iteration", f"{name} norm"))],
+    "adam_vs_sgd": lambda kept: adam_vs_sgd_panels(kept, "gradient norm", "norm"),
     "gradient_noise": lambda kept: in_settings("share above r", lambda name: tail_lines(
         kept, name)),
-    "condition_number": path_panels,
-    "directional_smoothness": lambda kept: smoothness_panels(kept, "first batch", "iteration"),
-    "softmax_vs_linear": lambda kept: [
-        ("three layers, Setting 1", "training loss", of_optimizers(kept, "iteration", "loss"))],
+    "condition_number": lambda kept: condition_panels(kept, ["first batch"]),
+    "condition_causes": lambda kept: causes_panels(kept, ["1,000", "10,000"]),
+    "directional_smoothness": lambda kept: smoothness_panels(
+        kept, "first batch", "iteration", "one batch"),
+    "softmax_vs_linear": lambda kept: softmax_panels(kept, **{"": "rates of ours"}),
     "larger_model": lambda kept: [
-        ("L = 8, d = 20, n = 60", "training loss", of_optimizers(kept, "iteration", "loss")),
-        ("L = 8, d = 20, n = 60", "gradient norm", of_optimizers(kept, "iteration", "norm")),
+        ("training loss", "training loss", of_optimizers(kept, "iteration", "loss")),
+        ("gradient norm", "gradient norm", of_optimizers(kept, "iteration", "norm")),
         ("gradient noise", "share above r", tail_lines(kept, "L = 8, d = 20, n = 60"))],
-    "heavy_tails": lambda kept: study_panels(kept, TAILS),
-    "depth": lambda kept: study_panels(kept, ("L = 2", "L = 4", "L = 6", "L = 8")),
+    "heavy_tails": heavy_tails_panels,
+    "depth": lambda kept: depth_panels(kept)[:3],
     "learning_rates": rate_panels,
+    "the_model": lambda kept: [("a prompt Z", "", []), ("a layer", "", []), (
+        "tails of x", "share above r", [(kept[f"{name} tail"], kept["share"], name)
+                                        for name in ("sphere", "Gaussian", "Setting 3")])],
     "granularity": lambda kept: granularity_panels(kept, ["constant rate"]),
     "schedules": lambda kept: in_settings("final loss", lambda name: [
-        line for i in range(3) for line in dots_and_bars(
-            kept[f"{name} final"][i], shift=0.2 * (i - 1))]),
+        line for i, each in enumerate(("SGD", "NormalizedSGD", "Adam")) for line in dots_and_bars(
+            kept[f"{name} final"][i], shift=0.2 * (i - 1), label=each)]),
     "edge_of_stability": lambda kept: [
         ("SGD, Setting 1", "largest eigenvalue of the Hessian / its limit", medians(
             kept["iteration"], [kept[f"rate {rate}"] for rate in (0.05, 0.1, 0.2)],
@@ -626,28 +701,26 @@ PANELS = {
         ("final loss minus Bayes risk", "final loss minus Bayes risk", medians(
             range(5), kept["excess"], ("SGD", "Adam")))],
     "remedies": lambda kept: [
-        ("final loss", "final loss", dots_and_bars(kept["SGD"]) + dots_and_bars(
-            kept["Adam"], shift=0.3)),
+        ("final loss", "final loss", dots_and_bars(kept["SGD"], label="SGD") + dots_and_bars(
+            kept["Adam"], shift=0.3, label="Adam")),
         ("SGD / Adam", "ratio of final losses", dots_and_bars(kept["SGD"] / kept["Adam"]))],
     "what_it_learns": what_it_learns_panels,
-    "attention_cost": lambda kept: [
-        ("1,000 prompts, d = 5, three layers, one core", "ms per gradient", medians(
-            kept["n"], kept["ms"], [f"{form}: slope {slope:.2f}" for form, slope in zip(
-                training.COST_FORMS, kept["slopes"])]))],
+    "one_layer": one_layer_panels,
+    "attention_cost": cost_panels,
 }
 THOROUGH_PANELS = {  # where the figure is another one
-    "full_batch": lambda kept: full_batch_panels(kept, SIZES),
-    "condition_number": lambda kept: [
-        *path_panels(kept),
-        *((experiments.TITLES[name], "ratio of $R_{med}$", dots_and_bars(
-            kept[f"{name}, iteration 750 ratio on {size}"]
-            for size in ("1,000", "10,000", "100,000"))) for name in NAMES),
-        *((experiments.TITLES[name], "ratio of $R_{med}$", dots_and_bars(
-            kept[f"{name} with {cause}"] for cause in CAUSES)) for name in NAMES)],
+    "adam_vs_sgd": lambda kept: adam_vs_sgd_panels(kept, "best rates", "loss at best rates"),
+    "condition_number": lambda kept: condition_panels(
+        kept, ["first batch", "typical batch", "together"]),
+    "condition_causes": lambda kept: causes_panels(kept, ["1,000", "10,000", "100,000"]),
     "directional_smoothness": lambda kept: [
-        *smoothness_panels(kept, "first batch", "iteration"),
-        *smoothness_panels(kept, "typical batch", "point"),
-        *smoothness_panels(kept, "together", "point")],
+        *smoothness_panels(kept, "typical batch", "point", "typical batch"),
+        *smoothness_panels(kept, "together", "point", "mean over batches"),
+        *smoothness_panels(kept, "first batch", "iteration", "one batch")],
+    "softmax_vs_linear": lambda kept: softmax_panels(
+        kept, **{"": "rates of ours", "best ": "each at its best of six rates"}),
+    "depth": lambda kept: depth_panels(kept, ("0.5", "0.05", "0.005")),
+    "full_batch": lambda kept: full_batch_panels(kept, SIZES),
     "clipping": lambda kept: clipping_panels(kept, "robust"),
     "granularity": lambda kept: granularity_panels(kept, ["constant rate", "falling rate"]),
 }
@@ -675,8 +748,11 @@ def show(small_world, monkeypatch, tmp_path):
 
 
 def lines_in(ax):
-    """What is drawn in the numbers of both axes: no levels, no crosses at the top."""
-    return [line for line in ax.get_lines() if line.get_transform() == ax.transData]
+    """What is drawn in the numbers of both axes: no levels, no crosses at the top, no error
+    bars."""
+    bars = {line for each in ax.containers for line in (each[0], *each[1])}
+    return [line for line in ax.get_lines()
+            if line.get_transform() == ax.transData and line not in bars]
 
 
 def levels_in(ax):
@@ -685,22 +761,28 @@ def levels_in(ax):
     return [line.get_ydata()[0] for line in ax.get_lines() if line.get_transform() == across]
 
 
-# {number of the panel: height} of such lines: no difference, or neither sign.
-LEVELS = {"full_batch": {2: 1, 3: 1}, "remedies": {1: 1}, "what_it_learns": {3: 1, 4: 1},
-          "directional_smoothness": dict.fromkeys(range(9), 0), "nonlinear_regression": {3: 0},
-          "clipping": dict.fromkeys(range(9), 0), "condition_number": dict.fromkeys(range(3, 9), 1),
-          "edge_of_stability": {0: 1}, ("granularity", "usual"): {0: 1},
-          ("granularity", "thorough"): {0: 1, 1: 1}}
+# {number of the panel: heights} of such lines: no difference, neither sign, or what is published.
+LEVELS = {
+    "full_batch": dict.fromkeys((2, 3), [1]), "remedies": {1: [1]},
+    "one_layer": dict.fromkeys((0, 1), [1]), "edge_of_stability": {0: [1]},
+    "directional_smoothness": dict.fromkeys(range(9), [0]), "nonlinear_regression": {3: [0]},
+    "condition_number": dict.fromkeys(range(3, 6), [1]), "depth": {2: [1], 3: [1]},
+    "condition_causes": dict.fromkeys(range(6), [1]),
+    "learning_rates": {3: [0.02, 0.02], 4: [0.01, 0.005], 5: [0.02, 0.02]},
+    ("granularity", "usual"): {0: [1]}, ("granularity", "thorough"): {0: [1], 1: [1]}}
+OF_THE_PAPER = ["paper", "1 batch", "typical", "100\ntogether"]
 UNDER_DOTS = {  # what stands below the dots, in the order of their groups
-    ("full_batch", "usual"): dict.fromkeys((2, 3), ["256", "fixed batch"]),
-    ("full_batch", "thorough"): dict.fromkeys((2, 3), [*SIZES, "fixed batch"]),
+    ("full_batch", "usual"): dict.fromkeys((2, 3), ["256", "fixed"]),
+    ("full_batch", "thorough"): dict.fromkeys((2, 3), [*SIZES, "fixed"]),
     ("remedies", "usual"): dict.fromkeys((0, 1), [
         "none", "normalised\nx", "clipping", "weight\ndecay", "large\nbatch", "all\nfour"]),
-    ("what_it_learns", "usual"): dict.fromkeys((3, 4), [
-        f"{family}\nn = 20" for family in FAMILIES]),
-    ("condition_number", "thorough"): dict.fromkeys((3, 4, 5), [
-        "1,000", "10,000", "100,000"]) | dict.fromkeys((6, 7, 8), [
-            "unchanged", "half\nthe rates", "twice\nthe rates", "full\nmatrices"])}
+    ("one_layer", "usual"): dict.fromkeys((0, 1), list(FAMILIES)),
+    ("clipping", "usual"): dict.fromkeys(range(6), ["as it is", "0.9", "0.5", "sign"]),
+    ("condition_number", "usual"): dict.fromkeys((3, 4, 5), ["paper", "1 batch"]),
+    ("condition_number", "thorough"): dict.fromkeys((3, 4, 5), 2 * OF_THE_PAPER),
+    ("condition_causes", "thorough"): dict.fromkeys((0, 1, 2), [
+        "1,000", "10,000", "100,000"]) | dict.fromkeys((3, 4, 5), [
+            "as\npublished", "half\nthe rates", "twice\nthe rates", "full\nmatrices"])}
 
 
 @pytest.mark.parametrize("name, kind", [
@@ -712,8 +794,8 @@ def test_each_panel_shows_its_arrays(name, kind, show):
     assert [ax.get_title() for ax in panels] == [title for title, _, _ in wanted]
     assert [ax.get_ylabel() for ax in panels] == [ylabel for _, ylabel, _ in wanted]
     for number, (ax, (_, _, lines)) in enumerate(zip(panels, wanted)):
-        found, level = lines_in(ax), {**LEVELS.get(name, {}), **LEVELS.get((name, kind), {})}.get(number)
-        assert levels_in(ax) == ([] if level is None else [level])
+        found, levels = lines_in(ax), LEVELS.get((name, kind), LEVELS.get(name, {}))
+        assert levels_in(ax) == levels.get(number, [])
         below = UNDER_DOTS.get((name, kind), {}).get(number)
         assert below in (None, [label.get_text() for label in ax.get_xticklabels()])
         assert len(found) == len(lines)
@@ -745,14 +827,37 @@ def test_matrices_show_their_arrays(show):
 
 
 def test_the_weights_show_their_arrays(show):
-    """P above Q, layers from left to right."""
+    """P and Q, layers from left to right, each with a scale of its own."""
     kept, panels = show("what_it_learns")
-    tiles = panels[0].images[0].get_array().filled(np.nan)
-    assert tiles.shape == (11, 17)
-    for layer in range(3):
-        for which in range(2):
-            same(tiles[6 * which : 6 * which + 5, 6 * layer : 6 * layer + 5],
-                 kept["weights"][2 * layer + which])
+    for which, ax in enumerate(panels[:2]):
+        (picture,) = ax.images
+        tiles = picture.get_array().filled(np.nan)
+        assert tiles.shape == (5, 17)
+        mine = kept["weights"][which::2]
+        for layer in range(3):
+            same(tiles[:, 6 * layer : 6 * layer + 5], mine[layer])
+        assert picture.get_clim() == (-np.abs(mine).max(), np.abs(mine).max())
+
+
+def test_the_paper_is_drawn_beside_our_numbers(show):
+    """A star at its mean, with its standard deviation, at both iterations."""
+    _, panels = show("condition_number", "thorough")
+    for ax, name in zip(panels[3:], NAMES):
+        assert len(ax.containers) == 2
+        for bars, t, place in zip(ax.containers, (750, 1250), (0, 5)):
+            mean, std = experiments.PAPER_C3[name][t]
+            same(bars[0].get_xydata(), [[place, mean]])
+            low, high = bars[1]
+            same([low.get_ydata()[0], high.get_ydata()[0]], [max(mean - std, 0.1 * mean),
+                                                             mean + std])
+
+
+def test_the_prompt_shows_its_array(show):
+    kept, (matrix, layer, _) = show("the_model")
+    same(matrix.images[0].get_array(), kept["prompt"])
+    assert [text.get_text() for text in matrix.texts] == ["?"]
+    assert matrix.texts[0].get_position() == (20, 5)
+    assert len([text for text in layer.texts if text.get_text()]) == 5
 
 
 def test_the_scatter_shows_its_arrays(small_world, monkeypatch, tmp_path):
@@ -765,16 +870,17 @@ def test_the_scatter_shows_its_arrays(small_world, monkeypatch, tmp_path):
     assert len(panels) == 6
     for j, name in enumerate(NAMES):
         above, below = panels[j], panels[3 + j]
-        norm, slopes = kept[f"{name} norm"], kept[f"{name} slopes"]
+        norm = kept[f"{name} norm"]
         assert (above.get_ylabel(), below.get_ylabel()) == ("$v^T H v$", "spectral norm")
-        for ax, step, y, slope in ((above, 1, kept[f"{name} curvature"], slopes[0]),
-                                   (below, 2, kept[f"{name} spectral"], slopes[1])):
+        for ax, step, y, what in (
+                (above, 1, kept[f"{name} curvature"], "directional smoothness"),
+                (below, 2, kept[f"{name} spectral"], "spectral norm")):
             shown = [(norm[seed, step * point], y[seed, point], 50 * step * point)
                      for seed, point in np.ndindex(y.shape) if y[seed, point] > 0]
             assert ax.get_title() == TITLES[j] and ax.get_xlabel() == "gradient norm"
             same(ax.collections[0].get_offsets(), [each[:2] for each in shown])
             same(ax.collections[0].get_array(), [each[2] for each in shown])
-            assert ax.texts[0].get_text() == f"slope {slope:.2f}"
+            assert ax.texts[0].choices == (f"slope {{{name}, whole path: slope of the {what}}}",)
 
 
 def test_rates_at_which_runs_diverge_are_marked(small_world, monkeypatch, tmp_path):
@@ -785,14 +891,15 @@ def test_rates_at_which_runs_diverge_are_marked(small_world, monkeypatch, tmp_pa
     kept = kept_arrays("learning_rates", "usual", small_world, tmp_path / "x.npz")
     first, *_ = drawn("learning_rates", "usual", kept, monkeypatch)
     crosses = [line for line in first.get_lines() if line.get_marker() == "X"]
-    same(crosses[0].get_xydata(), [[0.5, 0.98]])
-    same(crosses[1].get_xydata(), [[0.05, 0.95], [0.1, 0.95]])
+    same(crosses[0].get_xydata(), [[0.5, 0.96]])
+    same(crosses[1].get_xydata(), [[0.05, 0.91], [0.1, 0.91]])
     assert [line.get_color() for line in crosses] == ["#E69F00", "#0072B2"]
 
 
 def colours_of_dots(ax):
     """The colour of each group of dots, and of the bar in it."""
-    dots, bars = ax.get_lines()[::2], ax.get_lines()[1::2]
+    lines = [line for line in lines_in(ax) if len(line.get_xdata())]  # not those of the legend
+    dots, bars = lines[::2], lines[1::2]
     return [(dot.get_color(), bar.get_color()) for dot, bar in zip(dots, bars)]
 
 

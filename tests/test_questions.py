@@ -259,7 +259,34 @@ def test_what_it_learns(world):
     for words, share in longer.items():  # of 2, the loss of four layers; 0.1 / 4 is the least one
         expected[f"L = 4, {words}: final loss / that of L sizes, P = g I"] = 80 * share * spread
         same(arrays[f"L = 4, {words}"], 2 * share * spread)
-    # One layer: best c = m / T and its loss m (1 - m^2 / (d T)), T = m4 / n + (1 - 1 / n) m^2 / d.
+    check(parts, expected)
+
+    assert {(case.optimizer, case.lr, case.steps, case.every, case.setting.schedule, case.seed)
+            for case in world.asked} == {
+        ("Adam", 0.02, steps, every, schedule, seed) for seed in (0, 1, 2)
+        for steps, every, schedule in ((2000, 10, "constant"), (10_000, 50, "constant"),
+                                       (10_000, 50, "linear"))}
+    asked = {name: (setting.layers, setting.data["covariates"], setting.data["n"])
+             for name, setting in settings_asked(world).items()}
+    assert asked == {f"L = {L}": (L, "gaussian", 20) for L in (1, 2, 3, 4)} | {
+        name: (4, "gaussian", 20) for name in longer}
+    assert [(task[1].layers, task[2]) for task in world.tasks] == [
+        (L, kind) for L in (1, 2, 3, 4) for kind in kinds]
+    assert arrays["spent"] == (3, 2000)
+    same(arrays["weights"], np.concatenate([weights(world.asked[0], 200)[-1, 0, 0]] * 3))  # seed 0
+    same(arrays["iteration"], 10 * np.arange(200))
+    assert list(arrays["paths"]) == ["Q, last layer", "Q, first layer", "P, first layer"]
+    same(arrays["off"], np.broadcast_to(np.sqrt([[[1 / 5]], [[1 / 5]], [[1]]]), (3, 3, 200)))
+    same(arrays["final"], [[[0.5 * L * s for L in (1, 2, 3, 4)] for s in spread]])
+
+
+def test_one_layer(world):
+    """Adam alone; best c = m / T and its loss m (1 - m^2 / (d T)), T = m4 / n + (1 - 1 / n) m^2 /
+    d."""
+    world.snapshots, spread = weights, SPREAD[:3]
+    world.loss = lambda case: curve(case.steps, 0.5 * SPREAD[case.seed])
+    arrays, parts = experiments.one_layer(Run(seeds=3, steps=2500, optimizers=ALL_THREE[:2]))
+    expected = {}
     best = {f"gaussian x, n = {n}": (n / (n + 6), 30 / (n + 6)) for n in (5, 10, 20, 40, 80)}
     for family, m, m4 in (("sphere", 1, 1), ("gamma", 1, 11), ("student", 25 / 3, 875 / 3)):
         T = m4 / 20 + 0.95 * m**2 / 5
@@ -272,25 +299,13 @@ def test_what_it_learns(world):
         same(arrays[f"{name} loss"], mean / loss)
         same(arrays[f"{name} least"], loss)
     check(parts, expected)
-
-    assert {(case.optimizer, case.lr, case.steps, case.every, case.setting.schedule, case.seed)
+    assert {(case.name, case.optimizer, case.lr, case.steps, case.every, case.seed)
             for case in world.asked} == {
-        ("Adam", 0.02, steps, every, schedule, seed) for seed in (0, 1, 2)
-        for steps, every, schedule in ((2000, 10, "constant"), (10_000, 50, "constant"),
-                                       (10_000, 50, "linear"))}
-    asked = {name: (setting.layers, setting.data["covariates"], setting.data["n"])
-             for name, setting in settings_asked(world).items()}
-    assert asked == {f"L = {L}": (L, "gaussian", 20) for L in (1, 2, 3, 4)} | {
-        name: (1, name.split(" ")[0], int(name.split("= ")[1])) for name in best} | {
-        name: (4, "gaussian", 20) for name in longer}
-    assert [(task[1].layers, task[2]) for task in world.tasks] == [
-        (L, kind) for L in (1, 2, 3, 4) for kind in kinds]
+        (name, "Adam", 0.02, 2000, 10, seed) for name in best for seed in (0, 1, 2)}
+    assert {name: (setting.layers, setting.data) for name, setting in settings_asked(
+        world).items()} == {name: (1, dict(
+            covariates=name.split(" ")[0], n=int(name.split("= ")[1]), d=5)) for name in best}
     assert list(arrays["cases"]) == list(best) and arrays["spent"] == (3, 2000)
-    same(arrays["weights"], np.concatenate([weights(world.asked[0], 200)[-1, 0, 0]] * 3))  # seed 0
-    same(arrays["iteration"], 10 * np.arange(200))
-    assert list(arrays["paths"]) == ["Q, last layer", "Q, first layer", "P, first layer"]
-    same(arrays["off"], np.broadcast_to(np.sqrt([[[1 / 5]], [[1 / 5]], [[1]]]), (3, 3, 200)))
-    same(arrays["final"], [[[0.5 * L * s for L in (1, 2, 3, 4)] for s in spread]])
 
 
 def test_the_layers_that_are_drawn(world):
@@ -307,6 +322,66 @@ def test_the_layers_that_are_drawn(world):
     same(arrays["off"], np.broadcast_to([[[0]], [[np.sqrt(0.8)]], [[0]]], (3, 2, 10)))
     found = {part.name: part.values for part in parts}
     same(found["L = 3: share of Q off the identity"], np.full(2, np.sqrt(0.8) / 3))
+
+
+def test_the_model():
+    """Tails of |x|^2 over its mean, and a prompt. The quantiles are known: |x|^2 is 1, chi^2 with
+    five degrees of freedom over 5, and Gamma(0.1, 10) at its own mean 1."""
+    arrays, parts = experiments.the_model(Run(seeds=2, steps=1200))
+    found = {part.name: part.values for part in parts}
+    for name, quantile in (("sphere", 1.0), ("Gaussian", 20.515 / 5), ("Setting 3", 33.4)):
+        np.testing.assert_allclose(found[f"{name}: 99.9 % quantile of |x|^2 over its mean"],
+                                   [quantile] * 2, rtol=0.05)
+        share = arrays["share"]
+        at = arrays[f"{name} tail"][np.abs(share - 0.001).argmin()]
+        assert at == pytest.approx(quantile, rel=0.05)
+    assert len(parts) == 3 and not any(part.bounded for part in parts)
+    assert arrays["spent"] == (2, 1000) and share[0] == 1e-5
+    assert arrays["prompt"].shape == (6, 21) and arrays["prompt"][5, 20] == 0
+
+
+def test_condition_causes(world):
+    """R_med of SGD: 200 times its rate, twice that for full matrices, 1, 2, ... times that for the
+    seeds. The five batches' ratios are 1, 4, 1/2, 1/2 and 16 times that: the median is 1; but SGD's
+    median is 4, and Adam's 2. The diagonals are (-20 r, 1, -0.25), r = 1 + b on batch b for Adam,
+    and for SGD 3 on all but one of ten batches, where it is -3."""
+    def condition(case, point, batch):
+        assert case.steps == 800 and point == 15
+        if case.optimizer == "Adam":
+            return (1.0, 2, 8, 4, 1)[batch]
+        r = 200 * case.lr * (2 if case.setting.full else 1) * (1 + case.number)
+        return r * (1, 8, 4, 2, 16)[batch]
+
+    def diagonal(case, point, batch):
+        assert case.steps == 2500 and point == 15
+        r = 1.0 + batch if case.optimizer == "Adam" else -3.0 if batch % 10 == 7 else 3.0
+        return np.array([-20 * r, 1, -0.25])
+
+    world.condition, world.diagonal = condition, diagonal
+    arrays, parts = experiments.condition_causes(Run(seeds=5, steps=2000, lr=dict(SGD=0.05)))
+    seeds, adam = np.arange(1.0, 6), np.arange(1.0, 101)
+    single = 3 / adam
+    tens = 2.4 / adam.reshape(10, 10).mean(axis=1)
+    causes = {"as published": 10 * seeds, "half the rates": 5 * seeds,
+              "twice the rates": 20 * seeds, "full matrices": 20 * seeds}
+    expected = {f"{name}, {cause}": ratio for name in NAMES for cause, ratio in causes.items()}
+    for name in NAMES:
+        for size, ratios in (("1,000", single), ("10,000", tens), ("100,000", [2.4 / 50.5])):
+            low, high = np.quantile(np.tile(ratios, 5), (0.05, 0.95))
+            expected[f"{name}, {size} prompts: median and 90 % of the batches"] = (
+                f"{np.median(ratios):.3g}, {low:.3g} to {high:.3g}")
+            same(arrays[f"{name} on {size}"], np.tile(ratios, 5))
+        same(arrays[f"{name} with half the rates"], 5 * seeds)
+    check(parts, expected)
+    assert list(arrays["causes"]) == list(causes) and arrays["spent"] == (5, 800)
+    fresh = [case for case in world.asked if case.steps == 800]
+    assert {case.seed for case in world.asked} == set(range(1000, 1005))
+    assert {(case.name, case.lr) for case in fresh if case.optimizer == "Adam"} == {
+        (name, factor * PAPER_SETTINGS[name].lr["Adam"]) for name in NAMES
+        for factor in (0.5, 1, 2)}
+    assert {case.lr for case in fresh if case.optimizer == "SGD"} == {0.05, 0.025, 0.1}
+    assert sum(case.setting.full for case in fresh) == 3 * 2 * 5
+    assert world.tasks == [("diagonal", 1, 100)] * 3 + [("condition", 1, 5)] * 12
 
 
 SEVEN = {"SGD": [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]}
@@ -364,9 +439,9 @@ def test_granularity(world):
                 expected[f"{name}: final loss SGD / Adam"] = values
             elif scaling == "Adam":
                 same(arrays[f"{name} final"][-1], 50 * SPREAD[:5])
-            elif name == "Setting 2":
-                expected[f"{name}: final loss {scaling} / Adam"] = values
             else:
+                expected[f"{name}: final loss {scaling} / Adam"] = values
+            if scaling in SHARES and name != "Setting 2":
                 expected[f"{name}: share of the log gap that {scaling} closes"] = np.full(
                     5, SHARES[scaling])
     check(parts, expected)
@@ -543,8 +618,8 @@ EFFORT = {
         {10_000: (36 + 126, 72)}, {"squared_errors": {(1, 100)}}, {100: (12, 0)}, {}),
     "gradient_noise": ({}, {"noise": {(10_000, 36)}}, {}, {"noise": {(100, 6)}}),
     "condition_number": (
-        {10_000: (36, 0), 2500: (0, 108), 800: (0, 144)},
-        {"condition": {(13, 3), (1, 5)}, "diagonal": {(1, 20), (1, 100)}},
+        {10_000: (36, 0), 2500: (0, 108)},
+        {"condition": {(13, 3)}, "diagonal": {(1, 20), (1, 100)}},
         {100: (12, 0)}, {"condition": {(2, 1)}}),
     "directional_smoothness": (
         {10_000: (36, 36), 2500: (0, 108)}, {"smoothness": {(50, 1), (25, 20)}},
@@ -562,7 +637,8 @@ EFFORT = {
         {10_000: (0, 36)}, {"condition": {(10, 5)}, "noise": {(2000, 36)}},
         {100: (0, 12)}, {"condition": {(2, 1)}, "noise": {(20, 6)}}),
     "depth": (
-        {10_000: (0, 48)}, {"condition": {(10, 5), (1, 5)}, "noise": {(2000, 48)}},
+        {10_000: (0, 48), 1000: (0, 48)},
+        {"condition": {(10, 5), (1, 5)}, "loss_at": {(200, 5)}, "noise": {(2000, 48)}},
         {100: (0, 16)}, {"condition": {(2, 1)}, "noise": {(20, 8)}}),
     "learning_rates": (
         {10_000: (126, 72), 500: (168, 0), 250: (28, 0)}, {}, {100: (126, 24)}, {}),
@@ -578,7 +654,12 @@ EFFORT = {
     "label_noise": (
         {2000: (150, 60)}, {"loss_at": {(2, 20)}}, {100: (150, 20)}, {"loss_at": {(2, 20)}}),
     "remedies": ({500: (216, 0)}, {"loss_at": {(2, 20)}}, {100: (72, 0)}, {"loss_at": {(2, 20)}}),
-    "what_it_learns": ({2000: (72, 0), 10_000: (12, 0)}, {}, {100: (24, 0), 500: (4, 0)}, {}),
+    "the_model": ({}, {}, {}, {}),
+    "condition_causes": (
+        {800: (0, 144), 2500: (0, 36)}, {"condition": {(1, 5)}, "diagonal": {(1, 100)}},
+        {100: (0, 60)}, {"condition": {(1, 5)}, "diagonal": {(1, 10)}}),
+    "what_it_learns": ({2000: (24, 0), 10_000: (12, 0)}, {}, {100: (8, 0), 500: (4, 0)}, {}),
+    "one_layer": ({2000: (48, 0)}, {}, {100: (16, 0)}, {}),
     "granularity": (
         {2000: (8 * 7 * 21, 8 * 7 * 6)}, {"block_spectra": {(1, 1)}},
         {100: (8 * 21, 8 * 2)}, {"block_spectra": {(1, 1)}}),
@@ -612,7 +693,7 @@ def asked_for(world):
 
 def stand_ins(name, world, monkeypatch):
     """What the made-up world needs besides, for every experiment; and what is slow in long runs."""
-    if name == "what_it_learns":
+    if name in ("what_it_learns", "one_layer"):
         world.snapshots = weights
     world.noise = lambda setting, seed, draws: noises(draws, 1 + seed % FRESH, null=1.1)
     monkeypatch.setattr(experiments, "ridge_losses", lambda setting, penalty: np.ones(20))
