@@ -45,7 +45,7 @@ from training import (CLIPPED, COST_FORMS, COST_N, COST_OTHERS, Mistake, Run, Ru
 PAPER_SETTINGS = {"Setting 1": SETTING_1, "Setting 2": SETTING_2, "Setting 3": SETTING_3}
 LEVELS = "published", "robust"  # of a claim, see above
 FRESH = 1000  # the first of the seeds that were not looked at before the bounds were set
-TITLES = {"Setting 1": "Setting 1", "Setting 2": "Setting 2: n = 5",
+TITLES = {"Setting 1": "Setting 1: n = 20", "Setting 2": "Setting 2: n = 5",
           "Setting 3": "Setting 3: heavy-tailed x"}
 
 
@@ -84,13 +84,14 @@ def draw_adam_vs_sgd(figure, arrays):
     above, below = figure.subplots(2, 3, sharey="row")
     for name, published, other in zip(PAPER_SETTINGS, above, below):
         free = (0.97, 0.96) if name == "Setting 1" else (0.97, 0.04)  # of lines
-        losses(published, arrays, f"{name} loss", title=TITLES[name], ylabel="published rates")
+        losses(published, arrays, f"{name} loss", title=TITLES[name],
+               ylabel="loss, published rates")
         plotting.note(published, f"{pair} {{{name}: final loss {pair}}}", at=free)
         if tuned:
-            losses(other, arrays, f"{name} loss at best rates", ylabel="best rates")
+            losses(other, arrays, f"{name} loss at best rates", ylabel="loss, best rates")
             target = f"{arrays[f'{name} target']:g}"
             plotting.note(other, f"{pair} {{{name}, best rates: final loss {pair}}}\nsteps to "
-                          f"{target}: {{{name}, best rates: steps to loss {target}, {pair}}}",
+                          f"{target}: {{{name}, best rates: steps to loss {target}, {pair}}} times",
                           at=free)
         else:
             losses(other, arrays, f"{name} norm", ylabel="gradient norm")
@@ -250,9 +251,11 @@ def gradient_noise(run=Run(seeds=5, steps=1000)):
 
 def draw_gradient_noise(figure, arrays):
     """A panel a setting: "SETTING tail" (seeds, shares) and "SETTING null" (shares,)."""
-    for name, ax in zip(PAPER_SETTINGS, figure.subplots(1, 3, sharex=True, sharey=True)):
+    row = figure.subplots(1, 3, sharex=True, sharey=True)
+    for name, ax in zip(PAPER_SETTINGS, row):
         tails(ax, arrays, name, title=TITLES[name])
         tail_note(ax, name)
+    row[0].legend(loc="center right")
     return ("Share of the draws whose norm exceeds r times the median of their seed: |g(1,000 "
             "prompts) - g(100,000 prompts)| at initialisation, three layers. A line for each seed; "
             "dashed: Gaussian vectors of the same mean and covariance.")
@@ -399,6 +402,9 @@ def draw_condition_number(figure, arrays):
     for name, paths, ratios in zip(PAPER_SETTINGS, above, below):
         losses(paths, arrays, f"{name} path", title=TITLES[name], ylabel="$R_{med}$")
         paths.set_xscale("symlog", linthresh=50)  # logarithmic, but for 0
+        paths.set_xlim(0, max(50, 1.1 * arrays["iteration"][-1]))
+        paths.set_xticks([t for t in (0, 100, 1000, 10_000) if t <= paths.get_xlim()[1]])
+        paths.set_xticks([], minor=True)
         place, labels = 0, []
         for t in arrays["iterations"]:
             mean, std = PAPER_C3[name].get(int(t), (np.nan, np.nan))
@@ -414,7 +420,7 @@ def draw_condition_number(figure, arrays):
             place += len(kinds) + 2
         ticks = [i for i in range(place - 1) if (i + 1) % (len(kinds) + 2)]
         ratios.set_xticks(ticks, labels, fontsize=11, rotation=60)
-        ratios.set(yscale="log", ylabel="ratio of $R_{med}$")
+        ratios.set(yscale="log", ylabel="$R_{med}$, SGD / Adam")
         reference(ratios, 1)
     return ("Above: typical of up to 3 evaluation batches of 1,000 prompts; line: median over "
             "seeds, band: smallest to largest. Below: the ratio SGD / Adam, a dot for each seed, "
@@ -560,6 +566,18 @@ def mean_slope(x, y, windows):
     return np.mean([log_slope(*pair) for pair in pairs])
 
 
+def mean_trend(x, y):
+    """Corners (2,), (2,) of the line with the mean over seeds of the slope of log y against log x
+    (seeds, points), through the middle of what is positive."""
+    slope = np.mean([log_slope(*seed) for seed in zip(x, y)])
+    both = (x > 0) & (y > 0)
+    if not both.any():
+        return np.full((2, 2), np.nan)
+    ends = np.array([x[both].min(), x[both].max()])
+    middle = [np.exp(np.log(each[both]).mean()) for each in (x, y)]
+    return ends, middle[1] * (ends / middle[0]) ** slope
+
+
 def draw_generalized_smoothness(figure, arrays):
     """"SETTING curvature" (seeds, points), below "SETTING spectral" (seeds, every second point),
     against "SETTING norm" (seeds, points)."""
@@ -567,17 +585,19 @@ def draw_generalized_smoothness(figure, arrays):
     rows = figure.subplots(2, 3, sharex="col", sharey="row")
     for name, above, below in zip(PAPER_SETTINGS, *rows):
         norm = arrays[f"{name} norm"]
-        plotting.on_path(above, norm, arrays[f"{name} curvature"], iteration)
-        dots_on_path = plotting.on_path(below, norm[:, ::2], arrays[f"{name} spectral"],
-                                        iteration[::2])
+        points = {"directional smoothness": (norm, arrays[f"{name} curvature"]),
+                  "spectral norm": (norm[:, ::2], arrays[f"{name} spectral"])}
+        plotting.on_path(above, *points["directional smoothness"], iteration)
+        dots_on_path = plotting.on_path(below, *points["spectral norm"], iteration[::2])
         for ax, what, label in ((above, "directional smoothness", "$v^T H v$"),
-                                (below, "spectral norm", "spectral norm")):
+                                (below, "spectral norm", "spectral norm of H")):
+            plotting.trend(ax, mean_trend(*points[what]))
             ax.set(title=TITLES[name], xlabel="gradient norm", ylabel=label)
             plotting.note(ax, f"slope {{{name}, whole path: slope of the {what}}}", at=(0.03, 0.96))
     figure.colorbar(dots_on_path, ax=figure.axes, label="iteration")
     return ("Adam, first evaluation batch of 1,000 prompts, a point for each seed and every 50 "
             "steps (below: every 100) where $v^T H v$ is positive. Slope: of log against log over "
-            "the whole path, mean over seeds.")
+            "the whole path, mean over seeds; the line has this slope.")
 
 
 def softmax_vs_linear(run=Run(seeds=5, steps=150)):
@@ -635,16 +655,19 @@ def kinds_compared(where, trained, run, **at_level):
 
 def draw_softmax_vs_linear(figure, arrays):
     """"loss" and, of a thorough run, "best loss" (kinds, seeds, blocks)."""
-    panels = {"loss": ("kinds", "rates of ours", "")}
+    panels = {"loss": ("kinds", "one rate for each, ours", "")}
     if "best loss" in arrays:
         panels["best loss"] = "best kinds", "each at its best of six rates", ", best rates"
     row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for (name, (kinds, title, where)), ax in zip(panels.items(), row):
         curves(ax, arrays["iteration"], arrays[name], arrays[kinds], yscale="log", title=title,
                xlabel="iteration", ylabel="training loss")
-        plotting.note(ax, f"softmax / linear, final loss {{softmax / linear{where}: final loss}}\n"
-                      f"steps to half the loss, linear:\n"
-                      f"{{linear{where}: steps to half the loss}}")
+        d = SETTING_1.data["d"]
+        reference(ax, d)
+        plotting.at_end(ax, arrays["iteration"][-1], d, "predicting 0", "#000000")
+        plotting.note(ax, f"final loss, softmax / linear: {{softmax / linear{where}: final loss}}\n"
+                      "steps of linear to half the loss of\npredicting 0: "
+                      f"{{linear{where}: steps to half the loss}}", at=(0.97, 0.6))
     return ("Three layers, Setting 1. Running medians over blocks of a fiftieth of the steps; "
             "line: median over seeds, band: smallest to largest; in brackets the learning rate. "
             "The batches are the same for every kind. softmax: weights over the n context keys sum "
@@ -769,7 +792,8 @@ def draw_heavy_tails(figure, arrays):
     rows = figure.subplots(3, 3, sharey="row")
     for name, loss, noise, path in zip(
             (SPHERICAL.name, LIGHT_TAILS.name, SETTING_3.name), *rows):
-        losses(loss, arrays, f"{name} loss", title=f"{name}\n{arrays[f'{name} protocol']}",
+        losses(loss, arrays, f"{name} loss",
+               title=f"{TITLES.get(name, name)}\nrates: {arrays[f'{name} protocol']}",
                ylabel="training loss")
         plotting.note(loss, f"{pair} {{{name}: final loss {pair}}}",
                       at=(0.97, 0.04 if name == SETTING_3.name else 0.96))
@@ -904,7 +928,7 @@ def draw_depth(figure, arrays):
             continue
         curves(ax, layers, list(lines.values()), list(lines), yscale="log", title=title,
                xlabel="layers L", ylabel=label, xticks=layers)
-        ax.margins(y=0.2)
+        ax.margins(y=0.35)
         plotting.note(ax, number, at=(0.97, 0.96) if title == "final loss" else (0.03, 0.96))
         if "ratio" in label:
             reference(ax, 1)
@@ -1041,7 +1065,7 @@ def draw_learning_rates(figure, arrays):
         ax.set(xscale="log", yscale="log", title=TITLES[name], xlabel="learning rate",
                ylabel="final loss / the lowest", ylim=(0.8, 300))
         lengths.set(xscale="log", yscale="log", xlabel="steps of the run", ylabel="best rate")
-        plotting.note(ax, "published / best:\n" + ", ".join(
+        plotting.note(ax, "published / best rate, new seeds:\n" + ", ".join(
             f"{each} {{{name}, {each}: final loss at the published rate / at the best}}"
             for each in names), at=(0.97, 0.85))
     plotting.legend(above[0])
@@ -1117,10 +1141,10 @@ def draw_full_batch(figure, arrays):
         for i, each in enumerate(others):
             ratios = [arrays[f"{name}, {case} ratios"][i] for case in cases]
             dots(below, labels, ratios, shift=0.2 * i, colour=plotting.look(each, i + 1)["color"],
-                 label=each, places=places)
+                 label=f"{first} / {each}", places=places)
         below.axvline(places[-1] - 0.75, color="#000000", lw=1)
-        below.set(yscale="log", xlabel="prompts in a fresh batch, and one batch for all steps",
-                  ylabel=f"final loss of {first} / the other", ylim=(0.05, 50))
+        below.set(yscale="log", xlabel="prompts in a fresh batch; at the right, one batch",
+                  ylabel="ratio of final losses", ylim=(0.03, 200))
         reference(below, 1)
     medians = np.concatenate([np.ravel(each) for each in ends])
     rows[0][0].set_ylim(medians.min() / 3, 3 * medians.max())  # which a spike of one seed leaves
@@ -1322,9 +1346,12 @@ def draw_the_model(figure, arrays):
     matrix.grid(False)
     layer.axis("off")
     layer.set(title="a layer", xlim=(0, 1), ylim=(0, 1))
-    boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.2, 0.68), "values\n$P Z M$": (0.8, 0.68),
-             "values times scores, over n": (0.5, 0.4), "Z + $\\frac{1}{n}$ P Z M ($Z^T$ Q Z)":
-             (0.5, 0.12)}
+    layer.annotate("", (0.04, 0.18), (0.44, 0.96), arrowprops=dict(
+        arrowstyle="->", lw=1.5, connectionstyle="arc3,rad=0.3"))  # Z is kept, and added to
+    boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.25, 0.68),
+             "values $P Z M$\nM: no query": (0.75, 0.68),
+             "values times scores, over n": (0.55, 0.4),
+             "Z + $\\frac{1}{n}$ P Z M ($Z^T$ Q Z)": (0.5, 0.12)}
     for text, place in boxes.items():
         layer.text(*place, text, ha="center", va="center",
                    bbox=dict(boxstyle="round", facecolor="#EEEEEE", edgecolor="#444444"))
@@ -1337,6 +1364,7 @@ def draw_the_model(figure, arrays):
                    **dict(plotting.look(name, i), marker=""))
     heavy.set(xscale="log", yscale="log", title="tails of x", xlim=(0.05, 200),
               xlabel="$|x|^2$ / its mean, r", ylabel="share above r")
+    reference(heavy, 0.001)
     heavy.legend()
     return ("Left: a prompt of Setting 1, a pair (x, y) a column; the query's y is 0 in Z, and the "
             "model is asked for it. Middle: one layer of linear attention; M leaves the query's "
@@ -1399,10 +1427,10 @@ def draw_condition_causes(figure, arrays):
     for name, single, changed in zip(PAPER_SETTINGS, above, below):
         dots(single, arrays["sizes"], [arrays[f"{name} on {size}"] for size in arrays["sizes"]],
              yscale="log", title=TITLES[name], xlabel="prompts in the evaluation batch",
-             ylabel="ratio of $R_{med}$")
+             ylabel="$R_{med}$, SGD / Adam")
         dots(changed, [each.replace(" ", "\n", 1) for each in arrays["causes"]],
              [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
-             ylabel="ratio of $R_{med}$")
+             ylabel="$R_{med}$, SGD / Adam")
         for ax in (single, changed):
             reference(ax, 1)
     return ("The ratio SGD / Adam at iteration 750 (of a shorter run: at its last snapshot). "
@@ -1916,14 +1944,20 @@ def schedules(run=Run(seeds=5, steps=70)):
 
 
 def draw_schedules(figure, arrays):
-    for name, ax in zip(PAPER_SETTINGS, figure.subplots(1, 3)):
-        for i, (each, final) in enumerate(zip(arrays["optimizers"], arrays[f"{name} final"])):
-            dots(ax, arrays["schedules"], final, shift=0.2 * (i - 1), label=each,
+    """"SETTING final" (optimizers, schedules, seeds), over Adam's median at a constant rate."""
+    row = figure.subplots(1, 3, sharey=True)
+    for name, ax in zip(PAPER_SETTINGS, row):
+        ends = arrays[f"{name} final"]
+        unit = np.median(ends[list(arrays["optimizers"]).index("Adam"), 0])
+        for i, (each, final) in enumerate(zip(arrays["optimizers"], ends)):
+            dots(ax, arrays["schedules"], final / unit, shift=0.2 * (i - 1), label=str(each),
                  colour=plotting.look(each, i)["color"])
-        ax.set(yscale="log", title=TITLES[name], ylabel="final loss")
-    ax.legend()
+        ax.set(yscale="log", title=TITLES[name], ylabel="final loss / Adam's, constant rate")
+        reference(ax, 1)
+    row[0].legend()
     return ("Every optimizer at its best of seven rates under each schedule; a dot for each seed, "
-            "bar: median. Linear and cosine fall to 0 at the end of the run.")
+            "bar: median; dotted: 1, Adam's median at a constant rate. Linear and cosine fall to 0 "
+            "at the end of the run.")
 
 
 def edge_of_stability(run=Run(seeds=5, steps=400)):
@@ -2009,6 +2043,8 @@ def screen(run=Run(seeds=3, steps=100, optimizers=(SGD, Adam, SignDescent, Norma
     ranked = sorted(ratio, key=ratio.get)
     parts = [Part("rank, by geometric mean of the ratio to the best", "; ".join(
         f"{place} {each} ({ratio[each]:.3g})" for place, each in enumerate(ranked, 1)))]
+    parts.append(Part("first of the ranking, and loss over the first one's", "; ".join(
+        f"{each} {ratio[each]:.3g}" for each in ranked[:4])))
     parts += [rows[each, name] for each in ranked for name in PAPER_SETTINGS]
     arrays = {"spent": (run.seeds, run.steps), "contestants": ranked,
               "ratio": [ratio[each] for each in ranked]}
@@ -2101,13 +2137,12 @@ def draw_attention_cost(figure, arrays):
            title="1,000 prompts, d = 5, three layers, one core", xlabel="context length n",
            ylabel="ms per gradient")
     top = np.median(arrays["ms"][1, :, -1])  # of the textbook form
-    ax.plot(n[-3:], 0.6 * top * (n[-3:] / n[-1]) ** 2, "k:", label="slope 2")
-    ax.legend()
+    ax.plot(n[-3:], 0.6 * top * (n[-3:] / n[-1]) ** 2, "k:")
+    plotting.at_end(ax, n[-1], 0.6 * top, "slope 2", "#000000")
     ax.set_xticks(n, n)
     ax.minorticks_off()
     number = f"textbook / Gram form at n = {n[-1]}"
-    plotting.note(ax, "slopes: " + ", ".join(f"{form} {{{form}: slope}}" for form in arrays[
-        "forms"][1:3]) + f"\n{number}: {{{number}}}", at=(0.03, 0.96))
+    plotting.note(ax, f"{number}: {{{number}}}", at=(0.03, 0.96))
     return ("Median and range of the repeats; slopes over the last three n. Compression: the Gram "
             "matrices of the batch, made once, before.")
 
@@ -2126,9 +2161,9 @@ class Experiment(NamedTuple):
     steps: int = 0  # below which there is no verdict
 
 
-def of_settings(part, names=tuple(PAPER_SETTINGS)):
+def of_settings(part, names=tuple(PAPER_SETTINGS), between=", "):
     """The number of a part in each of the settings."""
-    return ", ".join(f"{{{name}{part}}}" for name in names)
+    return between.join(f"{{{name}{part}}}" for name in names)
 
 
 EXPERIMENTS = {row.measure.__name__: row for row in (
@@ -2140,8 +2175,9 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
     Experiment("C2", "Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3",
                "histograms; Setting 1: about 2.1, right tail to 3.6",
                gradient_noise, draw_gradient_noise,
-               "99 % / 50 % quantile of the noise, above Gaussian vectors' by " + of_settings(
-                   ": 99 % quantile over median of the noise norm, minus that of Gaussian vectors"),
+               "99 % / 50 % quantile of the noise: " + of_settings(
+                   ": 99 % quantile over median of the noise norm, medians over seeds",
+                   between="; "),
                LEVELS, 1_000),
     Experiment("C3", "R_med is larger along SGD's path than along Adam's",
                "; ".join(f"{name}: " + " and ".join(
@@ -2152,8 +2188,8 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                    ", iteration 1250, typical batch"), LEVELS, 1_251),
     Experiment("C4", "Directional smoothness is smaller along Adam's path", "curves",
                directional_smoothness, draw_directional_smoothness,
-               "v^T H v of SGD minus Adam's: " + of_settings(
-                   ", typical batch, 2,500 steps: difference of v^T H v"), LEVELS, 800),
+               "v^T H v, typical batch: " + of_settings(
+                   ", typical batch, 2,500 steps: medians of v^T H v", between="; "), LEVELS, 800),
     Experiment("C5", "Smoothness grows with the gradient norm", "positive slope",
                generalized_smoothness, draw_generalized_smoothness,
                "slopes of log v^T H v against log gradient norm: " + of_settings(
@@ -2168,8 +2204,8 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                f"noise's skewness {{{LARGE.name}: skewness of the noise norm}}", LEVELS, 1_000),
     Experiment("C8", "Heavier tails of x make heavier noise, slower training and a larger R_med "
                "ratio", "3 rows of plots", heavy_tails, draw_heavy_tails,
-               "heavy tails multiply SGD's steps over Adam's by {Heavy / spherical: steps of SGD / "
-               "Adam}", LEVELS, 2_000),
+               "heavy tails change SGD's steps over Adam's by a factor {Heavy / spherical: steps "
+               "of SGD / Adam}", LEVELS, 2_000),
     Experiment("C9", "With depth the Adam-SGD gap, noise tails and R_med ratio grow, and the loss "
                "falls", "3 rows of plots", depth, draw_depth,
                "gap SGD / Adam, L = 8 over 2: {gap SGD / Adam, L = 8 over 2}; R_med ratio at equal "
@@ -2189,8 +2225,8 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                ("published",), 600),
     Experiment("C11", "Clipping lowers directional smoothness, coordinate by coordinate most of "
                "all", "quoted", clipping, draw_clipping,
-               "v^T H v of SGD's step minus that of its sign: " + of_settings(
-                   ", SGD's path, step, robust: v^T H v as it is minus sign"), LEVELS, 1_000),
+               "v^T H v of SGD's step in Setting 1, clipped more and more, then its sign: {Setting "
+               "1, SGD's path, step, robust: v^T H v}", LEVELS, 1_000),
     Experiment("C12", "The picture is the same for nonlinear regression with an MLP before the "
                "attention", "loss, noise, R_med, smoothness",
                nonlinear_regression, draw_nonlinear_regression,
@@ -2219,13 +2255,16 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                "largest eigenvalue over its limit, at the rates 0.05, 0.1, 0.2: " + of_settings(
                    ": largest eigenvalue / limit", ("rate 0.05", "rate 0.1", "rate 0.2"))),
     Experiment("Question", "Which optimizer should I take, and how carefully must its rate be "
-               "chosen?", "", screen, draw_screen),
+               "chosen?", "", screen, draw_screen,
+               "loss over the best one's: {first of the ranking, and loss over the first one's}"),
     Experiment("Question", "What moves the ratio of R_med: the evaluation batch, the rates, the "
                "matrices?", "", condition_causes, draw_condition_causes,
                "R_med of SGD / Adam in Setting 1: {Setting 1, as published}; half the rates "
                "{Setting 1, half the rates}; full matrices {Setting 1, full matrices}"),
     Experiment("Question", "At which initial scale and depth do gradients vanish or explode, or "
-               "models train?", "", initialization, draw_initialization),
+               "models train?", "", initialization, draw_initialization,
+               "L = 8, SGD, blocks: {L = 8, blocks: SGD}; full matrices: {L = 8, full matrices: "
+               "SGD}"),
     Experiment("Question", "How do heavy tails and depth interact?", "",
                tails_times_depth, draw_tails_times_depth,
                "one step in depth and in tails together change SGD / Adam by a factor "
@@ -2234,7 +2273,9 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                "noisy?", "", label_noise, draw_label_noise,
                "excess risk SGD / Adam: {sigma = 0: excess SGD / Adam} without noise, {sigma = 1: "
                "excess SGD / Adam} at sigma = 1"),
-    Experiment("Question", "What helps against heavy-tailed prompts?", "", remedies, draw_remedies),
+    Experiment("Question", "What helps against heavy-tailed prompts?", "", remedies, draw_remedies,
+               "loss with normalised x over that without: SGD {normalised x: SGD, with / without}, "
+               "Adam {normalised x: Adam, with / without}"),
     Experiment("Question", "What is in the weights: is a trained layer a step of gradient descent?",
                "", what_it_learns, draw_what_it_learns,
                "Adam's loss over the best multiples of the identity: L = 2 {L = 2: final loss / "
@@ -2785,6 +2826,10 @@ def draw_scoreboard(figure, claims):
             plotting.marks(ax, columns[level], y, [
                 value["decision"] for value in found["measured"].values()
                 if not isinstance(value, str) and value.get("level") == level])
+    ax.text(0, len(claims), "a mark for each part", va="center", fontsize=12.5)
+    ax.text(columns["what was found"], len(claims), textwrap.fill(
+        "published: the paper's statistic and rates; robust: best rates, many batches, the right "
+        "null, or new seeds", 50), va="center", fontsize=12.5, linespacing=1.0)
     for i, word in enumerate(plotting.MARKS):
         plotting.marks(ax, columns["published"] + 0.1 * i, len(claims), [word])
         ax.text(columns["published"] + 0.015 + 0.1 * i, len(claims), word, va="center", fontsize=12)

@@ -120,7 +120,7 @@ def filled(texts, numbers):
 
 
 def in_symbols(text):
-    for plain in ("v^T H v", "|x|^2"):
+    for plain in ("v^T H v", "|x|^2", "n^2"):
         text = text.replace(plain, f"${plain}$")
     return text.replace("R_med", "$R_{med}$")
 
@@ -227,9 +227,9 @@ def tails(ax, arrays, name, **labels):
     """Tail curves "NAME tail" (seeds, shares): the share of the draws that reach r, for each seed;
     dashed, "NAME null" (shares,), that of Gaussian vectors."""
     share, drawn = arrays["share"], arrays[f"{name} tail"]
-    for row in drawn:
-        ax.plot(row, share, color="#882255", lw=1.5, alpha=0.8)
-    ax.plot(arrays[f"{name} null"], share, "--", color="#000000")
+    for i, row in enumerate(drawn):
+        ax.plot(row, share, color="#882255", lw=1.5, alpha=0.8, label="a seed" if i == 0 else None)
+    ax.plot(arrays[f"{name} null"], share, "--", color="#000000", label="Gaussian vectors")
     reached = np.append(drawn, arrays[f"{name} null"])
     largest = 1.05 * reached.max(initial=1, where=np.isfinite(reached))
     right = max(ax.get_xlim()[1], largest)  # panels that share the axis: the widest one's
@@ -268,18 +268,24 @@ def reference(ax, y, dashes=":"):
 
 
 def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, places=None, **axes):
-    """For each label a group of values: every one a dot, and a bar at their median; side by side,
-    or at these places."""
+    """For each label a group of values: every one a dot, and a bar at their geometric mean, which
+    is the number of a finding; side by side, or at these places."""
     places = range(len(labels)) if places is None else places
     for i, values in zip(places, groups):
         across = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
         alpha = 0.5 if len(values) < 50 else 0.1  # so that the bar shows
         ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour)
-        ax.plot(i + shift, np.median(values), "_", ms=26, mew=3, color=colour, zorder=3)
+        bar = colour if colour != "#444444" else "#000000"  # to be seen among its dots
+        ax.plot(i + shift, geometric_mean(values), "_", ms=26, mew=3, color=bar, zorder=3)
     if label:
         ax.plot([], [], color=colour, label=label)  # the legend shows a line, not data
     ax.set_xticks(places, labels, fontsize=0.8 * matplotlib.rcParams["font.size"])
     ax.set(**axes)
+
+
+def geometric_mean(values):
+    with np.errstate(all="ignore"):  # a run that diverged
+        return np.exp(np.log(values).mean())
 
 
 def heat(ax, values, rows, columns, **labels):
@@ -317,6 +323,11 @@ def on_path(ax, x, y, iteration):
                       vmax=iteration[-1] or 1)  # 1: a run of one point
 
 
+def trend(ax, corners):
+    """A straight line through (x, y), (2,) each."""
+    ax.plot(*corners, color="#000000", lw=1.5)
+
+
 def note(ax, *texts, at=(0.97, 0.96)):
     """A number in a corner of a panel, at (x, y) from 0 to 1: the first of the texts whose {parts}
     were all measured; nothing without a finding."""
@@ -324,7 +335,7 @@ def note(ax, *texts, at=(0.97, 0.96)):
     text = ax.text(x, y, "", transform=ax.transAxes, ha="left" if x < 0.5 else "right",
                    va="bottom" if y < 0.5 else "top", gid="note",
                    fontsize=matplotlib.rcParams["legend.fontsize"],
-                   bbox=dict(facecolor="#FFFFFF", alpha=0.8, lw=0, pad=1))
+                   bbox=dict(facecolor="#FFFFFF", alpha=0.65, lw=0, pad=1))
     text.choices = texts
 
 

@@ -543,7 +543,7 @@ def equal_loss_world(world, ratio, reached=reached_at):
         assert case.every == 5 and case.seed >= 1100
         at = reached(case.optimizer, case.setting.layers, case.number)
         least = min((target for target in TARGETS if 5 * point >= at[target]), default=5.0)
-        return least * (0.99, 100, 0.001, 0.99, 0.99)[batch]
+        return least * (100, 0.99, 0.001, 0.99, 0.99)[batch]
 
     def evaluate(measure, setting, path, batches):
         assert measure is training.condition and batches == 5 and len(path) == 1

@@ -466,12 +466,12 @@ def of_optimizers(kept, x, what):
 
 
 def dots_and_bars(groups, shift=0.0, places=range(99), label=None):
-    """Lines of `dots`: the dots side by side about the group's place, and the bar of the median;
-    and one for the legend."""
+    """Lines of `dots`: the dots side by side about the group's place, and the bar of the geometric
+    mean; and one for the legend."""
     lines = []
     for place, values in zip(places, groups):
         lines += [(place + shift + np.linspace(-0.12, 0.12, len(values)), values),
-                  ([place + shift], [np.median(values)])]
+                  ([place + shift], [np.exp(np.log(values).mean())])]
     return lines + ([([], [], label)] if label else [])
 
 
@@ -480,7 +480,7 @@ def tail_lines(kept, name):
     return [(row, kept["share"]) for row in (*kept[f"{name} tail"], kept[f"{name} null"])]
 
 
-TITLES = ("Setting 1", "Setting 2: n = 5", "Setting 3: heavy-tailed x")
+TITLES = ("Setting 1: n = 20", "Setting 2: n = 5", "Setting 3: heavy-tailed x")
 SIZES = "16", "64", "256", "1,000", "4,000"
 TAILS = "Spherical x", "Gaussian x", "Setting 3"
 FAMILIES = "gaussian", "sphere", "gamma", "student"
@@ -497,7 +497,7 @@ UNTITLED = "", "", ""  # as the row above
 
 
 def adam_vs_sgd_panels(kept, ylabel, what):
-    return [*in_settings("published rates", lambda name: of_optimizers(
+    return [*in_settings("loss, published rates", lambda name: of_optimizers(
         kept, "iteration", f"{name} loss")), *in_settings(ylabel, lambda name: of_optimizers(
             kept, "iteration", f"{name} {what}"), UNTITLED)]
 
@@ -568,13 +568,13 @@ def condition_panels(kept, kinds):
         return dots_and_bars(groups, places=places)
     return [*in_settings("$R_{med}$", lambda name: of_optimizers(
         kept, "iteration", f"{name} path")),
-        *in_settings("ratio of $R_{med}$", below, UNTITLED)]
+        *in_settings("$R_{med}$, SGD / Adam", below, UNTITLED)]
 
 
 def causes_panels(kept, sizes):
-    return [*in_settings("ratio of $R_{med}$", lambda name: dots_and_bars(
+    return [*in_settings("$R_{med}$, SGD / Adam", lambda name: dots_and_bars(
         kept[f"{name} on {size}"] for size in sizes)),
-        *in_settings("ratio of $R_{med}$", lambda name: dots_and_bars(
+        *in_settings("$R_{med}$, SGD / Adam", lambda name: dots_and_bars(
             kept[f"{name} with {cause}"] for cause in CAUSES), UNTITLED)]
 
 
@@ -595,9 +595,10 @@ def full_batch_panels(kept, sizes):
         for title, name in ((TITLES[0], "Setting 1"), (TITLES[2], "Setting 3"))]
     cases = [f"batches of {size}" for size in sizes] + ["fixed batch"]
     places = [*range(len(sizes)), len(sizes) + 0.7]
-    return found + [("", "final loss of SGD / the other", [
+    return found + [("", "ratio of final losses", [
         line for i, each in enumerate(("Adam", "SignDescent")) for line in dots_and_bars(
-            [kept[f"{name}, {case} ratios"][i] for case in cases], 0.2 * i, places, each)])
+            [kept[f"{name}, {case} ratios"][i] for case in cases], 0.2 * i, places,
+            f"SGD / {each}")])
         for name in ("Setting 1", "Setting 3")]
 
 
@@ -668,7 +669,7 @@ PANELS = {
     "condition_causes": lambda kept: causes_panels(kept, ["1,000", "10,000"]),
     "directional_smoothness": lambda kept: smoothness_panels(
         kept, "first batch", "iteration", "one batch"),
-    "softmax_vs_linear": lambda kept: softmax_panels(kept, **{"": "rates of ours"}),
+    "softmax_vs_linear": lambda kept: softmax_panels(kept, **{"": "one rate for each, ours"}),
     "larger_model": lambda kept: [
         ("training loss", "training loss", of_optimizers(kept, "iteration", "loss")),
         ("gradient norm", "gradient norm", of_optimizers(kept, "iteration", "norm")),
@@ -680,9 +681,10 @@ PANELS = {
         "tails of x", "share above r", [(kept[f"{name} tail"], kept["share"], name)
                                         for name in ("sphere", "Gaussian", "Setting 3")])],
     "granularity": lambda kept: granularity_panels(kept, ["constant rate"]),
-    "schedules": lambda kept: in_settings("final loss", lambda name: [
+    "schedules": lambda kept: in_settings("final loss / Adam's, constant rate", lambda name: [
         line for i, each in enumerate(("SGD", "NormalizedSGD", "Adam")) for line in dots_and_bars(
-            kept[f"{name} final"][i], shift=0.2 * (i - 1), label=each)]),
+            kept[f"{name} final"][i] / np.median(kept[f"{name} final"][2, 0]), 0.2 * (i - 1),
+            label=each)]),
     "edge_of_stability": lambda kept: [
         ("SGD, Setting 1", "largest eigenvalue of the Hessian / its limit", medians(
             kept["iteration"], [kept[f"rate {rate}"] for rate in (0.05, 0.1, 0.2)],
@@ -709,7 +711,7 @@ PANELS = {
     "attention_cost": cost_panels,
 }
 THOROUGH_PANELS = {  # where the figure is another one
-    "adam_vs_sgd": lambda kept: adam_vs_sgd_panels(kept, "best rates", "loss at best rates"),
+    "adam_vs_sgd": lambda kept: adam_vs_sgd_panels(kept, "loss, best rates", "loss at best rates"),
     "condition_number": lambda kept: condition_panels(
         kept, ["first batch", "typical batch", "together"]),
     "condition_causes": lambda kept: causes_panels(kept, ["1,000", "10,000", "100,000"]),
@@ -718,7 +720,7 @@ THOROUGH_PANELS = {  # where the figure is another one
         *smoothness_panels(kept, "together", "point", "mean over batches"),
         *smoothness_panels(kept, "first batch", "iteration", "one batch")],
     "softmax_vs_linear": lambda kept: softmax_panels(
-        kept, **{"": "rates of ours", "best ": "each at its best of six rates"}),
+        kept, **{"": "one rate for each, ours", "best ": "each at its best of six rates"}),
     "depth": lambda kept: depth_panels(kept, ("0.5", "0.05", "0.005")),
     "full_batch": lambda kept: full_batch_panels(kept, SIZES),
     "clipping": lambda kept: clipping_panels(kept, "robust"),
@@ -764,10 +766,11 @@ def levels_in(ax):
 # {number of the panel: heights} of such lines: no difference, neither sign, or what is published.
 LEVELS = {
     "full_batch": dict.fromkeys((2, 3), [1]), "remedies": {1: [1]},
-    "one_layer": dict.fromkeys((0, 1), [1]), "edge_of_stability": {0: [1]},
+    "one_layer": dict.fromkeys((0, 1), [1]), "edge_of_stability": {0: [1]}, "schedules": dict.fromkeys(range(3), [1]),
     "directional_smoothness": dict.fromkeys(range(9), [0]), "nonlinear_regression": {3: [0]},
     "condition_number": dict.fromkeys(range(3, 6), [1]), "depth": {2: [1], 3: [1]},
     "condition_causes": dict.fromkeys(range(6), [1]),
+    "softmax_vs_linear": {0: [5], 1: [5]}, "the_model": {2: [0.001]},
     "learning_rates": {3: [0.02, 0.02], 4: [0.01, 0.005], 5: [0.02, 0.02]},
     ("granularity", "usual"): {0: [1]}, ("granularity", "thorough"): {0: [1], 1: [1]}}
 OF_THE_PAPER = ["paper", "1 batch", "typical", "100\ntogether"]
@@ -871,10 +874,12 @@ def test_the_scatter_shows_its_arrays(small_world, monkeypatch, tmp_path):
     for j, name in enumerate(NAMES):
         above, below = panels[j], panels[3 + j]
         norm = kept[f"{name} norm"]
-        assert (above.get_ylabel(), below.get_ylabel()) == ("$v^T H v$", "spectral norm")
+        assert (above.get_ylabel(), below.get_ylabel()) == ("$v^T H v$", "spectral norm of H")
         for ax, step, y, what in (
                 (above, 1, kept[f"{name} curvature"], "directional smoothness"),
                 (below, 2, kept[f"{name} spectral"], "spectral norm")):
+            trend = experiments.mean_trend(norm[:, ::step], y)
+            same(ax.get_lines()[0].get_xydata().T, trend)
             shown = [(norm[seed, step * point], y[seed, point], 50 * step * point)
                      for seed, point in np.ndindex(y.shape) if y[seed, point] > 0]
             assert ax.get_title() == TITLES[j] and ax.get_xlabel() == "gradient norm"
@@ -904,12 +909,24 @@ def colours_of_dots(ax):
 
 
 def test_dots_have_the_colours_of_their_optimizers(show):
-    """Those of sign descent, and of what is no optimizer, are grey."""
-    orange, blue, grey = "#E69F00", "#0072B2", "#444444"
+    """Those of sign descent, and of what is no optimizer, are grey, with a black bar."""
+    orange, blue, grey, black = "#E69F00", "#0072B2", "#444444", "#000000"
     _, (ends, ratio) = show("remedies")
     assert colours_of_dots(ends) == [(orange, orange)] * 6 + [(blue, blue)] * 6
     assert [text.get_text() for text in ends.get_legend().get_texts()] == ["SGD", "Adam"]
-    assert colours_of_dots(ratio)[:6] == [(grey, grey)] * 6
+    assert colours_of_dots(ratio)[:6] == [(grey, black)] * 6
     _, panels = show("full_batch")
     for ax in panels[2:]:
-        assert colours_of_dots(ax)[:4] == [(blue, blue)] * 2 + [(grey, grey)] * 2
+        assert colours_of_dots(ax)[:4] == [(blue, blue)] * 2 + [(grey, black)] * 2
+
+
+def test_the_line_through_a_scatter():
+    """It has the mean of the seeds' slopes, 1 and 2, and goes through the geometric means of what is
+    positive."""
+    x = np.array([[1.0, 10, 100], [1, 10, 100]])
+    y = np.array([[1.0, 10, 100], [1, 100, 10_000]])
+    ends, heights = experiments.mean_trend(x, y)
+    same(ends, [1, 100])
+    same(np.log(heights[1] / heights[0]) / np.log(100), 1.5)
+    same(np.sqrt(heights.prod()), 10**1.5)
+    assert np.isnan(experiments.mean_trend(x, -y)).all()
