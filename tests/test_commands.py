@@ -796,7 +796,7 @@ def test_the_readme_has_the_report():
 
 def test_the_japanese_table_has_the_numbers_of_the_report():
     """Of every claim how many parts hold, are open and against, and the numbers of its headline."""
-    words = dict(hold="成立", open="未決", against="反する")
+    words = dict(hold="成立", open="未決", against="反証")
     rows = READMES["README.ja.md"].splitlines()
     for name, found in KEPT.items():
         if not EXPERIMENTS[name].levels:
@@ -805,7 +805,7 @@ def test_the_japanese_table_has_the_numbers_of_the_report():
         cells = row.split(" | ")
         for cell, level in zip(cells[1:3], experiments.LEVELS):
             counted = re.findall(r"(\d+) (hold|open|against)", experiments.counts(found, level))
-            assert re.findall(r"(成立|未決|反する) (\d+)", cell) == [
+            assert re.findall(r"(成立|未決|反証) (\d+)", cell) == [
                 (words[word], count) for count, word in counted]
             verdict = found["verdicts"].get(level, "")
             assert cell.startswith({"reproduced": "再現", "not reproduced": "再現せず", "open": "未決",

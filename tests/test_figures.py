@@ -330,7 +330,7 @@ def test_drawn_dots():
     plotting.dots(ax, ["a", "b"], [[1.0, 2, 9], [4.0]], shift=0.5, yscale="log")
     dots_a, bar_a, dots_b, bar_b = ax.get_lines()
     same(dots_a.get_ydata(), [1, 2, 9])
-    same(bar_a.get_xydata(), [[0.5, 2]])
+    same(bar_a.get_xydata(), [[0.5, 18 ** (1 / 3)]])
     same(dots_b.get_xydata(), [[1.5, 4]])
     same(bar_b.get_xydata(), [[1.5, 4]])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
@@ -504,7 +504,8 @@ def adam_vs_sgd_panels(kept, ylabel, what):
 
 def heavy_tails_panels(kept):
     """Three rows: losses, tails, R_med."""
-    return [(f"{name}\n{kept[f'{name} protocol']}", "training loss", of_optimizers(
+    titles = dict(zip(TAILS, ("Spherical x", "Gaussian x", TITLES[2])))
+    return [(f"{titles[name]}\nrates: {kept[f'{name} protocol']}", "training loss", of_optimizers(
         kept, "iteration", f"{name} loss")) for name in TAILS] + [
         ("", "share above r", tail_lines(kept, name)) for name in TAILS] + [
         ("", "$R_{med}$", of_optimizers(kept, "point", f"{name} R_med")) for name in TAILS]
@@ -630,7 +631,7 @@ def cost_panels(kept):
     n, top = np.array([40.0, 80, 160]), np.median(kept["ms"][1, :, -1])
     return [("1,000 prompts, d = 5, three layers, one core", "ms per gradient", [
         *medians(kept["n"], kept["ms"], training.COST_FORMS),
-        (n, 0.6 * top * (n / 160) ** 2, "slope 2")])]
+        (n, 0.6 * top * (n / 160) ** 2)])]
 
 
 def granularity_panels(kept, kinds):
