@@ -424,10 +424,10 @@ def draw_condition_number(figure, arrays):
         reference(ratios, 1)
     return ("Above: typical of up to 3 evaluation batches of 1,000 prompts; line: median over "
             "seeds, band: smallest to largest. Below: the ratio SGD / Adam, a dot for each seed, "
-            "bar: median; star: the mean that the paper prints, with its standard deviation (cut "
-            "at a tenth of the mean). 1 batch: on one evaluation batch of 1,000 prompts; typical: "
-            "the median over 20 of them; 100 together: for the Hessian on 100 of them. Dotted: 1, "
-            "no difference.")
+            "bar: geometric mean; star: the mean that the paper prints, with its standard "
+            "deviation (cut at a tenth of the mean). 1 batch: on one evaluation batch of 1,000 "
+            "prompts; typical: the median over 20 of them; 100 together: for the Hessian on 100 of "
+            "them. Dotted: 1, no difference.")
 
 
 def directional_smoothness(run=Run(seeds=5, steps=800)):
@@ -1151,8 +1151,8 @@ def draw_full_batch(figure, arrays):
     rows[1][0].legend(loc="upper left")
     return ("Every optimizer at the best of seven rates. Above: running median on one batch of "
             "1,000 prompts; line: median over seeds, band: smallest to largest. Below: a dot for "
-            "each seed (some leave the panel), bar: median; fresh batches of so many prompts and, "
-            "at the right, the fixed batch. Dotted: 1, no difference.")
+            "each seed (some leave the panel), bar: geometric mean; fresh batches of so many "
+            "prompts and, at the right, the fixed batch. Dotted: 1, no difference.")
 
 
 def times(run, *factors):
@@ -1435,7 +1435,7 @@ def draw_condition_causes(figure, arrays):
             reference(ax, 1)
     return ("The ratio SGD / Adam at iteration 750 (of a shorter run: at its last snapshot). "
             "Above: a dot for each seed and evaluation batch. Below: a dot for each seed, on the "
-            "typical of 5 batches. Bar: median. Dotted: 1, no difference.")
+            "typical of 5 batches. Bar: geometric mean. Dotted: 1, no difference.")
 
 
 def initialization(run=Run(seeds=3, steps=100)):
@@ -1659,9 +1659,9 @@ def draw_remedies(figure, arrays):
     ratio.set(yscale="log", title=" / ".join(names[:2]), ylabel="ratio of final losses")
     reference(ratio, 1)
     ends.legend()
-    return ("A dot for each seed, bar: median. Setting 3; typical loss on 1,000 prompts at the "
-            "end, every optimizer at the best of three rates. Normalised x: the spherical task, "
-            "whose risk is that of the original one after undoing.")
+    return ("A dot for each seed, bar: geometric mean. Setting 3; typical loss on 1,000 prompts at "
+            "the end, every optimizer at the best of three rates. Normalised x: the spherical "
+            "task, whose risk is that of the original one after undoing.")
 
 
 def what_it_learns(run=Run(seeds=2, steps=400)):
@@ -1809,9 +1809,9 @@ def draw_one_layer(figure, arrays):
     context.set_xticks(n, n)
     context.minorticks_off()
     context.legend()
-    return ("A dot for each seed, bar: median; line: median over seeds, band: smallest to largest. "
-            "c is the step size in Q = -c I; the best c and its loss are exact, the loss is a mean "
-            "over the last tenth of the steps.")
+    return ("A dot for each seed, bar: geometric mean; line: median over seeds, band: smallest to "
+            "largest. c is the step size in Q = -c I; the best c and its loss are exact, the loss "
+            "is a mean over the last tenth of the steps.")
 
 
 def granularity(run=Run(seeds=5, steps=150)):
@@ -1956,8 +1956,8 @@ def draw_schedules(figure, arrays):
         reference(ax, 1)
     row[0].legend()
     return ("Every optimizer at its best of seven rates under each schedule; a dot for each seed, "
-            "bar: median; dotted: 1, Adam's median at a constant rate. Linear and cosine fall to 0 "
-            "at the end of the run.")
+            "bar: geometric mean; dotted: 1, Adam's median at a constant rate. Linear and cosine "
+            "fall to 0 at the end of the run.")
 
 
 def edge_of_stability(run=Run(seeds=5, steps=400)):
