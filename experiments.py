@@ -415,11 +415,11 @@ def draw_condition_number(figure, arrays):
                 dots(ratios, [], [arrays[f"{name}, iteration {t} {kind}"]], places=[place + i])
                 labels.append({"first batch": "1 batch", "typical batch": "typical",
                                "together": "100\ntogether"}[kind])
-            ratios.text(place, 1, f"iteration {t}", transform=ratios.get_xaxis_transform(),
-                        va="bottom", fontsize=12)
+            ratios.text(place, 0.98, f"iteration {t}", transform=ratios.get_xaxis_transform(),
+                        va="top", fontsize="small")
             place += len(kinds) + 2
         ticks = [i for i in range(place - 1) if (i + 1) % (len(kinds) + 2)]
-        ratios.set_xticks(ticks, labels, fontsize=11, rotation=60)
+        ratios.set_xticks(ticks, labels, fontsize="x-small", rotation=60)
         ratios.set(yscale="log", ylabel="$R_{med}$, SGD / Adam")
         reference(ratios, 1)
     return ("Above: typical of up to 3 evaluation batches of 1,000 prompts; line: median over "
@@ -1346,8 +1346,6 @@ def draw_the_model(figure, arrays):
     matrix.grid(False)
     layer.axis("off")
     layer.set(title="a layer", xlim=(0, 1), ylim=(0, 1))
-    layer.annotate("", (0.04, 0.18), (0.44, 0.96), arrowprops=dict(
-        arrowstyle="->", lw=1.5, connectionstyle="arc3,rad=0.3"))  # Z is kept, and added to
     boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.25, 0.68),
              "values $P Z M$\nM: no query": (0.75, 0.68),
              "values times scores, over n": (0.55, 0.4),
@@ -1743,7 +1741,7 @@ def draw_what_it_learns(figure, arrays):
                           ("five times the steps, falling rate", "*")):
         ends = arrays[f"L = 4, {words}"]  # (seeds,)
         depths.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
-    depths.legend(fontsize=11)
+    depths.legend(fontsize="x-small")
     return ("Weights: one seed; the last P is not trained. Line: median over seeds, band: smallest "
             "to largest. Final loss: of Adam, and of the best steps of gradient descent, exact: of "
             "one size, of L sizes, and with P = g I in each layer.")
@@ -1894,7 +1892,7 @@ def draw_granularity(figure, arrays):
                [name.removesuffix(", falling rate") for name in shown], path=False, yscale="log",
                title=title, ylabel="final loss / Adam's")
         ax.set_xticks(range(len(scalings)), [each.replace(" ", "\n") for each in scalings],
-                      fontsize=11)
+                      fontsize="x-small")
         reference(ax, 1)
         plotting.legend(ax)
     for b, spectrum in enumerate(arrays["spectra"][:-2]):  # the last P has no gradient
@@ -2771,11 +2769,14 @@ def report(out):
 
 def gallery(out):
     """Write what is to be looked at in a folder: README.md, every figure with its caption and all
-    lines of its finding; and scoreboard.png and .pdf."""
+    lines of its finding; and, if there is a claim, scoreboard.png and .pdf."""
     found, target = findings(out), Path(out, "README.md")
+    claims = {name: each for name, each in found.items() if each["verdicts"]}
+    if not found:
+        return
     if target.exists() and not target.read_text(encoding="utf-8").startswith("# What was found\n"):
         raise Mistake(f"out: got {target}, which this program did not write")
-    texts = ["# What was found", "![Every claim with its parts](scoreboard.png)"]
+    texts = ["# What was found"] + ["![Every claim with its parts](scoreboard.png)"] * bool(claims)
     for name, each in found.items():
         spent, versions = each["configuration"], each["versions"]
         caption = Path(out, f"{name}.txt")
@@ -2790,9 +2791,8 @@ def gallery(out):
                                          "```"])]
     text = "\n\n".join(filter(None, texts)) + "\n"
     training.write(target, lambda file: file.write(text.encode()))
-    claims = {name: each for name, each in found.items() if each["verdicts"]}
     figure = picture(draw_scoreboard, claims, score(claims))
-    for form in ("png", "pdf"):
+    for form in ("png", "pdf") if claims else ():
         training.write(Path(out, f"scoreboard.{form}"),
                        lambda file: plotting.save(figure, file, form))
 

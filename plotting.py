@@ -11,6 +11,7 @@ figure is that of the finding: headlines and notes name a part in braces, and `p
 """
 
 import re
+import textwrap
 
 import matplotlib
 import numpy as np
@@ -84,6 +85,7 @@ def single_panels(draw, arrays, headline="", numbers=None):
                 for drawing in (*ax.collections, *ax.images):
                     if drawing.colorbar:
                         drawing.colorbar.remove()
+            stand_alone(keep, panels)
             for ax in panels:
                 if ax is not keep:
                     ax.remove()
@@ -104,8 +106,13 @@ def drawn(draw, arrays, headline="", numbers=None):
         for text in ax.texts:
             if text.get_gid() == "note":
                 text.set_text(in_symbols(filled(text.choices, numbers or {})))
-    if headline:  # on one line
-        size = matplotlib.rcParams["figure.titlesize"] * min(1, 95 / len(headline))
+    if headline:
+        size = matplotlib.rcParams["figure.titlesize"]
+        letters = int(95 * STYLE["figure.titlesize"] / size)  # on a line
+        if size > STYLE["figure.titlesize"]:  # a slide has room for two
+            headline = textwrap.fill(headline, letters)
+        else:
+            size *= min(1, letters / len(headline))
         figure.suptitle(in_symbols(headline), fontsize=size)
     return figure
 
@@ -127,6 +134,16 @@ def in_symbols(text):
 
 def panels_of(figure):
     return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+
+
+def stand_alone(ax, panels):
+    """Give a panel the ticks and the title that it shares with others of its row and column."""
+    ax.tick_params(labelleft=ax.get_yticks().size > 0, labelbottom=True)
+    place = ax.get_subplotspec()
+    for other in panels:
+        there = other.get_subplotspec()
+        if not ax.get_title() and there.colspan == place.colspan:
+            ax.set_title(other.get_title())
 
 
 def drop_repeated_labels(ax, figure):

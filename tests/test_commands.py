@@ -438,6 +438,18 @@ def test_the_gallery(here):
     assert status_of("report") == 0 and bytes_of(folder) == before
 
 
+def test_no_gallery_of_nothing(here, capsys):
+    (here / "empty").mkdir()
+    assert status_of("report", "--out", "empty") == 0 and not list((here / "empty").iterdir())
+    assert capsys.readouterr().out == (
+        "2 of 2 experiments have no finding in this folder: toy, other\n")
+    row = experiments.EXPERIMENTS["toy"]
+    experiments.EXPERIMENTS["toy"] = row._replace(levels=())
+    assert status_of("toy") == 0 and status_of("report") == 0
+    assert "scoreboard" not in (here / "results" / "README.md").read_text()
+    assert not list(here.glob("results/scoreboard*"))
+
+
 def test_the_gallery_overwrites_nobodys_readme(here, capsys):
     assert status_of("toy") == 0
     (here / "results" / "README.md").write_text("# Mine\n")

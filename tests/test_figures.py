@@ -452,6 +452,28 @@ def test_single_panels():
         same(ax.get_lines()[0].get_xydata(), small.get_lines()[0].get_xydata())
 
 
+def test_a_panel_of_a_row_can_stand_alone():
+    """On a slide it has the ticks of the axis that it shares, and the title of its column; a long
+    headline takes two lines there, and smaller type in the whole figure."""
+    def draw(figure, arrays):
+        for row in figure.subplots(2, 2, sharex="col", sharey="row"):
+            for name, ax in zip(("left", "right"), row):
+                ax.plot([1, 2], [1, 2])
+                ax.set_title(name if ax.get_subplotspec().rowspan.start == 0 else "")
+        return "A caption."
+
+    long = "letters " * 15 + "end"
+    *_, last = plotting.single_panels(draw, {}, long)
+    (ax,) = last.axes
+    assert ax.get_title() == "right" and last.get_suptitle().count("\n") == 1
+    assert all(label.get_visible() and label.get_text() for axis in (ax.xaxis, ax.yaxis)
+               for label in axis.get_ticklabels())
+    whole = plotting.picture(draw, {}, long)
+    assert whole.get_suptitle() == long
+    assert whole._suptitle.get_fontsize() == pytest.approx(18 * 95 / len(long))
+    assert plotting.picture(draw, {}, "short")._suptitle.get_fontsize() == 18
+
+
 # ---- What is drawn in each panel -----------------------------------------------------------------
 
 
