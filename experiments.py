@@ -397,29 +397,29 @@ def draw_condition_number(figure, arrays):
     paper prints, the ratios "CASE first batch" (seeds,) and, of a thorough run, "CASE typical
     batch" and "CASE together"."""
     above, below = figure.subplots(2, 3, sharey="row")
-    kinds = ["first batch", "typical batch", "together"]
-    kinds = [kind for kind in kinds if any(name.endswith(f" {kind}") for name in arrays)]
+    words = {"paper": "paper", "first batch": "1 batch", "typical batch": "typical",
+             "together": "100\ntogether"}
+    kinds = [kind for kind in words if kind == "paper" or any(
+        name.endswith(f" {kind}") for name in arrays)]
+    columns = [(i, t, kind) for i, t in enumerate(arrays["iterations"]) for kind in kinds]
+    places = [number + i for number, (i, _, _) in enumerate(columns)]  # one free between iterations
     for name, paths, ratios in zip(PAPER_SETTINGS, above, below):
         losses(paths, arrays, f"{name} path", title=TITLES[name], ylabel="$R_{med}$")
         paths.set_xscale("symlog", linthresh=50)  # logarithmic, but for 0
         paths.set_xlim(0, max(50, 1.1 * arrays["iteration"][-1]))
         paths.set_xticks([t for t in (0, 100, 1000, 10_000) if t <= paths.get_xlim()[1]])
         paths.set_xticks([], minor=True)
-        place, labels = 0, []
-        for t in arrays["iterations"]:
-            mean, std = PAPER_C3[name].get(int(t), (np.nan, np.nan))
-            ratios.errorbar(place, mean, [[min(std, 0.9 * mean)], [std]], fmt="k*", ms=12,
-                            capsize=4)
-            labels.append("paper")
-            for i, kind in enumerate(kinds, 1):
-                dots(ratios, [], [arrays[f"{name}, iteration {t} {kind}"]], places=[place + i])
-                labels.append({"first batch": "1 batch", "typical batch": "typical",
-                               "together": "100\ntogether"}[kind])
-            ratios.text(place, 0.98, f"iteration {t}", transform=ratios.get_xaxis_transform(),
-                        va="top", fontsize="small")
-            place += len(kinds) + 2
-        ticks = [i for i in range(place - 1) if (i + 1) % (len(kinds) + 2)]
-        ratios.set_xticks(ticks, labels, fontsize="x-small", rotation=60)
+        for place, (_, t, kind) in zip(places, columns):
+            if kind == "paper":
+                mean, std = PAPER_C3[name].get(int(t), (np.nan, np.nan))
+                ratios.errorbar(place, mean, [[min(std, 0.9 * mean)], [std]], fmt="k*", ms=12,
+                                capsize=4)
+                ratios.text(place, 0.98, f"iteration {t}", transform=ratios.get_xaxis_transform(),
+                            va="top", fontsize="small")
+            else:
+                dots(ratios, [], [arrays[f"{name}, iteration {t} {kind}"]], places=[place])
+        ratios.set_xticks(places, [words[kind] for _, _, kind in columns], fontsize="x-small",
+                          rotation=60)
         ratios.set(yscale="log", ylabel="$R_{med}$, SGD / Adam")
         reference(ratios, 1)
     return ("Above: typical of up to 3 evaluation batches of 1,000 prompts; line: median over "
@@ -1026,7 +1026,7 @@ def good_range(rates, score):
 
 
 def rate_curves(run, name, tried):
-    """Arrays for `draw_rates`: the final losses (rates, seeds) of each optimizer in a setting."""
+    """Arrays for the drawing: the final losses (rates, seeds) of each optimizer in a setting."""
     arrays = {}
     for each, (rates, _) in tried.items():
         arrays |= {f"{name} {each} rates": rates,
