@@ -91,15 +91,17 @@ def draw_adam_vs_sgd(figure, arrays):
             losses(other, arrays, f"{name} loss at best rates", ylabel="loss, best rates")
             target = f"{arrays[f'{name} target']:g}"
             plotting.note(other, f"{pair} {{{name}, best rates: final loss {pair}}}\nsteps to "
-                          f"{target}: {{{name}, best rates: steps to loss {target}, {pair}}} times",
-                          at=free)
+                          f"{target} at the fastest rates:\n{{{name}, best rates: steps to loss "
+                          f"{target}, {pair}}} times", at=free)
         else:
             losses(other, arrays, f"{name} norm", ylabel="gradient norm")
-    return ("Training loss at the published rates and, of a long run, with each optimizer at its "
-            "best rate for the final loss; else the norm of the gradient before clipping. Running "
-            "medians over blocks of a fiftieth of the steps; line: median over seeds, band: "
-            "smallest to largest. Three layers; every batch is fresh, so that the training loss is "
-            "a test loss.")
+    second_row = ("each optimizer at its best rate for the final loss (the number of steps is that "
+                  "of other runs, at the rates with the fewest)" if tuned else
+                  "the norm of the gradient before clipping")
+    return (f"Above: training loss at the published rates. Below: {second_row}. Running medians "
+            "over blocks of a fiftieth of the steps; line: median over seeds, band: smallest to "
+            "largest. Three layers; every batch is fresh, so that the training loss is a test "
+            "loss.")
 
 
 def final_losses(name, loss, **bound):
@@ -132,24 +134,29 @@ def at_best_rates(run):
     steps until the median of the last 50 losses is below a target, each at the rate with the fewest
     steps (geometric mean over the pilots). The target is the lowest of LADDER, fractions of d, that
     both optimizers reach on all pilot seeds. A run that does not get there counts as infinitely
-    many steps.
+    many steps. Limit, for so low a target is near the level at which a run ends: the ratio of the
+    steps to the next two higher losses of the ladder, at the same rates.
     """
     arrays, parts = {}, []
     chosen = chosen_rates(run)
     confirmed = fresh(run).tune(PAPER_SETTINGS, lambda setting, each: sorted(
         set(chosen[setting.name].rates[each].values())))
     for name, (target, rates, _) in chosen.items():
-        loss, steps = {}, {}  # of each optimizer at its best rate for it
-        for each in run.names:
-            loss[each] = runs_at(confirmed[name][each], rates[each]["final loss"])["loss"]
-            soonest = runs_at(confirmed[name][each], rates[each]["steps"])["loss"]
-            steps[each] = steps_to(last_fifty(soonest), target)
+        loss, soonest = ({each: runs_at(confirmed[name][each], rates[each][what])["loss"]
+                          for each in run.names} for what in ("final loss", "steps"))
+        medians = {each: last_fifty(values) for each, values in soonest.items()}
+        steps = {each: steps_to(values, target) for each, values in medians.items()}
         final = {each: final_loss(values) for each, values in loss.items()}
         pair = " / ".join(run.names[:2])
         parts += [Part(f"{name}, best rates: final loss {pair}", first_over_second(final), above=1,
                        level="robust"),
                   Part(f"{name}, best rates: steps to loss {target:g}, {pair}",
                        first_over_second(steps), above=1, level="robust")]
+        ladder = PAPER_SETTINGS[name].data["d"] * np.array(LADDER)
+        parts += [Part(f"{name}, limit: steps to loss {higher:g} at the same rates, {pair}",
+                       first_over_second({each: steps_to(values, higher)
+                                          for each, values in medians.items()}))
+                  for higher in ladder[ladder > 1.001 * target][-2:]]
         for each in run.names:
             parts += [
                 Part(f"{name}, best rate: final loss {each}", final[each]),
@@ -749,7 +756,7 @@ class Studied(NamedTuple):
 
 
 def heavy_tails(run=Run(seeds=5, steps=300)):
-    """C8: Heavier tails of x make heavier noise, slower training and a larger R_med ratio.
+    """C8: Heavier tails of x: heavier noise, slower training, larger R_med ratio, the same gain.
 
     Three tails at one scale, E|x|^2 = 1: x on the unit sphere, Gaussian, and the paper's Gamma(0.1,
     10), whose E|x|^2 is 1 as well; the middle column is ours. Seeds from 1000. Rates (published for
@@ -2200,14 +2207,15 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                "loss curve, noise histogram", larger_model, draw_larger_model,
                f"SGD's final loss is {{{LARGE.name}: final loss SGD / Adam}} times Adam's, the "
                f"noise's skewness {{{LARGE.name}: skewness of the noise norm}}", LEVELS, 1_000),
-    Experiment("C8", "Heavier tails of x make heavier noise, slower training and a larger R_med "
-               "ratio", "3 rows of plots", heavy_tails, draw_heavy_tails,
-               "heavy tails change SGD's steps over Adam's by a factor {Heavy / spherical: steps "
-               "of SGD / Adam}", LEVELS, 2_000),
+    Experiment("C8", "Heavier tails of x: heavier noise, slower training, larger R_med ratio, the "
+               "same gain", "3 rows of plots", heavy_tails, draw_heavy_tails,
+               "heavy tails change Adam's gain, SGD's steps over Adam's, by a factor {Heavy / "
+               "spherical: steps of SGD / Adam}", LEVELS, 2_000),
     Experiment("C9", "With depth the Adam-SGD gap, noise tails and R_med ratio grow, and the loss "
                "falls", "3 rows of plots", depth, draw_depth,
-               "gap SGD / Adam, L = 8 over 2: {gap SGD / Adam, L = 8 over 2}; R_med ratio at equal "
-               "loss: {ratio of R_med at loss 0.5, L = 4, 6, 8 over 2}", LEVELS, 2_000),
+               "from L = 2 to 8 the gap SGD / Adam grows {gap SGD / Adam, L = 8 over 2} fold, the "
+               "R_med ratio {ratio of R_med at the same iteration, first batch, L = 4, 6, 8 over "
+               "2} fold", LEVELS, 2_000),
     Experiment("Protocol", "The learning rate of each optimizer is the best of a grid of ten",
                "0.02 and 0.02 (Setting 1), 0.01 and 0.005 (2), 0.02 and 0.02 (3) for SGD and Adam",
                learning_rates, draw_learning_rates,
@@ -2614,6 +2622,8 @@ def words_for(name, run, steps, parts):
         why = f"too short for a verdict: {steps:,} steps, wants {row.steps:,}"
     elif run.names != usual and name not in WITHOUT_OPTIMIZERS:
         why = f"not judged: the claim is about {' and '.join(usual)}"
+    elif run.lr and name not in WITHOUT_OPTIMIZERS:
+        why = "not judged: the rates are not those of the claim"
     return {each: why if why and each in found else found.get(each, "needs --full")
             for each in row.levels}
 
@@ -2660,6 +2670,8 @@ def printed(found):
             texts[name] = short(number)
             if isinstance(number, float):
                 texts[name] = f"{float(short(number)):g}"  # 3130 rather than 3.13e+03
+            if value.get("test") == "sign":
+                texts[name] = f"median {texts[name]}"
             if value.get("decision", "holds") != "holds":
                 texts[name] += f" ({value['decision']})"
     return texts
@@ -2724,9 +2736,11 @@ def save_figures(name, out, slides=False):
         for form in ("png", "pdf"):
             training.write(Path(out, f"{stem}.{form}"),
                            lambda file: plotting.save(each, file, form))
-    seeds, steps = found["configuration"]["seeds"], found["configuration"]["steps"]
-    caption = (f"{headline(name, found)}\nClaimed: {found['claimed']}.\n" if found["verdicts"] else
-               f"{headline(name, found)}\n") + f"{figure.caption} {seeds} seeds, {steps:,} steps.\n"
+    spent = found["configuration"]
+    rates = "".join(f", {each} at {rate:g}" for each, rate in spent["lr"].items())
+    claimed = f"Claimed: {found['claimed']}.\n" if found["verdicts"] else ""
+    caption = (f"{headline(name, found)}\n{claimed}{figure.caption} {spent['seeds']} seeds, "
+               f"{spent['steps']:,} steps{rates}.\n")
     training.write(Path(out, f"{name}.txt"), lambda file: file.write(caption.encode()))
 
 
@@ -2798,12 +2812,13 @@ def gallery(out):
 
 
 def score(claims):
-    """How many are reproduced at each level, in words."""
+    """How many of the paper's claims are reproduced at each level, in words."""
     words = []
     for level in LEVELS:
-        judged = [each["verdicts"][level] for each in claims.values() if level in each["verdicts"]]
+        judged = [each["verdicts"][level] for each in claims.values()
+                  if level in each["verdicts"] and each["claim"][1:].isdigit()]
         words.append(f"{judged.count('reproduced')} of {len(judged)} {level}")
-    return f"Claims that are reproduced: {', '.join(words)}"
+    return f"Reproduced of the claims C1 to C12: {', '.join(words)}"
 
 
 def draw_scoreboard(figure, claims):
@@ -2914,13 +2929,15 @@ def parse(arguments):
     if given.names not in (["report"], ["list"]):
         for text in given.names:
             if text in ("report", "list"):
-                parser.error(f"{text}: got other names beside it, wants none")
+                parser.error(f"{text}: got other names beside it, wants none (--out is the folder)")
             if not meant(text):
                 parser.exit(2, f"experiments.py: {unknown(text)}\n")
             names += [name for name in meant(text) if name not in names]
-    if given.redraw and (given.full or given.quick or given.seeds or given.steps or given.lr
-                         or given.optimizers):
+    spends = given.full or given.quick or given.seeds or given.steps or given.lr
+    if given.redraw and (spends or given.optimizers):
         parser.error("--redraw: got options of a training, wants none: it trains nothing")
+    if not names and given.names and (spends or given.optimizers or given.redraw):
+        parser.error(f"{given.names[0]}: got options of a training, wants none: it trains nothing")
     if not given.names and arguments:
         parser.error("experiment: got none, wants its name first, as in: adam_vs_sgd --lr 0.01")
     try:
@@ -2958,11 +2975,13 @@ def meant(text):
 
 def unknown(text):
     """What is said of a word that means none."""
-    near = difflib.get_close_matches(text.lower().replace("-", "_"), EXPERIMENTS, 1)
+    word = text.lower().replace("-", "_")
+    near = [name for name in EXPERIMENTS if word and name.startswith(word)] or (
+        difflib.get_close_matches(word, EXPERIMENTS, 1))
     names = [*EXPERIMENTS, "all", "report", "list"]
     columns = ["".join(f"  {name:<22}" for name in names[i : i + 4]).rstrip()
                for i in range(0, len(names), 4)]
-    question = f", did you mean {near[0]}?" if near else ", wants one of these:"
+    question = f", did you mean {near[0]}?" if near else ", wants one of these, or C1 to C12:"
     return "\n".join([f"experiment: got {text!r}{question}", *columns])
 
 
@@ -2982,6 +3001,8 @@ def parse_rates(texts, names):
     rates = {}
     for text in texts:
         name, equals, rate = text.rpartition("=")
+        if equals and name not in names:
+            raise ValueError(f"lr: got {text!r}, wants RATE or NAME=RATE of {', '.join(names)}")
         try:
             rates |= dict.fromkeys([name] if equals else names, float(rate))
         except ValueError:
@@ -3041,8 +3062,11 @@ def main(arguments=None):
 
 def next_step(name, given):
     """What to try after a run."""
-    return (f"python experiments.py report --out {given.out}" if given.full else
-            f"python experiments.py {name} --full")
+    if given.full:
+        return f"python experiments.py report --out {given.out}"
+    own = [f"--{option} {' '.join(getattr(given, option))}" for option in ("optimizers", "lr")
+           if getattr(given, option)]
+    return " ".join([f"python experiments.py {name} --full", *own])
 
 
 def redraw(names, given):

@@ -361,7 +361,8 @@ def test_headline(monkeypatch):
     found = dict(claim="C1", claimed="Adam beats SGD", verdicts=dict(published="reproduced"),
                  measured={part.name: as_dict(part, decided) for part in parts})
     assert experiments.printed(found) == {
-        "a": "3130", "text": "a text", "open": f"{BALANCED.mean():.3g} (open)", "signs": "3"}
+        "a": "3130", "text": "a text", "open": f"{BALANCED.mean():.3g} (open)",
+        "signs": "median 3"}
     assert experiments.headline("screen", found) == (
         f"C1: 3130 and a text, {BALANCED.mean():.3g} (open) times (published: reproduced)")
     del found["measured"]["text"]
