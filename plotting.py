@@ -272,6 +272,7 @@ def smoothness_axis(*axes):
         low, high = axes[0].get_ylim()
         decades = np.arange(np.log10(linear), np.log10(max(-low, high)) + 1)
         both = int(low < -linear < linear < high)  # then there are twice as many, closer to 0
+        both *= len(decades) > 3
         ticks = 10.0 ** decades[both :: 1 + both + len(decades) // 4]
         for ax in axes:
             ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=(low, high))
