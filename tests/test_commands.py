@@ -266,7 +266,7 @@ def test_slides(here, monkeypatch):
     saved, save = [], plotting.save
 
     def recorded(figure, file, form):
-        saved.append((form, len(figure.axes), figure.get_suptitle()))
+        saved.append((form, len(figure.axes), figure.get_suptitle().replace("\n", " ")))
         save(figure, file, form)
 
     monkeypatch.setattr(plotting, "save", recorded)

@@ -1126,7 +1126,7 @@ def test_an_interrupt_keeps_what_is_done_but_not_yet_received():
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     """They hold its standard output: when that is closed, all are gone."""
     (tmp_path / "mine.py").write_text(
-        "import time\ndef nap(number):\n    print('begun', flush=True)\n    time.sleep(60)\n")
+        "import os, time\ndef nap(number):\n    os.write(1, b'begun\\n')\n    time.sleep(60)\n")
     text = "import mine, training; training.run_all(mine.nap, [(0,), (1,)], training.Workers(2))"
     process = subprocess.Popen([sys.executable, "-c", text], cwd=tmp_path, env=PATH,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
