@@ -2273,8 +2273,8 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                "SGD}"),
     Experiment("Question", "How do heavy tails and depth interact?", "",
                tails_times_depth, draw_tails_times_depth,
-               "one step in depth and in tails together change SGD / Adam by a factor "
-               "{interaction, final loss SGD / Adam}"),
+               "each step to heavier tails multiplies the effect of two more layers on SGD / Adam "
+               "by {interaction, final loss SGD / Adam}"),
     Experiment("Question", "How far above the Bayes risk does each optimizer end when labels are "
                "noisy?", "", label_noise, draw_label_noise,
                "excess risk SGD / Adam: {sigma = 0: excess SGD / Adam} without noise, {sigma = 1: "
@@ -2284,8 +2284,9 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                "Adam {normalised x: Adam, with / without}"),
     Experiment("Question", "What is in the weights: is a trained layer a step of gradient descent?",
                "", what_it_learns, draw_what_it_learns,
-               "Adam's loss over the best multiples of the identity: L = 2 {L = 2: final loss / "
-               "that of L sizes, P = g I}, L = 4 {L = 4: final loss / that of L sizes, P = g I}"),
+               "Adam's loss over that of the best multiples of the identity: {L = 2: final loss / "
+               "that of L sizes, P = g I} at L = 2, {L = 4: final loss / that of L sizes, P = g I} "
+               "at L = 4"),
     Experiment("Question", "Does one trained layer reach its closed form, whatever x is?", "",
                one_layer, draw_one_layer,
                "learnt over best step size, Gaussian x: {gaussian x, n = 20: learnt / best c}"),
