@@ -820,6 +820,15 @@ def test_docs_have_every_finding_with_its_verdict(name, text):
     assert f"![{experiments.headline(name, found)}](../figures/{name}.png)" in section
 
 
+def test_every_claim_has_a_finding():
+    """At the paper's budget, judged at each of its levels."""
+    for name, row in EXPERIMENTS.items():
+        if row.levels:
+            verdicts = KEPT[name]["verdicts"]
+            assert set(verdicts) == set(row.levels)
+            assert set(verdicts.values()) <= {"reproduced", "not reproduced", "open"}
+
+
 def test_the_readme_has_the_report():
     assert experiments.report(FIGURES).split("\n\n")[0] in READMES["README.md"]
     assert len(READMES["README.md"].splitlines()) <= 160
