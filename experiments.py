@@ -2002,6 +2002,7 @@ def edge_of_stability(run=Run(seeds=5, steps=400)):
 
 
 def draw_edge_of_stability(figure, arrays):
+    """One panel: of each of "names" the eigenvalue over its limit (seeds, points)."""
     ax = figure.subplots()
     names = list(arrays["names"])
     curves(ax, arrays["iteration"], [arrays[name] for name in names], names, yscale="log",
@@ -2084,6 +2085,8 @@ def behind(score, best):
 
 
 def draw_screen(figure, arrays):
+    """A row a contestant, in their order: "SETTING final" (contestants, seeds), and where "SETTING
+    scores" (contestants, rates) are good, of "SETTING rates"."""
     names = [str(each) for each in arrays["contestants"]]
     ends, ranges = figure.subplots(1, 2, sharey=True)
     place = np.arange(len(names))
