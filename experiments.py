@@ -598,7 +598,7 @@ def draw_generalized_smoothness(figure, arrays):
         dots_on_path = plotting.on_path(below, *points["spectral norm"], iteration[::2])
         for ax, what, label in ((above, "directional smoothness", "$v^T H v$"),
                                 (below, "spectral norm", "spectral norm of H")):
-            plotting.trend(ax, mean_trend(*points[what]))
+            ax.plot(*mean_trend(*points[what]), color="#000000", lw=1.5)
             ax.set(title=TITLES[name], xlabel="gradient norm", ylabel=label)
             plotting.note(ax, f"slope {{{name}, whole path: slope of the {what}}}", at=(0.03, 0.96))
     figure.colorbar(dots_on_path, ax=figure.axes, label="iteration")
@@ -1256,12 +1256,12 @@ def nonlinear_regression(run=Run(seeds=5, steps=60)):
     As in the authors' code: y = <w, f(x)> with a fixed random ReLU network f of width 10; a
     trainable ReLU MLP of width 30 before three layers of linear attention with full matrices;
     batches of 2,000 (noise: against 200,000), SGD at 0.05 and Adam at 0.01, five seeds from 1000.
-    Claimed:
-    Adam's final loss lower; the noise norm has a right tail; R_med and v^T H v larger along SGD's
-    path (medians over the path without its first tenth). Published: R_med and v^T H v on one
-    evaluation batch of 1,000 prompts; skewness of the noise norm above 0. Robust: on the typical of
-    three; 99 % quantile over median of the noise norm above that of Gaussian vectors alike, by a
-    sign test over ten seeds.
+
+    Claimed: Adam's final loss lower; the noise norm has a right tail; R_med and v^T H v larger
+    along SGD's path (medians over the path without its first tenth). Published: R_med and v^T H v
+    on one evaluation batch of 1,000 prompts; skewness of the noise norm above 0. Robust: on the
+    typical of three; 99 % quantile over median of the noise norm above that of Gaussian vectors
+    alike, by a sign test over ten seeds.
     """
     run = fresh(run, seeds=min(run.seeds, 5))
     full = thorough(run)
@@ -1715,6 +1715,8 @@ def what_it_learns(run=Run(seeds=2, steps=300)):
 
 DESCENTS = {"one size": "L steps, one size", "L sizes": "L steps, L sizes",
             "P = g I": "L sizes, P = g I"}
+
+
 def off_identity(weights):
     """Share of each matrix (..., d, d) in norm that is not a multiple of the identity."""
     mean = np.trace(weights, axis1=-2, axis2=-1) / weights.shape[-1]
@@ -2809,10 +2811,11 @@ def gallery(out):
                                          "```"])]
     text = "\n\n".join(filter(None, texts)) + "\n"
     training.write(target, lambda file: file.write(text.encode()))
-    figure = picture(draw_scoreboard, claims, score(claims))
-    for form in ("png", "pdf") if claims else ():
-        training.write(Path(out, f"scoreboard.{form}"),
-                       lambda file: plotting.save(figure, file, form))
+    if claims:
+        figure = picture(draw_scoreboard, claims, score(claims))
+        for form in ("png", "pdf"):
+            training.write(Path(out, f"scoreboard.{form}"),
+                           lambda file: plotting.save(figure, file, form))
 
 
 def score(claims):
@@ -2829,7 +2832,7 @@ def draw_scoreboard(figure, claims):
     """A row a claim, from {name: finding}: a mark a part, published and robust apart, and the
     headline."""
     ax = figure.subplots()
-    ax.set(xlim=(0, 1), ylim=(len(claims) + 0.2, -0.8))
+    ax.set(xlim=(0, 1), ylim=(len(claims) + 0.6, -0.8))
     ax.axis("off")
     columns = {"claim": 0, "published": 0.34, "robust": 0.48, "what was found": 0.62}
     for title, x in columns.items():
@@ -2845,13 +2848,14 @@ def draw_scoreboard(figure, claims):
             plotting.marks(ax, columns[level], y, [
                 value["decision"] for value in found["measured"].values()
                 if not isinstance(value, str) and value.get("level") == level])
-    ax.text(0, len(claims), "a mark for each part", va="center", fontsize=12.5)
-    ax.text(columns["what was found"], len(claims), textwrap.fill(
+    legend = len(claims) + 0.2  # its height
+    ax.text(0, legend, "a mark for each part", va="center", fontsize=12.5)
+    ax.text(columns["what was found"], legend, textwrap.fill(
         "published: the paper's statistic and rates; robust: best rates, many batches, the right "
         "null, or new seeds", 50), va="center", fontsize=12.5, linespacing=1.0)
     for i, word in enumerate(plotting.MARKS):
-        plotting.marks(ax, columns["published"] + 0.1 * i, len(claims), [word])
-        ax.text(columns["published"] + 0.015 + 0.1 * i, len(claims), word, va="center", fontsize=12)
+        plotting.marks(ax, columns["published"] + 0.1 * i, legend, [word])
+        ax.text(columns["published"] + 0.015 + 0.1 * i, legend, word, va="center", fontsize=12)
     return "A mark for each part of a claim: it holds, is open, or is against the claim."
 
 
@@ -2874,7 +2878,7 @@ def decisive(name, found):
               if not isinstance(value, str) and "decision" in value]
     last = [(key, value) for key, value in judged if value["level"] == judged[-1][1]["level"]]
     if not last:
-        return plotting.filled([EXPERIMENTS[name].found or "{}"], printed(found)) or (
+        return plotting.filled([EXPERIMENTS[name].found], printed(found)) or (
             found["lines"][0])
     order = "against", "open", "holds"
     key, value = min(last, key=lambda pair: (
@@ -2903,8 +2907,8 @@ examples:
 """
 
 
-def parse(arguments):
-    """(options, {experiment's name: Run}); exits with status 2 and one line on a mistake."""
+def command_line():
+    """The options; a mistake costs one line and status 2."""
     parser = argparse.ArgumentParser(
         "experiments.py", description="Run experiments; without a name, list them.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -2928,7 +2932,11 @@ def parse(arguments):
     parser.add_argument("--slides", action="store_true", help="also one file for each panel")
     parser.add_argument("--redraw", action="store_true",
                         help="train nothing: draw NAME.npz of the folder again")
-    given = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def names_asked_for(parser, given):
+    """Of the experiments; none for a list or a report."""
     names = []
     if given.names not in (["report"], ["list"]):
         for text in given.names:
@@ -2942,6 +2950,14 @@ def parse(arguments):
         parser.error("--redraw: got options of a training, wants none: it trains nothing")
     if not names and given.names and (spends or given.optimizers or given.redraw):
         parser.error(f"{given.names[0]}: got options of a training, wants none: it trains nothing")
+    return names
+
+
+def parse(arguments):
+    """(options, {experiment's name: Run}); exits with status 2 and one line on a mistake."""
+    parser = command_line()
+    given = parser.parse_intermixed_args(arguments)
+    names = names_asked_for(parser, given)
     if not given.names and arguments:
         parser.error("experiment: got none, wants its name first, as in: adam_vs_sgd --lr 0.01")
     try:

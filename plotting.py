@@ -341,11 +341,6 @@ def on_path(ax, x, y, iteration):
                       vmax=iteration[-1] or 1)  # 1: a run of one point
 
 
-def trend(ax, corners):
-    """A straight line through (x, y), (2,) each."""
-    ax.plot(*corners, color="#000000", lw=1.5)
-
-
 def note(ax, *texts, at=(0.97, 0.96)):
     """A number in a corner of a panel, at (x, y) from 0 to 1: the first of the texts whose {parts}
     were all measured; nothing without a finding."""
