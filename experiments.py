@@ -1975,7 +1975,7 @@ def edge_of_stability(run=Run(seeds=5, steps=400)):
     the rates 0.05, 0.1 and 0.2, at most 2,500 steps; on the typical of five evaluation batches of
     1,000 prompts, whose spread is largest over smallest. A clipped step is shorter than its rate
     says, so the points are also split by whether the last 50 steps had a clipped one. Measured: the
-    eigenvalue over the limit, median over the path without its first tenth.
+    eigenvalue over the limit, at the start and in the median over the path without its first tenth.
     """
     run = run.spend(steps=min(run.steps, 2500), lr=None, optimizers=(SGD,))
     rates, batches = (0.05, 0.1, 0.2), 5 if thorough(run) else 1
@@ -1991,6 +1991,7 @@ def edge_of_stability(run=Run(seeds=5, steps=400)):
         recent = np.array([[seed[max(0, t - 50) : t + 1].any() for t in 50 * points]
                            for seed in clipped])  # (seeds, points)
         parts += [
+            Part(f"rate {rate:g}: at the start", typical[:, 0] / limit),
             Part(f"rate {rate:g}: largest eigenvalue / limit", without_start(typical) / limit),
             Part(f"rate {rate:g}: the same after 50 steps without clipping", ", ".join(
                 f"{np.median(values[~mask]) / limit:.3g}" if (~mask).any() else "none"
@@ -2052,7 +2053,7 @@ def screen(run=Run(seeds=3, steps=90, optimizers=(SGD, Adam, SignDescent, Normal
     parts = [Part("rank, by geometric mean of the ratio to the best", "; ".join(
         f"{place} {each} ({ratio[each]:.3g})" for place, each in enumerate(ranked, 1)))]
     parts.append(Part("first of the ranking, and loss over the first one's", "; ".join(
-        f"{each} {ratio[each]:.3g}" for each in ranked[:4])))
+        f"{each}: {ratio[each]:.3g}" for each in ranked[:3])))
     parts += [rows[each, name] for each in ranked for name in PAPER_SETTINGS]
     arrays = {"spent": (run.seeds, run.steps), "contestants": ranked,
               "ratio": [ratio[each] for each in ranked]}
@@ -2194,39 +2195,39 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                    f"{mean:.3g} ({std:.3g})" for mean, std in printed.values())
                          for name, printed in PAPER_C3.items()),
                condition_number, draw_condition_number,
-               "R_med of SGD / Adam at iteration 1250: " + of_settings(
-                   ", iteration 1250, typical batch"), LEVELS, 1_251),
+               "R_med of SGD is " + of_settings(", iteration 1250, typical batch") +
+               " times Adam's at iteration 1250", LEVELS, 1_251),
     Experiment("C4", "Directional smoothness is smaller along Adam's path", "curves",
                directional_smoothness, draw_directional_smoothness,
                "v^T H v, typical batch: " + of_settings(
                    ", typical batch, 2,500 steps: medians of v^T H v", between="; "), LEVELS, 800),
     Experiment("C5", "Smoothness grows with the gradient norm", "positive slope",
                generalized_smoothness, draw_generalized_smoothness,
-               "slopes of log v^T H v against log gradient norm: " + of_settings(
+               "v^T H v grows like the gradient norm to the power " + of_settings(
                    ", whole path: slope of the directional smoothness"), LEVELS, 600),
     Experiment("C6", "Linear attention learns this task much faster than softmax attention",
                "curve", softmax_vs_linear, draw_softmax_vs_linear,
-               "softmax ends {softmax / linear, best rates: final loss} times above linear "
-               "attention", LEVELS, 1_000),
+               "softmax's final loss is {softmax / linear, best rates: final loss} times that of "
+               "linear attention", LEVELS, 1_000),
     Experiment("C7", "The picture is the same for L = 8, d = 20, n = 60",
                "loss curve, noise histogram", larger_model, draw_larger_model,
                f"SGD's final loss is {{{LARGE.name}: final loss SGD / Adam}} times Adam's, the "
                f"noise's skewness {{{LARGE.name}: skewness of the noise norm}}", LEVELS, 1_000),
     Experiment("C8", "Heavier tails of x: heavier noise, slower training, larger R_med ratio, the "
                "same gain", "3 rows of plots", heavy_tails, draw_heavy_tails,
-               "heavy tails change Adam's gain, SGD's steps over Adam's, by a factor {Heavy / "
-               "spherical: steps of SGD / Adam}", LEVELS, 2_000),
+               "heavy tails multiply Adam's gain, SGD's steps over its own, by {Heavy / spherical: "
+               "steps of SGD / Adam}", LEVELS, 2_000),
     Experiment("C9", "With depth the Adam-SGD gap, noise tails and R_med ratio grow, and the loss "
                "falls", "3 rows of plots", depth, draw_depth,
-               "from L = 2 to 8 the gap SGD / Adam grows {gap SGD / Adam, L = 8 over 2} fold, the "
-               "R_med ratio {ratio of R_med at the same iteration, first batch, L = 4, 6, 8 over "
-               "2} fold", LEVELS, 2_000),
+               "from L = 2 to 8 the gap SGD / Adam is multiplied by {gap SGD / Adam, L = 8 over "
+               "2}, the R_med ratio by {ratio of R_med at the same iteration, first batch, L = 4, "
+               "6, 8 over 2}", LEVELS, 2_000),
     Experiment("Protocol", "The learning rate of each optimizer is the best of a grid of ten",
                "0.02 and 0.02 (Setting 1), 0.01 and 0.005 (2), 0.02 and 0.02 (3) for SGD and Adam",
                learning_rates, draw_learning_rates,
-               "SGD's published rate ends " + of_settings(
-                   ", SGD: final loss at the published rate / at the best") + " times above the "
-               "best", ("robust",), 10_000),
+               "SGD's published rate ends at " + of_settings(
+                   ", SGD: final loss at the published rate / at the best") + " times the "
+               "best loss", ("robust",), 10_000),
     Experiment("C10", "Without gradient noise Adam still beats SGD, and so does sign descent",
                "quoted", full_batch, draw_full_batch,
                "fixed batch, SGD / Adam " + of_settings(
@@ -2236,8 +2237,8 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                ("published",), 600),
     Experiment("C11", "Clipping lowers directional smoothness, coordinate by coordinate most of "
                "all", "quoted", clipping, draw_clipping,
-               "v^T H v of SGD's step in Setting 1, clipped more and more, then its sign: {Setting "
-               "1, SGD's path, step, robust: v^T H v}", LEVELS, 1_000),
+               "v^T H v of SGD's step in Setting 1, clipped more and more: {Setting 1, SGD's path, "
+               "step, robust: v^T H v}", LEVELS, 1_000),
     Experiment("C12", "The picture is the same for nonlinear regression with an MLP before the "
                "attention", "loss, noise, R_med, smoothness",
                nonlinear_regression, draw_nonlinear_regression,
@@ -2249,52 +2250,52 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                "{linear, Gram form: slope}", ("published",), 0),
     Experiment("Question", "What does the model see, and how heavy are the tails of x?", "",
                the_model, draw_the_model,
-               "99.9 % quantile of |x|^2 over its mean: Gaussian {Gaussian: 99.9 % quantile of "
+               "The 99.9 % quantile of |x|^2 over its mean: Gaussian {Gaussian: 99.9 % quantile of "
                "|x|^2 over its mean}, Setting 3 {Setting 3: 99.9 % quantile of |x|^2 over its "
                "mean}"),
     Experiment("Question", "How finely must a step be scaled to do what Adam does?", "",
                granularity, draw_granularity,
-               "final loss over Adam's: one scale a block " + of_settings(
+               "Final loss over Adam's: one scale a block " + of_settings(
                    ": final loss a block / Adam") + "; SGD " + of_settings(
                    ": final loss SGD / Adam")),
     Experiment("Question", "What is left of the gap when the rate may fall?", "",
                schedules, draw_schedules,
-               "SGD / Adam at a linearly falling rate: " + of_settings(
-                   ", linear: final loss SGD / Adam")),
+               "With a rate that falls linearly SGD's final loss is " + of_settings(
+                   ", linear: final loss SGD / Adam") + " times Adam's"),
     Experiment("Question", "Is SGD's rate at its limit?", "",
                edge_of_stability, draw_edge_of_stability,
-               "largest eigenvalue over its limit, at the rates 0.05, 0.1, 0.2: " + of_settings(
-                   ": largest eigenvalue / limit", ("rate 0.05", "rate 0.1", "rate 0.2"))),
+               "Largest eigenvalue over its limit at rate 0.2: {rate 0.2: at the start} at the "
+               "start, then {rate 0.2: largest eigenvalue / limit}"),
     Experiment("Question", "Which optimizer should I take, and how carefully must its rate be "
                "chosen?", "", screen, draw_screen,
-               "loss over the best one's: {first of the ranking, and loss over the first one's}"),
+               "Loss over the best one's: {first of the ranking, and loss over the first one's}"),
     Experiment("Question", "What moves the ratio of R_med: the evaluation batch, the rates, the "
                "matrices?", "", condition_causes, draw_condition_causes,
-               "R_med of SGD / Adam in Setting 1: {Setting 1, as published}; half the rates "
-               "{Setting 1, half the rates}; full matrices {Setting 1, full matrices}"),
+               "R_med of SGD / Adam in Setting 1: {Setting 1, as published}, {Setting 1, half the "
+               "rates} at half the rates, {Setting 1, full matrices} in full matrices"),
     Experiment("Question", "At which initial scale and depth do gradients vanish or explode, or "
                "models train?", "", initialization, draw_initialization,
                "L = 8, SGD, blocks: {L = 8, blocks: SGD}; full matrices: {L = 8, full matrices: "
                "SGD}"),
     Experiment("Question", "How do heavy tails and depth interact?", "",
                tails_times_depth, draw_tails_times_depth,
-               "each step to heavier tails multiplies the effect of two more layers on SGD / Adam "
+               "Each step to heavier tails multiplies the effect of two more layers on SGD / Adam "
                "by {interaction, final loss SGD / Adam}"),
     Experiment("Question", "How far above the Bayes risk does each optimizer end when labels are "
                "noisy?", "", label_noise, draw_label_noise,
-               "excess risk SGD / Adam: {sigma = 0: excess SGD / Adam} without noise, {sigma = 1: "
-               "excess SGD / Adam} at sigma = 1"),
+               "SGD's excess risk is {sigma = 0: excess SGD / Adam} times Adam's without label "
+               "noise, {sigma = 1: excess SGD / Adam} times at sigma = 1"),
     Experiment("Question", "What helps against heavy-tailed prompts?", "", remedies, draw_remedies,
-               "loss with normalised x over that without: SGD {normalised x: SGD, with / without}, "
-               "Adam {normalised x: Adam, with / without}"),
+               "Normalised x multiplies SGD's final loss by {normalised x: SGD, with / without}, "
+               "Adam's by {normalised x: Adam, with / without}"),
     Experiment("Question", "What is in the weights: is a trained layer a step of gradient descent?",
                "", what_it_learns, draw_what_it_learns,
-               "Adam's loss over that of the best multiples of the identity: {L = 2: final loss / "
+               "Loss over that of the best multiples of the identity: {L = 2: final loss / "
                "that of L sizes, P = g I} at L = 2, {L = 4: final loss / that of L sizes, P = g I} "
                "at L = 4"),
     Experiment("Question", "Does one trained layer reach its closed form, whatever x is?", "",
                one_layer, draw_one_layer,
-               "learnt over best step size, Gaussian x: {gaussian x, n = 20: learnt / best c}"),
+               "Learnt over best step size, Gaussian x: {gaussian x, n = 20: learnt / best c}"),
 )}
 
 
@@ -2658,11 +2659,12 @@ def short(number):
     return f"{number:.3g}" if isinstance(number, float) else "unknown" if number is None else number
 
 
-def headline(name, found):
-    """What was found, if it was measured, else the claim; and the verdict."""
+def headline(name, found, between=" "):
+    """What was found, if it was measured, else the claim; and the verdict (in a figure, on a line
+    of its own)."""
     text = plotting.filled([EXPERIMENTS[name].found], printed(found)) or found["claimed"]
     words = verdict_line(found) if found["verdicts"] else ""
-    return f"{found['claim']}: {text} ({words})" if words else text
+    return f"{found['claim']}: {text}{between}({words})" if words else text
 
 
 def printed(found):
@@ -2676,10 +2678,10 @@ def printed(found):
             texts[name] = short(number)
             if isinstance(number, float):
                 texts[name] = f"{float(short(number)):g}"  # 3130 rather than 3.13e+03
-            if value.get("test") == "sign":
-                texts[name] = f"median {texts[name]}"
-            if value.get("decision", "holds") != "holds":
-                texts[name] += f" ({value['decision']})"
+            marks = ["median"] if value.get("test") == "sign" else []
+            marks += {"open", "against"} & {value.get("decision")}
+            if marks:
+                texts[name] += f" ({', '.join(marks)})"
     return texts
 
 
@@ -2725,8 +2727,8 @@ def load(path):
 
 def draw(name, arrays, found=None):
     """The figure of an experiment from its arrays; with a finding, its headline above."""
-    return picture(EXPERIMENTS[name].draw, arrays, *([headline(name, found), printed(found)]
-                                                     if found else []))
+    above = (headline(name, found, "\n"), printed(found)) if found else ()
+    return picture(EXPERIMENTS[name].draw, arrays, *above)
 
 
 def save_figures(name, out, slides=False):
@@ -2737,7 +2739,7 @@ def save_figures(name, out, slides=False):
     pictures = {name: figure}
     if slides:
         pictures |= {f"{name}-{i}": each for i, each in enumerate(plotting.single_panels(
-            EXPERIMENTS[name].draw, arrays, headline(name, found), printed(found)), 1)}
+            EXPERIMENTS[name].draw, arrays, headline(name, found, "\n"), printed(found)), 1)}
     for stem, each in pictures.items():
         for form in ("png", "pdf"):
             training.write(Path(out, f"{stem}.{form}"),

@@ -107,13 +107,9 @@ def drawn(draw, arrays, headline="", numbers=None):
             if text.get_gid() == "note":
                 text.set_text(in_symbols(filled(text.choices, numbers or {})))
     if headline:
-        size = matplotlib.rcParams["figure.titlesize"]
-        letters = int(95 * STYLE["figure.titlesize"] / size)  # on a line
-        if size > STYLE["figure.titlesize"]:  # a slide has room for two
-            headline = textwrap.fill(headline, letters)
-        else:
-            size *= min(1, letters / len(headline))
-        figure.suptitle(in_symbols(headline), fontsize=size)
+        letters = int(1800 / matplotlib.rcParams["figure.titlesize"])  # on a line
+        lines = in_symbols(headline).splitlines()
+        figure.suptitle("\n".join(textwrap.fill(line, letters) for line in lines))
     return figure
 
 
@@ -128,7 +124,7 @@ def filled(texts, numbers):
 
 def in_symbols(text):
     for plain in ("v^T H v", "|x|^2", "n^2"):
-        text = text.replace(plain, f"${plain}$")
+        text = text.replace(plain, f"${plain.replace(' ', '')}$")  # a space would be dropped anyway
     return text.replace("R_med", "$R_{med}$")
 
 

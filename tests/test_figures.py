@@ -453,8 +453,7 @@ def test_single_panels():
 
 
 def test_a_panel_of_a_row_can_stand_alone():
-    """On a slide it has the ticks of the axis that it shares, and the title of its column; a long
-    headline takes two lines there, and smaller type in the whole figure."""
+    """On a slide it has the ticks of the axis that it shares, and the title of its column."""
     def draw(figure, arrays):
         for row in figure.subplots(2, 2, sharex="col", sharey="row"):
             for name, ax in zip(("left", "right"), row):
@@ -462,16 +461,26 @@ def test_a_panel_of_a_row_can_stand_alone():
                 ax.set_title(name if ax.get_subplotspec().rowspan.start == 0 else "")
         return "A caption."
 
-    long = "letters " * 15 + "end"
-    *_, last = plotting.single_panels(draw, {}, long)
+    *_, last = plotting.single_panels(draw, {}, "headline")
     (ax,) = last.axes
-    assert ax.get_title() == "right" and last.get_suptitle().count("\n") == 1
+    assert ax.get_title() == "right"
     assert all(label.get_visible() and label.get_text() for axis in (ax.xaxis, ax.yaxis)
                for label in axis.get_ticklabels())
-    whole = plotting.picture(draw, {}, long)
-    assert whole.get_suptitle() == long
-    assert whole._suptitle.get_fontsize() == pytest.approx(18 * 95 / len(long))
-    assert plotting.picture(draw, {}, "short")._suptitle.get_fontsize() == 18
+
+
+@pytest.mark.parametrize("letters, lines", [(40, (2, 2)), (80, (2, 3)), (120, (3, 3))])
+def test_a_long_headline_takes_several_lines(letters, lines):
+    """In the figure and, in larger type, on a slide; no symbol is torn apart."""
+    text = ("word v^T H v " * 20)[:letters] + "\n(verdict)"
+    (slide, *_), whole = plotting.single_panels(two_panels, {"x": np.arange(3.0)}, text), (
+        plotting.picture(two_panels, {"x": np.arange(3.0)}, text))
+    for figure, count in zip((whole, slide), lines):
+        rows = figure.get_suptitle().split("\n")
+        assert len(rows) == count and rows[-1] == "(verdict)"
+        assert figure.get_suptitle().count("$v^THv$") == text.count("v^T H v")
+        figure.draw_without_rendering()
+        width = figure._suptitle.get_window_extent().width
+        assert width < figure.bbox.width
 
 
 # ---- What is drawn in each panel -----------------------------------------------------------------

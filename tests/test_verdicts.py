@@ -362,7 +362,7 @@ def test_headline(monkeypatch):
                  measured={part.name: as_dict(part, decided) for part in parts})
     assert experiments.printed(found) == {
         "a": "3130", "text": "a text", "open": f"{BALANCED.mean():.3g} (open)",
-        "signs": "median 3"}
+        "signs": "3 (median)"}
     assert experiments.headline("screen", found) == (
         f"C1: 3130 and a text, {BALANCED.mean():.3g} (open) times (published: reproduced)")
     del found["measured"]["text"]
