@@ -91,8 +91,8 @@ def draw_adam_vs_sgd(figure, arrays):
             losses(other, arrays, f"{name} loss at best rates", ylabel="loss, best rates")
             target = f"{arrays[f'{name} target']:g}"
             plotting.note(other, f"{pair} {{{name}, best rates: final loss {pair}}}\nsteps to "
-                          f"{target} at the fastest rates:\n{{{name}, best rates: steps to loss "
-                          f"{target}, {pair}}} times", at=free)
+                          f"{target}, {pair}:\n{{{name}, best rates: steps to loss {target}, "
+                          f"{pair}}}", at=free)
         else:
             losses(other, arrays, f"{name} norm", ylabel="gradient norm")
     second_row = ("each optimizer at its best rate for the final loss (the number of steps is that "
@@ -707,13 +707,17 @@ def larger_model(run=Run(seeds=5, steps=50)):
 
 def draw_larger_model(figure, arrays):
     """"loss" and "norm" (optimizers, seeds, blocks), and the tail of the noise."""
-    first, second, third = figure.subplots(1, 3)
+    first, second, third = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
     pair = " / ".join(arrays["optimizers"][:2])
-    losses(first, arrays, "loss", title="training loss", ylabel="training loss")
+    losses(first, arrays, "loss", title=LARGE.name, ylabel="training loss")
     losses(second, arrays, "norm", title="gradient norm", ylabel="gradient norm")
     tails(third, arrays, LARGE.name, title="gradient noise")
     plotting.note(first, f"{pair} {{{LARGE.name}: final loss {pair}}}")
-    tail_note(third, LARGE.name)
+    plotting.note(third, "99 % / 50 % quantile:\n"
+                  f"{{{LARGE.name}: 99 % quantile over median of the noise norm, medians over "
+                  "seeds}\n"
+                  f"skewness:\n{{{LARGE.name}: skewness of the noise norm, medians over seeds}}",
+                  f"skewness {{{LARGE.name}: skewness of the noise norm}}")
     return (f"{LARGE.name}. Running medians over blocks of a fiftieth of the steps; line: median "
             "over seeds, band: smallest to largest; norm before clipping. Noise: share of the "
             "draws whose norm exceeds r times the median of their seed, at initialisation; a line "
@@ -802,8 +806,10 @@ def draw_heavy_tails(figure, arrays):
         losses(loss, arrays, f"{name} loss",
                title=f"{TITLES.get(name, name)}\nrates: {arrays[f'{name} protocol']}",
                ylabel="training loss")
-        plotting.note(loss, f"{pair} {{{name}: final loss {pair}}}",
-                      at=(0.97, 0.04 if name == SETTING_3.name else 0.96))
+        heavy = name == SETTING_3.name
+        plotting.note(loss, f"{pair} {{{name}: final loss {pair}}}" + heavy * (
+            f"\nsteps, heavy / spherical:\n{{Heavy / spherical: steps of {pair}}}"),
+            f"{pair} {{{name}: final loss {pair}}}", at=(0.97, 0.04 if heavy else 0.96))
         noise.sharex(rows[1][0])
         tails(noise, arrays, name)
         plotting.note(noise, "99 % / 50 % quantile\n"
@@ -913,7 +919,8 @@ def draw_depth(figure, arrays):
         "final loss": (
             {each: arrays[f"final {each}"] for each in arrays["optimizers"]}, "final loss",
             f"{pair} at L = 4, 6, 8:\n" + of_settings(
-                f": final loss {pair}", [setting.name for setting in DEEP[1:]])),
+                f": final loss {pair}", [setting.name for setting in DEEP[1:]]) +
+            f"\nL = 8 over 2: {{gap {pair}, L = 8 over 2}}"),
         "gradient noise at initialisation": (
             {"": arrays["spread"]}, "99 % / 50 % quantile",
             "L = 6, 8 over 2, 4: {99 % quantile over median of the noise norm, L = 6, 8 over 2, "
@@ -1072,10 +1079,13 @@ def draw_learning_rates(figure, arrays):
         ax.set(xscale="log", yscale="log", title=TITLES[name], xlabel="learning rate",
                ylabel="final loss / the lowest", ylim=(0.8, 300))
         lengths.set(xscale="log", yscale="log", xlabel="steps of the run", ylabel="best rate")
-        plotting.note(ax, "published / best rate, new seeds:\n" + ", ".join(
+        plotting.note(ax, "published / best rate,\nnew seeds: " + ",\n".join(
             f"{each} {{{name}, {each}: final loss at the published rate / at the best}}"
-            for each in names), at=(0.97, 0.85))
-    plotting.legend(above[0])
+            for each in names), at=(0.88, 0.97))
+    for marker, size, words in (("o", 13, "published"), ("*", 16, "best"), ("X", 10, "diverged")):
+        above[1].plot([], [], marker, ms=size, mew=2, color="#444444", label=words,
+                      mfc="none" if marker == "o" else None)
+    above[1].legend(loc="center left")
     return ("Above: median training loss over the last tenth of the steps, over the lowest median "
             "of the setting; line: median over seeds, band: smallest to largest. Star: the best "
             "rate; circle: the rate that the other experiments use, which is the published one; X, "
@@ -1144,7 +1154,7 @@ def draw_full_batch(figure, arrays):
         ends.append(np.nanmedian(loss, axis=1) if np.isfinite(loss).any() else [1.0])
         plotting.note(above, "\n".join(
             f"{first} / {each} {{{name}, fixed batch: final loss {first} / {each}}}"
-            for each in others))
+            for each in others), at=(0.97, 0.96 if name == "Setting 1" else 0.04))
         for i, each in enumerate(others):
             ratios = [arrays[f"{name}, {case} ratios"][i] for case in cases]
             dots(below, labels, ratios, shift=0.2 * i, colour=plotting.look(each, i + 1)["color"],
@@ -1432,10 +1442,10 @@ def draw_condition_causes(figure, arrays):
     for name, single, changed in zip(PAPER_SETTINGS, above, below):
         dots(single, arrays["sizes"], [arrays[f"{name} on {size}"] for size in arrays["sizes"]],
              yscale="log", title=TITLES[name], xlabel="prompts in the evaluation batch",
-             ylabel="$R_{med}$, SGD / Adam")
+             ylabel="$R_{med}$, SGD / Adam\non every batch")
         dots(changed, [each.replace(" ", "\n", 1) for each in arrays["causes"]],
              [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
-             ylabel="$R_{med}$, SGD / Adam")
+             ylabel="$R_{med}$, SGD / Adam\ntypical of 5 batches")
         for ax in (single, changed):
             reference(ax, 1)
     return ("The ratio SGD / Adam at iteration 750 (of a shorter run: at its last snapshot). "
@@ -1487,7 +1497,7 @@ def draw_initialization(figure, arrays):
                for where in labels]
     for ax, (title, values) in zip(figure.subplots(2, len(panels) // 2).T.flat, panels):
         plotting.heat(ax, np.median(values, axis=-1), depths, arrays["scales"], title=title,
-                      xlabel="initial standard deviation")
+                      xlabel="initial standard deviation (X: diverged)")
     return ("Final loss: median over the last tenth of the steps, median over seeds; a cross where "
             "a run diverged; the loss of predicting 0 is 5. Gradient norm: of the first layer, at "
             "initialisation.")
@@ -1541,7 +1551,7 @@ def wide_rates(_, name):
 
 def draw_tails_times_depth(figure, arrays):
     """A map (shapes, depths) for each of "maps"."""
-    names = [f"k = {k:g}" for k in arrays["shapes"]]
+    names = ["Gaussian" if k == 2.5 else f"k = {k:g}" for k in arrays["shapes"]]
     for ax, what in zip(figure.subplots(1, 2), arrays["maps"]):
         plotting.heat(ax, arrays[what], names, arrays["depths"], title=what, xlabel="layers L",
                       ylabel="light ... heavy tail of x")
@@ -1814,6 +1824,7 @@ def draw_one_layer(figure, arrays):
     curves(context, n, trained.T[None], arrays["optimizers"], xscale="log", yscale="log",
            title="Gaussian x: loss", xlabel="context length n", ylabel="loss")
     context.set_xticks(n, n)
+    context.set_yticks((0.5, 1, 2), (0.5, 1, 2))
     context.minorticks_off()
     context.legend()
     return ("A dot for each seed, bar: geometric mean; line: median over seeds, band: smallest to "
@@ -2010,7 +2021,7 @@ def draw_edge_of_stability(figure, arrays):
     names = list(arrays["names"])
     curves(ax, arrays["iteration"], [arrays[name] for name in names], names, yscale="log",
            title="SGD, Setting 1", xlabel="iteration",
-           ylabel="largest eigenvalue of the Hessian / its limit")
+           ylabel="largest eigenvalue of the Hessian\nover 2 (1 + momentum) / learning rate")
     reference(ax, 1)
     return ("The limit is 2 (1 + momentum) / lr, beyond which gradient descent with momentum "
             "diverges on a quadratic. Line: median over seeds, band: smallest to largest; typical "
@@ -2042,7 +2053,7 @@ def screen(run=Run(seeds=3, steps=90, optimizers=(SGD, Adam, SignDescent, Normal
             lost = np.isnan(found.loss[..., -1]).mean()
             width = good.max() / good.min() if len(good) else np.nan
             rate = best_rate(found) if len(good) else "none"
-            rows[each, name] = Part(f"{each:<22} {name}", (
+            rows[each, name] = Part(f"{each:<25} {name}", (
                 f"rate {rate:<5} loss {np.exp(score[each].min()):<8.3g} "
                 f"good range {width:<5.3g} steps to target {steps:<5} "
                 f"diverged {100 * lost:.0f} % spikes {100 * spikes:.1f} %"))
@@ -2065,8 +2076,9 @@ def screen(run=Run(seeds=3, steps=90, optimizers=(SGD, Adam, SignDescent, Normal
     return arrays, parts
 
 
-VARIANTS = {"Adam": {", beta2 = 0.99": dict(beta2=0.99), ", beta2 = 0.999": dict(beta2=0.999)},
-            "NormalizedSGD": {", a block": dict(granularity="block")}}
+VARIANTS = {"Adam": {", beta2 = 0.9": {}, ", beta2 = 0.99": dict(beta2=0.99),
+                     ", beta2 = 0.999": dict(beta2=0.999)},
+            "NormalizedSGD": {", one scale": {}, ", a block": dict(granularity="block")}}
 
 
 def screened(run, setting):
@@ -2074,7 +2086,7 @@ def screened(run, setting):
     found = {}
     for optimizer in run.optimizers:
         alone, name = run.spend(optimizers=(optimizer,)), optimizer.__name__
-        for words, arguments in ({"": {}} | VARIANTS.get(name, {})).items():
+        for words, arguments in VARIANTS.get(name, {"": {}}).items():
             found[name + words] = alone.tune({"": setting}, rate_grid, **arguments)[""][name]
     return found
 
@@ -2203,7 +2215,7 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                    ", typical batch, 2,500 steps: medians of v^T H v", between="; "), LEVELS, 800),
     Experiment("C5", "Smoothness grows with the gradient norm", "positive slope",
                generalized_smoothness, draw_generalized_smoothness,
-               "v^T H v grows like the gradient norm to the power " + of_settings(
+               "along Adam's path v^T H v grows like the gradient norm to the power " + of_settings(
                    ", whole path: slope of the directional smoothness"), LEVELS, 600),
     Experiment("C6", "Linear attention learns this task much faster than softmax attention",
                "curve", softmax_vs_linear, draw_softmax_vs_linear,
@@ -2212,16 +2224,17 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
     Experiment("C7", "The picture is the same for L = 8, d = 20, n = 60",
                "loss curve, noise histogram", larger_model, draw_larger_model,
                f"SGD's final loss is {{{LARGE.name}: final loss SGD / Adam}} times Adam's, the "
-               f"noise's skewness {{{LARGE.name}: skewness of the noise norm}}", LEVELS, 1_000),
+               f"skewness of the noise {{{LARGE.name}: skewness of the noise norm}}",
+               LEVELS, 1_000),
     Experiment("C8", "Heavier tails of x: heavier noise, slower training, larger R_med ratio, the "
                "same gain", "3 rows of plots", heavy_tails, draw_heavy_tails,
-               "heavy tails multiply Adam's gain, SGD's steps over its own, by {Heavy / spherical: "
-               "steps of SGD / Adam}", LEVELS, 2_000),
+               "SGD's steps over Adam's are {Heavy / spherical: steps of SGD / Adam} times as many "
+               "with heavy tails as on the sphere", LEVELS, 2_000),
     Experiment("C9", "With depth the Adam-SGD gap, noise tails and R_med ratio grow, and the loss "
                "falls", "3 rows of plots", depth, draw_depth,
-               "from L = 2 to 8 the gap SGD / Adam is multiplied by {gap SGD / Adam, L = 8 over "
-               "2}, the R_med ratio by {ratio of R_med at the same iteration, first batch, L = 4, "
-               "6, 8 over 2}", LEVELS, 2_000),
+               "SGD / Adam, L = 8 over 2: {gap SGD / Adam, L = 8 over 2} in the final loss; L = 4, "
+               "6, 8 over 2: {ratio of R_med at the same iteration, first batch, L = 4, 6, 8 over "
+               "2} in R_med", LEVELS, 2_000),
     Experiment("Protocol", "The learning rate of each optimizer is the best of a grid of ten",
                "0.02 and 0.02 (Setting 1), 0.01 and 0.005 (2), 0.02 and 0.02 (3) for SGD and Adam",
                learning_rates, draw_learning_rates,
@@ -2237,8 +2250,9 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                ("published",), 600),
     Experiment("C11", "Clipping lowers directional smoothness, coordinate by coordinate most of "
                "all", "quoted", clipping, draw_clipping,
-               "v^T H v of SGD's step in Setting 1, clipped more and more: {Setting 1, SGD's path, "
-               "step, robust: v^T H v}", LEVELS, 1_000),
+               "v^T H v, clipped steps, Setting 1: SGD {Setting 1, SGD's path, "
+               "step, robust: v^T H v}; Adam {Setting 1, Adam's path, step, robust: v^T H v}",
+               LEVELS, 1_000),
     Experiment("C12", "The picture is the same for nonlinear regression with an MLP before the "
                "attention", "loss, noise, R_med, smoothness",
                nonlinear_regression, draw_nonlinear_regression,
@@ -2264,8 +2278,8 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                    ", linear: final loss SGD / Adam") + " times Adam's"),
     Experiment("Question", "Is SGD's rate at its limit?", "",
                edge_of_stability, draw_edge_of_stability,
-               "Largest eigenvalue over its limit at rate 0.2: {rate 0.2: at the start} at the "
-               "start, then {rate 0.2: largest eigenvalue / limit}"),
+               "SGD's largest eigenvalue over the limit of stability, rate 0.2: {rate 0.2: at the "
+               "start} at the start, then {rate 0.2: largest eigenvalue / limit}"),
     Experiment("Question", "Which optimizer should I take, and how carefully must its rate be "
                "chosen?", "", screen, draw_screen,
                "Loss over the best one's: {first of the ranking, and loss over the first one's}"),
@@ -2279,23 +2293,25 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                "SGD}"),
     Experiment("Question", "How do heavy tails and depth interact?", "",
                tails_times_depth, draw_tails_times_depth,
-               "Each step to heavier tails multiplies the effect of two more layers on SGD / Adam "
-               "by {interaction, final loss SGD / Adam}"),
+               "SGD / Adam from L = 2 to 6: {k = 2.5, L = 2: final loss SGD / Adam} to {k = 2.5, L "
+               "= 6: final loss SGD / Adam} for Gaussian x, {k = 0.1, L = 2: final loss SGD / "
+               "Adam} to {k = 0.1, L = 6: final loss SGD / Adam} for the heaviest tails"),
     Experiment("Question", "How far above the Bayes risk does each optimizer end when labels are "
                "noisy?", "", label_noise, draw_label_noise,
-               "SGD's excess risk is {sigma = 0: excess SGD / Adam} times Adam's without label "
-               "noise, {sigma = 1: excess SGD / Adam} times at sigma = 1"),
+               "SGD's excess risk is {sigma = 0: excess SGD / Adam}, {sigma = 1: excess SGD / "
+               "Adam}, {sigma = 3: excess SGD / Adam} times Adam's at sigma = 0, 1, 3"),
     Experiment("Question", "What helps against heavy-tailed prompts?", "", remedies, draw_remedies,
-               "Normalised x multiplies SGD's final loss by {normalised x: SGD, with / without}, "
-               "Adam's by {normalised x: Adam, with / without}"),
+               "In Setting 3 normalised x multiplies SGD's final loss by {normalised x: SGD, with "
+               "/ without}, Adam's by {normalised x: Adam, with / without}"),
     Experiment("Question", "What is in the weights: is a trained layer a step of gradient descent?",
                "", what_it_learns, draw_what_it_learns,
-               "Loss over that of the best multiples of the identity: {L = 2: final loss / "
-               "that of L sizes, P = g I} at L = 2, {L = 4: final loss / that of L sizes, P = g I} "
-               "at L = 4"),
+               "Adam's loss is {L = 2: final loss / that of L sizes, P = g I} (L = 2) and {L = 4: "
+               "final loss / that of L sizes, P = g I} (L = 4) times that of the best multiples of "
+               "the identity"),
     Experiment("Question", "Does one trained layer reach its closed form, whatever x is?", "",
                one_layer, draw_one_layer,
-               "Learnt over best step size, Gaussian x: {gaussian x, n = 20: learnt / best c}"),
+               "Learnt over best step size: {gaussian x, n = 20: learnt / best c} for Gaussian x, "
+               "{student x, n = 20: learnt / best c} for Student's t"),
 )}
 
 
@@ -2814,6 +2830,7 @@ def gallery(out):
     text = "\n\n".join(filter(None, texts)) + "\n"
     training.write(target, lambda file: file.write(text.encode()))
     if claims:
+        claims = dict(sorted(claims.items(), key=lambda row: not row[1]["claim"][1:].isdigit()))
         figure = picture(draw_scoreboard, claims, score(claims))
         for form in ("png", "pdf"):
             training.write(Path(out, f"scoreboard.{form}"),

@@ -107,7 +107,7 @@ def drawn(draw, arrays, headline="", numbers=None):
             if text.get_gid() == "note":
                 text.set_text(in_symbols(filled(text.choices, numbers or {})))
     if headline:
-        letters = int(1800 / matplotlib.rcParams["figure.titlesize"])  # on a line
+        letters = int(1840 / matplotlib.rcParams["figure.titlesize"])  # on a line
         lines = in_symbols(headline).splitlines()
         figure.suptitle("\n".join(textwrap.fill(line, letters) for line in lines))
     return figure
@@ -266,10 +266,10 @@ def smoothness_axis(*axes):
         for ax in axes:
             ax.set_yscale("symlog", linthresh=linear)
         low, high = axes[0].get_ylim()
-        decades = np.arange(np.log10(linear), np.log10(max(-low, high)) + 1)
-        both = int(low < -linear < linear < high)  # then there are twice as many, closer to 0
-        both *= len(decades) > 3
-        ticks = 10.0 ** decades[both :: 1 + both + len(decades) // 4]
+        up, down = (1 + np.log10(max(end / linear, 1)) for end in (high, -low))  # in decades
+        rows = axes[0].get_subplotspec().get_gridspec().nrows
+        apart = 1 + int(rows * (up + down) / 16)  # decades from a tick to the next
+        ticks = linear * 10.0 ** np.arange(apart - 1, max(up, down), apart)
         for ax in axes:
             ax.set(yticks=[*-ticks[::-1], 0, *ticks], ylim=(low, high))
     for ax in axes:

@@ -558,7 +558,8 @@ def depth_panels(kept, losses=()):
 
 def rate_panels(kept):
     """For each optimizer the final loss, over the lowest one, against the rate; the rate in use and
-    the best one; below the best rate of a run of so many steps."""
+    the best one; below the best rate of a run of so many steps. The panel in the middle has the
+    legend, with a name for each mark."""
     def above(name):
         found, finals = [], {each: kept[f"{name} {each} final"] for each in ("SGD", "Adam")}
         least = min(np.median(final, axis=1).min() for final in finals.values())
@@ -568,7 +569,8 @@ def rate_panels(kept):
             best = np.arange(7) == np.log(final).mean(axis=1).argmin()
             found += [(rates, middle, each), (rates[used], middle[used]),
                       (rates[best], middle[best])]
-        return found
+        return found + [([], [], word) for word in ("published", "best", "diverged")
+                        if name == "Setting 2"]
 
     def below(name):
         return [(kept[f"{name} {each} lengths"], kept[f"{name} {each} best"], each)
@@ -604,9 +606,9 @@ def condition_panels(kept, kinds):
 
 
 def causes_panels(kept, sizes):
-    return [*in_settings("$R_{med}$, SGD / Adam", lambda name: dots_and_bars(
+    return [*in_settings("$R_{med}$, SGD / Adam\non every batch", lambda name: dots_and_bars(
         kept[f"{name} on {size}"] for size in sizes)),
-        *in_settings("$R_{med}$, SGD / Adam", lambda name: dots_and_bars(
+        *in_settings("$R_{med}$, SGD / Adam\ntypical of 5 batches", lambda name: dots_and_bars(
             kept[f"{name} with {cause}"] for cause in CAUSES), UNTITLED)]
 
 
@@ -703,7 +705,7 @@ PANELS = {
         kept, "first batch", "iteration", "one batch"),
     "softmax_vs_linear": lambda kept: softmax_panels(kept, **{"": "one rate for each, ours"}),
     "larger_model": lambda kept: [
-        ("training loss", "training loss", of_optimizers(kept, "iteration", "loss")),
+        ("L = 8, d = 20, n = 60", "training loss", of_optimizers(kept, "iteration", "loss")),
         ("gradient norm", "gradient norm", of_optimizers(kept, "iteration", "norm")),
         ("gradient noise", "share above r", tail_lines(kept, "L = 8, d = 20, n = 60"))],
     "heavy_tails": heavy_tails_panels,
@@ -718,7 +720,8 @@ PANELS = {
             kept[f"{name} final"][i] / np.median(kept[f"{name} final"][2, 0]), 0.2 * (i - 1),
             label=each)]),
     "edge_of_stability": lambda kept: [
-        ("SGD, Setting 1", "largest eigenvalue of the Hessian / its limit", medians(
+        ("SGD, Setting 1", "largest eigenvalue of the Hessian\nover 2 (1 + momentum) / learning "
+         "rate", medians(
             kept["iteration"], [kept[f"rate {rate}"] for rate in (0.05, 0.1, 0.2)],
             [f"rate {rate}" for rate in (0.05, 0.1, 0.2)]))],
     "screen": screen_panels,
