@@ -830,7 +830,7 @@ def test_every_claim_has_a_finding():
 
 def test_the_readme_has_the_report():
     assert experiments.report(FIGURES).split("\n\n")[0] in READMES["README.md"]
-    assert len(READMES["README.md"].splitlines()) <= 160
+    assert len(READMES["README.md"].splitlines()) <= 150
 
 
 def test_the_japanese_table_has_the_numbers_of_the_report():
