@@ -17,7 +17,7 @@ FAMILIES = ("gaussian", "sphere", "gamma", "student")
 
 
 class Prompts(NamedTuple):
-    """A batch of prompts; the arrays are read-only, for several runs may share them."""
+    """A batch of prompts; the arrays are read-only, because runs may share them."""
 
     Z: np.ndarray  # (batch, d+1, n+1)
     target: np.ndarray  # (batch,): <w, x_{n+1}>, without label noise

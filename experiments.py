@@ -60,7 +60,7 @@ def adam_vs_sgd(run=Run(seeds=5, steps=800)):
     the last tenth of the steps): SGD's over Adam's, per seed, above 1. Published: at the published
     rates. Robust: each at its best rate, and the same of the steps to a loss that both reach (see
     `at_best_rates`). Limit: up to which quantile of the loss of single prompts Adam is lower; the
-    mean over prompts says nothing, for a few rare ones carry it.
+    mean over prompts says nothing, because a few rare ones carry it.
     """
     arrays, parts = {"iteration": block_centres(run.steps), "optimizers": run.names}, []
     trained = run.train(PAPER_SETTINGS)
@@ -134,8 +134,8 @@ def at_best_rates(run):
     steps until the median of the last 50 losses is below a target, each at the rate with the fewest
     steps (geometric mean over the pilots). The target is the lowest of LADDER, fractions of d, that
     both optimizers reach on all pilot seeds. A run that does not get there counts as infinitely
-    many steps. Limit, for so low a target is near the level at which a run ends: the ratio of the
-    steps to the next two higher losses of the ladder, at the same rates.
+    many steps. Such a low target is near the level at which a run ends, so there is a limit: the
+    ratio of the steps to the next two higher losses of the ladder, at the same rates.
     """
     arrays, parts = {}, []
     chosen = chosen_rates(run)
@@ -302,7 +302,7 @@ def tail_curves(name, norms, null):
 
 
 def noise_norms(run, setting, draws, seeds):
-    """Norms of the noise (seeds, draws), and of Gaussian vectors alike (seeds, samples, draws)."""
+    """Norms of the noise (seeds, draws), and of Gaussian vectors with its covariance."""
     tasks = [(setting, seed, draws) for seed in range(FRESH, FRESH + seeds)]
     results = run.all(training.noise, tasks)
     return (np.array([each["norms"] for each in results]),
@@ -412,7 +412,7 @@ def draw_condition_number(figure, arrays):
     places = [number + i for number, (i, _, _) in enumerate(columns)]  # one free between iterations
     for name, paths, ratios in zip(PAPER_SETTINGS, above, below):
         losses(paths, arrays, f"{name} path", title=TITLES[name], ylabel="$R_{med}$")
-        paths.set_xscale("symlog", linthresh=50)  # logarithmic, but for 0
+        paths.set_xscale("symlog", linthresh=50)  # logarithmic, except near 0
         paths.set_xlim(0, max(50, 1.1 * arrays["iteration"][-1]))
         paths.set_xticks([t for t in (0, 100, 1000, 10_000) if t <= paths.get_xlim()[1]])
         paths.set_xticks([], minor=True)
@@ -444,9 +444,9 @@ def directional_smoothness(run=Run(seeds=5, steps=800)):
     rates. Claimed, of the median over the path without its first tenth: SGD's minus Adam's above 0.
     Published: on one evaluation batch of 1,000 prompts. Robust: on the typical one (the median over
     20 batches at each point), 18 seeds, 2,500 steps. Limits: on all 20 together (the mean); and,
-    post hoc, for the difference was seen to turn round on the published batch, the typical batch in
-    windows of the first 2,500 steps and from there to 10,000 (six seeds whose late path nobody had
-    looked at).
+    post hoc, because the difference was seen to turn round on the published batch, the typical
+    batch in windows of the first 2,500 steps and from there to 10,000 (six seeds whose late path
+    nobody had looked at).
     """
     points = path_points((run.steps - 1) // 50, 50)
     arrays, parts = {"iteration": 50 * points, "optimizers": run.names}, []
@@ -835,7 +835,7 @@ def depth(run=Run(seeds=5, steps=150)):
     on one evaluation batch. Robust: at equal loss (`at_equal_loss`), on the typical of five
     batches: where the loss of each optimizer first lies below d/10, which all depths reach; and, as
     L = 2 gets no further, the ratio itself above 1 at d/100 and d/1000 for the others. L = 2 has
-    two plateaus: how many seeds end on the lower one is counted, for a mean over both says nothing.
+    two plateaus: how many seeds end on the lower one is counted; a mean over both says nothing.
     """
     run = fresh(run)
     settings = {setting.name: setting for setting in DEEP}
@@ -1224,7 +1224,7 @@ def clipped_runs(run):
     """C11, limit: SGD and Adam in Settings 1 and 3 trained without clipping, with the global norm
     limited to 1, and with every coordinate limited to 1 / sqrt(150), so that the norm has the same
     bound; typical v^T H v of their steps. The runs get to different places, so this says little of
-    clipping itself. SGD at 0.005, for at its full rate it diverges without clipping."""
+    clipping itself. SGD at 0.005; at its full rate it diverges without clipping."""
     kinds, arrays, parts = ("none", "global", "coordinates"), {}, []
     points = path_points((run.steps - 1) // 50, 20)
     for name in ("Setting 1", "Setting 3"):
@@ -1270,8 +1270,8 @@ def nonlinear_regression(run=Run(seeds=5, steps=60)):
     Claimed: Adam's final loss lower; the noise norm has a right tail; R_med and v^T H v larger
     along SGD's path (medians over the path without its first tenth). Published: R_med and v^T H v
     on one evaluation batch of 1,000 prompts; skewness of the noise norm above 0. Robust: on the
-    typical of three; 99 % quantile over median of the noise norm above that of Gaussian vectors
-    alike, by a sign test over ten seeds.
+    typical of three; 99 % quantile over median of the noise norm above that of such Gaussian
+    vectors, by a sign test over ten seeds.
     """
     run = fresh(run, seeds=min(run.seeds, 5))
     full = thorough(run)
@@ -1635,7 +1635,7 @@ def remedies(run=Run(seeds=2, steps=120)):
     Large batch: 4,000 prompts. Every optimizer at the best of a fifth, once and five times its
     rate, on the seeds on which the rates are chosen; at most 500 steps. Measured: the loss at the
     end relative to no remedy, and the ratio SGD / Adam. The losses are those on batches of 1,000
-    (median over twenty and over the last two snapshots), for with heavy tails the typical loss of a
+    (median over twenty and over the last two snapshots): with heavy tails the typical loss of a
     larger batch is a larger one.
     """
     run = run.spend(steps=min(run.steps, 500))
@@ -2558,7 +2558,7 @@ def tail(norms, unit=None):
 
 
 def path_points(last, count):
-    """Numbers of so many snapshots, or as many as there are, from the first to the last."""
+    """Numbers of `count` snapshots, or of all if there are fewer, from the first to the last."""
     return np.unique(np.linspace(0, last, count).astype(int))
 
 

@@ -365,8 +365,8 @@ def hessian_diagonal(params, prompts):
     In the parameter's own layer q1, G1, q11, G11 and, as A is linear in it, A11 are 0. Above it
     A1 = P G1 Q and A11 = P G11 Q, so that the brackets are linear in q11 and G11 of the layer
     below: the backward pass has carried them into dq and dG. So each layer from there on adds
-    <dq', 2 A1 q1> and, but for the last, <dG', N> = <K', N> / 2 = <K' A1, 2 A G1 + A1 G>, for N and
-    K' = dG' + dG'^T are symmetric; <,> sums over prompts, too.
+    <dq', 2 A1 q1> and, except for the last, <dG', N> = <K', N> / 2 = <K' A1, 2 A G1 + A1 G>,
+    because N and K' = dG' + dG'^T are symmetric; <,> sums over prompts, too.
     """
     return _over_chunks(_diagonal, _finite("params", params), compress(prompts))[1]
 

@@ -6,7 +6,7 @@
              the smallest to the largest
 
 Orange and blue are SGD and Adam, and nothing else. What else there is has another colour and
-another dash and marker, for the greys of some colours are alike. A number that is printed in a
+another dash and marker, because the greys of some colours are alike. A number that is printed in a
 figure is that of the finding: headlines and notes name a part in braces, and `picture` fills it in.
 """
 

@@ -50,7 +50,7 @@ def train(setting, contestants, seed, steps, every=50):
     and after steps 0, every, 2 every, ... As no batch is seen twice (unless setting.fixed), the
     training loss is an unbiased test loss.
 
-    Deep models overflow on a rare prompt, for the prediction is a polynomial of degree 3^L in it:
+    The prediction is a polynomial of degree 3^L in a prompt, so deep models overflow on a rare one:
     such a step moves nothing, and counts as an infinite loss. A run that has `diverged` is left
     alone: its arrays are NaN from there on.
     """
@@ -85,8 +85,9 @@ def train(setting, contestants, seed, steps, every=50):
 
 def diverged(loss):
     """Whether a run is lost, from its losses so far: a step led to params that are not finite, or
-    the last twenty losses were all infinite or above 1,000 times the first one. Twenty, for single
-    steps jump higher in Settings 2 and 3; the loss decides, for clipping keeps params finite."""
+    the last twenty losses were all infinite or above 1,000 times the first one. Twenty, because
+    single steps jump higher in Settings 2 and 3; the loss decides, because clipping keeps params
+    finite."""
     recent = loss[-20:]
     far = len(loss) >= 20 and not (np.isfinite(recent) & (recent <= 1000 * loss[0])).any()
     return far or np.isnan(recent[-1:]).any()
@@ -268,7 +269,7 @@ def loss_of(params):
 def noise(setting, seed, draws):
     """Gradient noise at initialisation, g_batch - g_big, where g_big is the mean gradient of 100
     batches. Returns norms (draws,), and what they are to be compared with: null (20, draws), the
-    norms of twenty samples of so many Gaussian vectors with the noise's own mean and covariance.
+    norms of twenty samples of as many Gaussian vectors with the noise's own mean and covariance.
 
     In the eigenvectors of the covariance such a vector has independent entries, of the eigenvalues
     as variances; and its norm is the same. The singular values of the centred draws give both.
@@ -311,8 +312,8 @@ def descent(setting, kind):
     """The least loss of layers that are multiples of the identity, P_l = g_l I and Q_l = c_l I.
 
     kind "one size": L steps of gradient descent, all of one size (one c for all layers, g = 0);
-    "L sizes": a c for each layer; "P = g I": a g for each, too (but for the last P, which has no
-    gradient). Newton's method from eight starts on one evaluation batch. Returns the multiples
+    "L sizes": a c for each layer; "P = g I": a g for each, too (except for the last P, which has
+    no gradient). Newton's method from eight starts on one evaluation batch. Returns the multiples
     (layers, 2) of the best one, its slope, the norm of its gradient, least, its loss there, and
     loss, the median of its losses on twenty other batches.
     """
@@ -542,7 +543,7 @@ def level(loss):
 
 
 def stack(results, count):
-    """A dict of arrays from the next so many results: a new first axis."""
+    """A dict of arrays from the next `count` results: a new first axis."""
     some = list(itertools.islice(results, count))
     return {name: np.array([each[name] for each in some]) for name in some[0]}
 
@@ -602,7 +603,7 @@ def complete(how, function, tasks, groups, pool, out, keep=True):
     done, began = set(), time.monotonic()
 
     def receive(call, found):
-        """Keep the results of a call's tasks; a text in the place of one says what failed."""
+        """Keep the results of a call's tasks; a text instead of one says what failed."""
         for (key, task), result in zip(call.items(), found):
             results[key] = result
             if keep and not isinstance(result, str):
@@ -681,7 +682,7 @@ def work(codes, how, function, tasks):
 
 
 def attempt(how, function, tasks):
-    """The results, or a text in the place of each that failed; if one of several tasks fails, each
+    """The results, or a text instead of each that failed; if one of several tasks fails, each
     is done alone, so that it fails alone."""
     try:
         return how(function, tasks)
@@ -859,9 +860,9 @@ def own_workers(_process):
 
 @contextlib.contextmanager
 def worker_environment():
-    """For the processes that start meanwhile: one BLAS thread, for matrices this small gain from
-    no more; and an empty __main__, for a worker needs nothing of the user's script, which is then
-    free to have no `if __name__ == "__main__"` and to come from a notebook or from stdin."""
+    """For the processes that start meanwhile: one BLAS thread, because matrices this small gain
+    from no more; and an empty __main__, because a worker needs nothing of the user's script, which
+    may then have no `if __name__ == "__main__"` and may come from a notebook or from stdin."""
     main, before = sys.modules["__main__"], {name: os.environ.get(name) for name in BLAS_THREADS}
     try:
         sys.modules["__main__"] = types.ModuleType("__main__")
