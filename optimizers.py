@@ -20,11 +20,13 @@ the class itself is passed: `Run(optimizers=(SGD, Lion), lr=dict(Lion=0.01))`.
 Steepest descent goes where the loss falls most for a step of a given size, and what is the size of
 a step is a choice of norm (Bernstein & Newhouse, arXiv 2409.20325): of the Euclidean norm comes the
 gradient over its norm, of the largest norm of a block that of every block over its own, of the
-largest coordinate the sign, of the largest spectral norm of a matrix its polar factor. All these
-steps have entries of root mean square 1 times lr, so that their rates compare, with Adam's, too.
+largest coordinate the sign, of the largest spectral norm of a matrix its polar factor. Here each is
+scaled to entries of root mean square lr (where no group is 0), so that their rates compare. Adam's
+entries are about lr, too, but smaller where the gradient's sign changes.
 
 Weight decay is decoupled (Loshchilov & Hutter, arXiv 1711.05101): it shrinks the parameters by
-lr * weight_decay a step, outside the moments. theta, g: parameters, gradient; v, m: running means.
+lr * weight_decay a step, outside the moments. theta, g: parameters, gradient; v: SGD's running sum
+of gradients, Adam's running mean of their squares; m: Adam's running mean of gradients.
 """
 
 import numpy as np
@@ -32,7 +34,7 @@ import numpy as np
 
 class SGD:
     """v <- momentum v + g, theta <- theta - lr v (heavy ball, as in the paper's experiments)."""
-    direction = np.positive  # +v
+    direction = np.positive  # v itself
 
     def __init__(self, lr, momentum=0.9, weight_decay=0.0):
         _check(lr, weight_decay, momentum=momentum)
@@ -56,7 +58,9 @@ class SignDescent(SGD):
 class NormalizedSGD(SGD):
     """SGD's running gradient over its root mean square, group by group of entries: all of them,
     each layer, each block (a matrix P_l or Q_l), each of its rows, or each coordinate (which is
-    sign descent): v <- momentum v + g, theta <- theta - lr v / rms(v). A group of zeros stays."""
+    sign descent): v <- momentum v + g, theta <- theta - lr v / rms(v). A group of zeros stays, but
+    counts in the rms of a larger one: with "layer", Q beside an untrained P moves sqrt(2) times as
+    far."""
 
     AXES = dict(all=(0, 1, 2, 3), layer=(1, 2, 3), block=(2, 3), row=(3,), coordinate=())
 
@@ -80,10 +84,11 @@ class NormalizedSGD(SGD):
 
 class Muon(SGD):
     """SGD's running gradient with every matrix (the last two axes) orthogonalised (Jordan et al.
-    2024, kellerjordan.github.io/posts/muon): v = U S V^T -> U V^T, its polar factor, times the root
-    of its size. What has no singular value (a block of zeros) stays. Large models replace the SVD
-    by five Newton-Schulz steps X <- a X + b (X X^T) X + c (X X^T)^2 X from v / |v|, which need only
-    products of matrices and bring every singular value near 1."""
+    2024, kellerjordan.github.io/posts/muon; without Nesterov's momentum): v = U S V^T -> U V^T, its
+    polar factor, times the root of its larger side, so that entries have rms 1. What has no
+    singular value (a block of zeros) stays. Large models replace the SVD by five Newton-Schulz
+    steps X <- a X + b (X X^T) X + c (X X^T)^2 X from v / |v|, which need only products of matrices
+    and bring all but the smallest singular values near 1."""
 
     def direction(self, v):
         """U V^T times the root of its larger side, for v (..., rows, columns); else ValueError."""

@@ -255,7 +255,7 @@ def r_med(diagonals):
 
 
 def block_spectra(before, _, prompts):
-    """Absolute eigenvalues (blocks, d^2), sorted, of the Hessian's blocks P_1, Q_1, P_2, ..."""
+    """Absolute eigenvalues (blocks, d^2), ascending, of the Hessian's blocks P_1, Q_1, P_2, ..."""
     blocks, size = 2 * len(before), before[0, 0].size
     H = linattn.hessian(before, prompts).reshape(blocks, size, blocks, size)
     return np.sort(np.abs([np.linalg.eigvalsh(H[b, :, b]) for b in range(blocks)]))
@@ -516,7 +516,8 @@ class Tried(NamedTuple):
 
     @property
     def best(self):
-        """Number of the rate with the lowest mean log final loss at which no run diverged."""
+        """Number of the rate with the lowest mean log final loss at which no run diverged; 0 if one
+        did at every rate."""
         return level(self.loss).argmin()
 
     @property

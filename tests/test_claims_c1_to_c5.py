@@ -86,7 +86,7 @@ def test_C1_says_what_diverged(world):
     world.loss = loss
     _, parts = experiments.adam_vs_sgd(Run(seeds=5, steps=50))
     found = found_in(parts)
-    assert found["Setting 2: diverged"] == "SGD, seed number 3, at step 30"
+    assert found["Setting 2: diverged"] == "SGD, seed at index 3, at step 30"
     assert "Setting 1: diverged" not in found
     assert decisions(parts)["Setting 2: final loss SGD / Adam"] == "open"
     assert verdicts(parts) == {"published": "open"}

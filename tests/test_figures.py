@@ -143,6 +143,8 @@ def kept_arrays(name, kind, world, path):
     if kind.endswith("all diverged"):
         lose(world, lambda case: True, lambda case: 1)
         world.layer_gradients = lambda setting, seed: dict(first_last=np.array([np.inf, np.nan]))
+    if kind.endswith("one optimizer diverged"):
+        lose(world, lambda case: case.optimizer == "SGD", lambda case: 1)
     if kind.endswith("one seed diverged"):
         lose(world, lambda case: case.number == 1, lambda case: case.steps / 2)
     run = experiments.default_run(name).spend(**LENGTHS_OF_RUNS[kind.partition(",")[0]])
@@ -191,7 +193,8 @@ def drawn(name, kind, kept, monkeypatch):
 
 TRAINED = [name for name in EXPERIMENTS if name not in experiments.WITHOUT_OPTIMIZERS]
 OF_THEIR_OWN = (  # figures that are drawn by more than `curves` and `tails`
-    "condition_number", "condition_causes", "generalized_smoothness", "clipping", "one_layer", "learning_rates", "full_batch",
+    "condition_number", "condition_causes", "generalized_smoothness", "clipping", "one_layer",
+    "learning_rates", "full_batch",
     "initialization", "tails_times_depth", "label_noise", "remedies", "what_it_learns",
     "granularity", "schedules", "screen")
 
@@ -199,7 +202,8 @@ OF_THEIR_OWN = (  # figures that are drawn by more than `curves` and `tails`
 @pytest.mark.parametrize("name, kind", [
     *((name, "one seed and step") for name in EXPERIMENTS),
     *((name, "thorough, all diverged") for name in TRAINED),
-    *((name, "thorough, one seed diverged") for name in OF_THEIR_OWN)])
+    *((name, "thorough, one seed diverged") for name in OF_THEIR_OWN),
+    *((name, "thorough, one optimizer diverged") for name in ("full_batch", "screen", "schedules"))])
 def test_draws_what_there_is(name, kind, small_world, monkeypatch, tmp_path):
     """The usual and the thorough case are below: what each panel shows."""
     kept = kept_arrays(name, kind, small_world, tmp_path / "x.npz")
@@ -681,8 +685,7 @@ def granularity_panels(kept, kinds):
 
 
 def screen_panels(kept):
-    finals = [kept[f"{name} final"] for name in NAMES]
-    means = [np.exp(np.log(final).mean(axis=1)) for final in finals]
+    means = [np.exp(kept[f"{name} scores"].min(axis=1)) for name in NAMES]
     count = len(kept["contestants"])
     good = [(kept[f"{name} rates"][k][kept[f"{name} scores"][k] <= (
         kept[f"{name} scores"][k].min() + np.log(2))], k, 0.2 * (i - 1))
@@ -934,6 +937,17 @@ def test_rates_at_which_runs_diverge_are_marked(small_world, monkeypatch, tmp_pa
     same(crosses[0].get_xydata(), [[0.5, 0.96]])
     same(crosses[1].get_xydata(), [[0.05, 0.91], [0.1, 0.91]])
     assert [line.get_color() for line in crosses] == ["#E69F00", "#0072B2"]
+
+
+def test_a_lost_seed_of_adam_leaves_the_others(small_world, monkeypatch, tmp_path):
+    """One of them diverged under every schedule; the bars of SGD are those of all its seeds."""
+    lose(small_world, lambda case: case.optimizer == "Adam" and case.number == 3, lambda case: 1)
+    kept = kept_arrays("schedules", "thorough", small_world, tmp_path / "x.npz")
+    for name, ax in zip(NAMES, drawn("schedules", "thorough", kept, monkeypatch)):
+        of_sgd, _, of_adam = kept[f"{name} final"]  # (schedules, seeds)
+        bars = lines_in(ax)[1:7:2]  # after the dots of each schedule
+        unit = np.nanmedian(of_adam[0])
+        same([bar.get_ydata()[0] for bar in bars], np.exp(np.log(of_sgd / unit).mean(axis=1)))
 
 
 def colours_of_dots(ax):

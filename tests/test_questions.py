@@ -405,15 +405,18 @@ SHARES = {"one scale": 1 / 3, "a layer": 2 / 3, "a block": 1, "a row": -1 / 3, "
 
 def test_granularity(world):
     """Losses as above, times SPREAD, at the third rate on the pilot seeds, at the fourth on the
-    others: the third is taken. In Setting 2 SGD ends 1.01 times above Adam in the mean, which leaves
-    the gap open. Q's eigenvalues are 100 times P's, those of the last layer are others."""
+    others: the third is taken. In Setting 2 SGD's loss is 1.01 times Adam's in the mean, which
+    leaves the gap open; in Setting 3 it varies around 8 times, and the share is one of the mean
+    gap. Q's eigenvalues are 100 times P's, those of the last layer are others."""
     falling = [f"{name}, falling rate" for name in NAMES]
+    of_sgd = {"Setting 2": np.array([1.1, 1 / 1.1, 1.2, 1 / 1.2, 1.05]),
+              "Setting 3": 8 * np.array([1.5, 1 / 1.5, 1.9, 1 / 1.9, 1])}
 
     def loss(case):
         end = next(end for optimizer, arguments, end in SCALED.values()
                    if (optimizer, arguments) == (case.optimizer, case.arguments))
-        if case.name == "Setting 2" and case.optimizer == "SGD":
-            end = (1.1, 1 / 1.1, 1.2, 1 / 1.2, 1.05)[case.number]
+        if case.name in of_sgd and case.optimizer == "SGD":
+            end = of_sgd[case.name][case.number]
         liked = seven(case.optimizer)[2 if case.seed < FRESH else 3]
         return curve(case.steps, end * SPREAD[case.number] * (1 if case.lr == liked else 50))
 
@@ -426,13 +429,13 @@ def test_granularity(world):
 
     starts, world.loss, world.evaluate = [], loss, evaluate
     arrays, parts = experiments.granularity(Run(seeds=5, steps=3000, lr=dict(SGD=9.0)))
-    expected = {"Hessian's blocks: median eigenvalue of Q over that of P": 100.0 * np.arange(1, 6)}
+    expected = {"Hessian's blocks: median |eigenvalue| of Q over that of P": 100.0 * np.arange(1, 6)}
     names = [*NAMES, *falling, "Setting 1, L = 6"]
     for name in names:
         for scaling, (_, _, end) in SCALED.items():
             values, lr = end * np.ones(5), 0.05 if scaling == "SGD" else 0.005
-            if name == "Setting 2" and scaling == "SGD":
-                values = np.array([1.1, 1 / 1.1, 1.2, 1 / 1.2, 1.05])
+            if name in of_sgd and scaling == "SGD":
+                values = of_sgd[name]
             expected[f"{name}: final loss {scaling}"] = 50 * values * SPREAD[:5]
             expected[f"{name}: best rate {scaling}"] = f"{lr:g}"
             if scaling == "SGD":
@@ -442,8 +445,9 @@ def test_granularity(world):
             else:
                 expected[f"{name}: final loss {scaling} / Adam"] = values
             if scaling in SHARES and name != "Setting 2":
-                expected[f"{name}: share of the log gap that {scaling} closes"] = np.full(
-                    5, SHARES[scaling])
+                apart = np.log(of_sgd[name] / 8) / np.log(8) if name in of_sgd else np.zeros(5)
+                expected[f"{name}: share of the log gap that {scaling} closes"] = (
+                    SHARES[scaling] + apart)
     check(parts, expected)
     assert list(arrays["settings"]) == names and list(arrays["scalings"]) == list(SCALED)
     same(arrays["Setting 1 final"][1], 200 * SPREAD[:5])
@@ -550,8 +554,8 @@ def test_screen(world):
     fourth rate the loss is 1.5 times the best, at the fifth thrice; at the sixth the second seed
     diverges, at the last all do; elsewhere it is 50 times that. The best one is reached after 30,
     40 and 100 steps, by the seed, so that more than half of the last 50 losses are there 26 steps
-    later. A twentieth of the norms is above ten times the median, a tenth not quite; at other rates
-    more."""
+    later. In the second half a twentieth of the norms is above ten times the median, a tenth not
+    quite; in the first half and at other rates more."""
     grid = {"SGD": [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]}
     at_rate = 50, 50, 1, 1.5, 3, 50, np.nan
 
@@ -572,6 +576,7 @@ def test_screen(world):
         t = np.arange(case.steps)
         if number(case) != 2:
             return np.where(t % 4 == 0, 99.0, 1.0)
+        t = np.where(t < 250, 0, t)
         return np.where(t % 20 == 0, 10.1, np.where(t % 20 < 3, 9.9, 1.0))
 
     world.loss, world.grad_norm = loss, grad_norm
@@ -582,7 +587,7 @@ def test_screen(world):
         "5 SignDescent (6); 6 NormalizedSGD, one scale (7); 7 NormalizedSGD, a block (8)")}
     ranked = ("Adam, beta2 = 0.9", "Adam, beta2 = 0.99", "SGD", "Adam, beta2 = 0.999",
               "SignDescent", "NormalizedSGD, one scale", "NormalizedSGD, a block")
-    top, rank = "first of the ranking, and loss over the first one's", next(iter(expected))
+    top, rank = "first three, and loss over the best one's", next(iter(expected))
     expected[top] = "Adam, beta2 = 0.9: 1; Adam, beta2 = 0.99: 2; SGD: 4"
     for each in ranked:
         rate, width = ("0.02", "2.5") if each == "SGD" else ("0.005", "2")
@@ -590,7 +595,7 @@ def test_screen(world):
             best = SCREENED[each][2][i]
             expected[f"{each:<25} {name}"] = (
                 f"rate {rate:<5} loss {best * 2**i:<8.3g} good range {width:<5} steps "
-                f"to target {'66' if best < 1 else '> 500':<5} diverged 19 % spikes 5.0 %")
+                f"to target {'66' if best < 1 else '> 500':<5} diverged 19 % spikes 4.8 %")
     check(parts, expected)
     assert [part.name for part in parts] == [
         rank, top,
@@ -606,7 +611,7 @@ def test_screen(world):
     for place, each in enumerate(ranked):
         best = SCREENED[each][2]
         same(arrays["Setting 2 rates"][place], grid.get(each, SEVEN_OTHERS))
-        same(arrays["Setting 3 final"][place], [4 * best[2]] * 3)
+        same(arrays["Setting 3 scores"][place].min(), np.log(4 * best[2]))
         same(np.exp(arrays["Setting 3 scores"][place][:5]), np.multiply(at_rate[:5], 4 * best[2]))
         assert (arrays["Setting 3 scores"][place][5:] == np.inf).all()
 

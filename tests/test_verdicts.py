@@ -481,7 +481,7 @@ def test_final_losses():
     parts = experiments.final_losses("X", loss, above=1, below=9)
     found = {part.name: part.values for part in parts}
     assert found.pop("X: diverged") == (
-        "Adam, seed number 0, at step 30; Lion, seed number 1, at step 16")
+        "Adam, seed at index 0, at step 30; Lion, seed at index 1, at step 16")
     wanted = {"SGD / Adam": [NAN, 4], "SGD / Lion": [2, NAN], "SGD": [6, 8], "Adam": [NAN, 2],
               "Lion": [3, NAN]}
     assert list(found) == [f"X: final loss {name}" for name in wanted]
@@ -626,6 +626,14 @@ def tried(finals, rates):
     """One optimizer at several rates, from final losses (rates, seeds)."""
     return training.Tried(np.array(rates), [
         dict(loss=np.array(row, float)[:, None]) for row in finals])
+
+
+def test_the_best_rate_in_words():
+    rates = [1.0, 2.0, 5.0]
+    for finals, words in (([[3], [2], [4]], "2"), ([[3], [NAN], [4]], "1 (an end of the grid)"),
+                          ([[3], [2], [1]], "5 (an end of the grid)"),
+                          ([[NAN], [NAN], [NAN]], "none (diverged at every rate)")):
+        assert experiments.best_rate(tried(finals, rates)) == words
 
 
 def test_best_rates():
