@@ -1906,21 +1906,28 @@ def block_spectra_at_start(run):
 
 
 def draw_granularity(figure, arrays):
-    """"SETTING final" (scalings, seeds) over Adam's, constant rates and falling ones apart; and
-    "spectra" (blocks, eigenvalues)."""
+    """"SETTING final" (scalings, seeds) over Adam's, constant rates, falling ones and L = 6 apart;
+    and "spectra" (blocks, eigenvalues)."""
     names, scalings = list(arrays["settings"]), list(arrays["scalings"])
-    constant = [name for name in names if not name.endswith("falling rate")]
-    falling = [name for name in names if name.endswith("falling rate")]
-    *panels, last = figure.subplots(1, 3 if falling else 2)
-    for ax, title, shown in zip(panels, ("constant rate", "falling rate"), (constant, falling)):
+    groups = {"falling rate": [name for name in names if name.endswith("falling rate")],
+              "L = 6, constant rate": [name for name in names if name.endswith("L = 6")]}
+    groups = {"constant rate": [name for name in names if name in PAPER_SETTINGS], **groups}
+    groups = {title: shown for title, shown in groups.items() if shown}
+    *panels, last = figure.subplots(1 + len(groups) // 2, 2).flat
+    for ax, (title, shown) in zip(panels, groups.items()):
+        if title == "falling rate":
+            ax.sharey(panels[0])
         ratios = [arrays[f"{name} final"] / arrays[f"{name} final"][-1] for name in shown]
         curves(ax, range(len(scalings)), [ratio.T for ratio in ratios],
                [name.removesuffix(", falling rate") for name in shown], path=False, yscale="log",
                title=title, ylabel="final loss / Adam's")
         ax.set_xticks(range(len(scalings)), [each.replace(" ", "\n") for each in scalings],
-                      fontsize="x-small")
+                      fontsize="small")
         reference(ax, 1)
-        plotting.legend(ax)
+        plotting.note(ax, "a layer / Adam:\n" + ", ".join(
+            f"{{{name}: final loss a layer / Adam}}" for name in shown), at=(0.63, 0.96))
+        if len(shown) > 1:
+            plotting.legend(ax)
     for b, spectrum in enumerate(arrays["spectra"][:-2]):  # the last P has no gradient
         last.plot(1 + np.arange(len(spectrum)), spectrum[::-1],
                   **dict(plotting.look("PQ"[b % 2], b % 2), marker=""),
@@ -2277,9 +2284,10 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                "mean}"),
     Experiment("Question", "How finely must a step be scaled to do what Adam does?", "",
                granularity, draw_granularity,
-               "Final loss over Adam's: one scale a block " + of_settings(
-                   ": final loss a block / Adam") + "; SGD " + of_settings(
-                   ": final loss SGD / Adam")),
+               "Final loss over Adam's: " + "; ".join(
+                   words + of_settings(f": final loss {scaling} / Adam")
+                   for words, scaling in (("SGD ", "SGD"), ("one scale ", "one scale"),
+                                          ("a layer ", "a layer")))),
     Experiment("Question", "What is left of the gap when the rate may fall?", "",
                schedules, draw_schedules,
                "With a rate that falls linearly SGD's final loss is " + of_settings(

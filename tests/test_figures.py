@@ -673,9 +673,9 @@ def cost_panels(kept):
 
 def granularity_panels(kept, kinds):
     """Of the blocks' spectra neither that of the last P nor that of the last Q."""
-    settings = {"constant rate": ["Setting 1"], "falling rate": []}
-    if len(kinds) == 2:
-        settings = {"constant rate": [*NAMES, "Setting 1, L = 6"],
+    settings = {"constant rate": ["Setting 1"]}
+    if len(kinds) == 3:
+        settings = {"constant rate": NAMES, "L = 6, constant rate": ["Setting 1, L = 6"],
                     "falling rate": [f"{name}, falling rate" for name in NAMES]}
     found = [(kind, "final loss / Adam's", [
         (range(8), np.median(kept[f"{name} final"] / kept[f"{name} final"][-1], axis=1),
@@ -762,7 +762,8 @@ THOROUGH_PANELS = {  # where the figure is another one
     "depth": lambda kept: depth_panels(kept, ("0.5", "0.05", "0.005")),
     "full_batch": lambda kept: full_batch_panels(kept, SIZES),
     "clipping": lambda kept: clipping_panels(kept, "robust"),
-    "granularity": lambda kept: granularity_panels(kept, ["constant rate", "falling rate"]),
+    "granularity": lambda kept: granularity_panels(
+        kept, ["constant rate", "falling rate", "L = 6, constant rate"]),
 }
 
 
@@ -810,7 +811,7 @@ LEVELS = {
     "condition_causes": dict.fromkeys(range(6), [1]),
     "softmax_vs_linear": {0: [5], 1: [5]}, "the_model": {2: [0.001]},
     "learning_rates": {3: [0.02, 0.02], 4: [0.01, 0.005], 5: [0.02, 0.02]},
-    ("granularity", "usual"): {0: [1]}, ("granularity", "thorough"): {0: [1], 1: [1]}}
+    ("granularity", "usual"): {0: [1]}, ("granularity", "thorough"): {0: [1], 1: [1], 2: [1]}}
 OF_THE_PAPER = ["paper", "1 batch", "typical", "100\ntogether"]
 UNDER_DOTS = {  # what stands below the dots, in the order of their groups
     ("full_batch", "usual"): dict.fromkeys((2, 3), ["256", "fixed"]),
