@@ -1936,10 +1936,10 @@ def draw_granularity(figure, arrays):
              ylabel="|eigenvalue|")
     last.legend()
     return ("Every optimizer at the best of seven rates; line: median over seeds, band: smallest "
-            "to largest; numbers: geometric means; dotted: 1, as Adam. One scale: the momentum over its root mean square; a "
-            "layer, a block, a row: the same for each of these. Last panel: eigenvalues of the "
-            "Hessian's diagonal blocks P and Q of all layers but the last, at initialisation, one "
-            "seed.")
+            "to largest; numbers: geometric means; dotted: 1, as Adam. One scale: the momentum "
+            "over its root mean square; a layer, a block, a row: the same for each of these. Last "
+            "panel: eigenvalues of the Hessian's diagonal blocks P and Q of all layers but the "
+            "last, at initialisation, one seed.")
 
 
 def schedules(run=Run(seeds=5, steps=70)):
