@@ -1987,7 +1987,9 @@ def draw_schedules(figure, arrays):
                  colour=plotting.look(each, i)["color"])
         ax.set(yscale="log", title=TITLES[name], ylabel="final loss / Adam's, constant rate")
         reference(ax, 1)
-    row[0].legend()
+        plotting.note(ax, f"linear:\nSGD / Adam {{{name}, linear: final loss SGD / Adam}}",
+                      at=(0.03, 0.04))
+    row[1].legend()
     return ("Every optimizer at its best of seven rates under each schedule; a dot for each seed, "
             "bar: geometric mean; dotted: 1, Adam's median at a constant rate. Linear and cosine "
             "fall to 0 at the end of the run.")
@@ -2290,8 +2292,9 @@ EXPERIMENTS = {row.measure.__name__: row for row in (
                                           ("a layer ", "a layer")))),
     Experiment("Question", "What is left of the gap when the rate may fall?", "",
                schedules, draw_schedules,
-               "With a rate that falls linearly SGD's final loss is " + of_settings(
-                   ", linear: final loss SGD / Adam") + " times Adam's"),
+               "SGD's final loss over Adam's: " + "; ".join(of_settings(
+                   f", {kind}: final loss SGD / Adam") + words for kind, words in (
+                       ("constant", " at a constant rate"), ("linear", " at a falling one")))),
     Experiment("Question", "Is SGD's rate at its limit?", "",
                edge_of_stability, draw_edge_of_stability,
                "SGD's largest eigenvalue over the limit of stability, rate 0.2: {rate 0.2: at the "

@@ -791,7 +791,8 @@ def test_no_module_imports_what_stands_above_it(path):
 READMES = {name: (PROJECT / name).read_text(encoding="utf-8")
            for name in ("README.md", "README.ja.md")}
 PAIRS = [("README.md", "README.ja.md"), ("docs/findings.md", "docs/findings.ja.md"),
-         ("docs/exercises.md", "docs/exercises.ja.md")]
+         ("docs/exercises.md", "docs/exercises.ja.md"),
+         ("docs/real_model.md", "docs/real_model.ja.md")]
 KEPT = {path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(FIGURES.glob("*.json"))}
 
