@@ -682,7 +682,7 @@ def draw_softmax_vs_linear(figure, arrays):
             "divided by n.")
 
 
-def larger_model(run=Run(seeds=5, steps=50)):
+def larger_model(run=Run(seeds=5, steps=45)):
     """C7: The picture is the same for L = 8, d = 20, n = 60.
 
     Loss and gradient norm as in C1, gradient noise as in C2, on 6,400 parameters; at most 2,500
@@ -1389,7 +1389,7 @@ def draw_the_model(figure, arrays):
             "much |x|$^2$ varies, at the same mean.")
 
 
-def condition_causes(run=Run(seeds=3, steps=300)):
+def condition_causes(run=Run(seeds=2, steps=300)):
     """Question: What moves the ratio of R_med: the evaluation batch, the rates, the matrices?
 
     C3's ratio of SGD's R_med over Adam's at iteration 750, on fresh seeds. The evaluation batch:
@@ -1681,7 +1681,7 @@ def draw_remedies(figure, arrays):
             "task, whose risk is that of the original one after undoing.")
 
 
-def what_it_learns(run=Run(seeds=2, steps=300)):
+def what_it_learns(run=Run(seeds=2, steps=270)):
     """Question: What is in the weights: is a trained layer a step of gradient descent?
 
     Adam in Setting 1, L = 1 to 4, at most 2,000 steps. Measured: the final loss beside that of L
@@ -2046,7 +2046,7 @@ def draw_edge_of_stability(figure, arrays):
             "of up to five evaluation batches of 1,000 prompts.")
 
 
-def screen(run=Run(seeds=3, steps=90, optimizers=(SGD, Adam, SignDescent, NormalizedSGD, Muon))):
+def screen(run=Run(seeds=3, steps=75, optimizers=(SGD, Adam, SignDescent, NormalizedSGD, Muon))):
     """Question: Which optimizer should I take, and how carefully must its rate be chosen?
 
     Every optimizer, and the VARIANTS of some, in Settings 1, 2 and 3 at seven rates, at most 500

@@ -35,12 +35,12 @@ def test_the_table_says_what_the_docstrings_say():
     assert {name: (run.seeds, run.steps) for name, run in budgets.items()} == dict(
         adam_vs_sgd=(5, 800), gradient_noise=(5, 1000), condition_number=(5, 800),
         directional_smoothness=(5, 800), generalized_smoothness=(5, 600),
-        softmax_vs_linear=(5, 150), larger_model=(5, 50), heavy_tails=(5, 300), depth=(5, 150),
+        softmax_vs_linear=(5, 150), larger_model=(5, 45), heavy_tails=(5, 300), depth=(5, 150),
         learning_rates=(5, 150), full_batch=(5, 100), clipping=(5, 300), initialization=(3, 100),
         tails_times_depth=(5, 80), label_noise=(5, 150), remedies=(2, 120),
-        what_it_learns=(2, 300), one_layer=(2, 400), the_model=(5, 1000),
-        condition_causes=(3, 300), granularity=(5, 150), schedules=(5, 70),
-        edge_of_stability=(5, 400), nonlinear_regression=(5, 60), screen=(3, 90),
+        what_it_learns=(2, 270), one_layer=(2, 400), the_model=(5, 1000),
+        condition_causes=(2, 300), granularity=(5, 150), schedules=(5, 70),
+        edge_of_stability=(5, 400), nonlinear_regression=(5, 60), screen=(3, 75),
         attention_cost=(5, 1000))
     assert {name for name, run in budgets.items() if run.optimizers != (SGD, Adam)} == {
         "full_batch", "screen"}
