@@ -1505,7 +1505,7 @@ def draw_initialization(figure, arrays):
             "initialisation.")
 
 
-def tails_times_depth(run=Run(seeds=5, steps=80)):
+def tails_times_depth(run=Run(seeds=5, steps=40)):
     """Question: How do heavy tails and depth interact?
 
     A factorial grid at E|x|^2 = 1: s ~ Gamma(k, .) with k = 2.5 (Gaussian x), 0.5 and 0.1, times L

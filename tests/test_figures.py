@@ -37,7 +37,7 @@ def test_the_table_says_what_the_docstrings_say():
         directional_smoothness=(5, 800), generalized_smoothness=(5, 600),
         softmax_vs_linear=(5, 150), larger_model=(5, 45), heavy_tails=(5, 300), depth=(5, 150),
         learning_rates=(5, 150), full_batch=(5, 100), clipping=(5, 300), initialization=(3, 100),
-        tails_times_depth=(5, 80), label_noise=(5, 150), remedies=(2, 120),
+        tails_times_depth=(5, 40), label_noise=(5, 150), remedies=(2, 120),
         what_it_learns=(2, 270), one_layer=(2, 400), the_model=(5, 1000),
         condition_causes=(2, 300), granularity=(5, 150), schedules=(5, 70),
         edge_of_stability=(5, 400), nonlinear_regression=(5, 60), screen=(3, 75),
