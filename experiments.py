@@ -302,7 +302,8 @@ def tail_curves(name, norms, null):
 
 
 def noise_norms(run, setting, draws, seeds):
-    """Norms of the noise (seeds, draws), and of Gaussian vectors with its covariance."""
+    """Norms of the noise (seeds, draws), and of Gaussian vectors of the same mean and covariance
+    (seeds, samples, draws)."""
     tasks = [(setting, seed, draws) for seed in range(FRESH, FRESH + seeds)]
     results = run.all(training.noise, tasks)
     return (np.array([each["norms"] for each in results]),
