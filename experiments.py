@@ -807,10 +807,11 @@ def draw_heavy_tails(figure, arrays):
         losses(loss, arrays, f"{name} loss",
                title=f"{TITLES.get(name, name)}\nrates: {arrays[f'{name} protocol']}",
                ylabel="training loss")
-        heavy = name == SETTING_3.name
-        plotting.note(loss, f"{pair} {{{name}: final loss {pair}}}" + heavy * (
-            f"\nsteps, heavy / spherical:\n{{Heavy / spherical: steps of {pair}}}"),
-            f"{pair} {{{name}: final loss {pair}}}", at=(0.97, 0.04 if heavy else 0.96))
+        texts, at = [f"{pair} {{{name}: final loss {pair}}}"], (0.97, 0.96)
+        if name == SETTING_3.name:  # its lines are at the top
+            steps = f"steps, heavy / spherical:\n{{Heavy / spherical: steps of {pair}}}"
+            texts, at = [f"{texts[0]}\n{steps}", *texts], (0.97, 0.04)
+        plotting.note(loss, *texts, at=at)
         noise.sharex(rows[1][0])
         tails(noise, arrays, name)
         plotting.note(noise, "99 % / 50 % quantile\n"
@@ -1910,9 +1911,9 @@ def draw_granularity(figure, arrays):
     """"SETTING final" (scalings, seeds) over Adam's, constant rates, falling ones and L = 6 apart;
     and "spectra" (blocks, eigenvalues)."""
     names, scalings = list(arrays["settings"]), list(arrays["scalings"])
-    groups = {"falling rate": [name for name in names if name.endswith("falling rate")],
+    groups = {"constant rate": [name for name in names if name in PAPER_SETTINGS],
+              "falling rate": [name for name in names if name.endswith("falling rate")],
               "L = 6, constant rate": [name for name in names if name.endswith("L = 6")]}
-    groups = {"constant rate": [name for name in names if name in PAPER_SETTINGS], **groups}
     groups = {title: shown for title, shown in groups.items() if shown}
     *panels, last = figure.subplots(1 + len(groups) // 2, 2).flat
     for ax, (title, shown) in zip(panels, groups.items()):
@@ -2754,7 +2755,7 @@ def measure(name, run):
 def load(path):
     """(arrays, finding) of a kept NAME.npz. Raises Mistake if it is none."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(path) as stored:
             arrays = dict(stored)
         return arrays, dict(json.loads(str(arrays.pop("finding"))))
     except Exception as error:  # whatever a damaged file makes of numpy and zipfile
