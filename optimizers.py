@@ -15,14 +15,19 @@ mine.py in the working directory:
             return params - self.lr * direction
 
 `python experiments.py adam_vs_sgd --optimizers SGD mine.Lion --lr Lion=0.01` runs it. From Python
-the class itself is passed: `Run(optimizers=(SGD, Lion), lr=dict(Lion=0.01))`.
+the class itself is passed: `adam_vs_sgd(optimizers=(SGD, Lion), lr=dict(Lion=0.01))`.
 
-Steepest descent goes where the loss falls most for a step of a given size, and what is the size of
-a step is a choice of norm (Bernstein & Newhouse, arXiv 2409.20325): of the Euclidean norm comes the
-gradient over its norm, of the largest norm of a block that of every block over its own, of the
-largest coordinate the sign, of the largest spectral norm of a matrix its polar factor. Here each is
-scaled to entries of root mean square lr (where no group is 0), so that their rates compare. Adam's
-entries are about lr, too, but smaller where the gradient's sign changes.
+Of all steps of the same size, steepest descent takes the one along which the loss falls most. The
+size of a step can be measured by different norms, and each gives another optimizer (Bernstein &
+Newhouse, arXiv 2409.20325):
+
+    Euclidean norm of all entries               the gradient over its norm
+    the largest Euclidean norm of a block       every block over its own norm
+    the largest absolute entry                  the sign of every entry
+    the largest spectral norm of a matrix       the polar factor of every matrix
+
+Here each step is scaled to entries of root mean square lr (where no group is 0), so that rates
+compare. Adam's entries are about lr, too, but smaller where the gradient's sign changes.
 
 Weight decay is decoupled (Loshchilov & Hutter, arXiv 1711.05101): it shrinks the parameters by
 lr * weight_decay a step, outside the moments. theta, g: parameters, gradient; v: SGD's running sum
@@ -34,12 +39,15 @@ import numpy as np
 
 class SGD:
     """v <- momentum v + g, theta <- theta - lr v (heavy ball, as in the paper's experiments)."""
-    direction = np.positive  # v itself
 
     def __init__(self, lr, momentum=0.9, weight_decay=0.0):
         _check(lr, weight_decay, momentum=momentum)
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.v, self.shape = 0.0, None  # the shape of the first step
+
+    def direction(self, v):
+        """Where to go, given the running sum of gradients: v itself."""
+        return v
 
     def step(self, params, grad):
         """New params; finite arrays of one shape, that of the first step, else ValueError."""
@@ -52,7 +60,9 @@ class SGD:
 class SignDescent(SGD):
     """The sign of SGD's running gradient, coordinate by coordinate (Kunstner et al. 2023,
     arXiv 2304.13960): v <- momentum v + g, theta <- theta - lr sign(v)."""
-    direction = np.sign
+
+    def direction(self, v):
+        return np.sign(v)
 
 
 class NormalizedSGD(SGD):
@@ -116,6 +126,7 @@ class Adam:
     def step(self, params, grad):
         """New params; finite arrays of one shape, that of the first step, else ValueError."""
         params, grad = _alike(params, grad, self.shape)
+        _norm(grad)  # a square that overflows would stay in v for ever
         self.shape = params.shape
         self.t += 1
         self.m = self.beta1 * self.m + (1 - self.beta1) * grad
@@ -130,9 +141,7 @@ def clip_global_norm(grad, limit):
     """grad scaled down, if need be, to the norm `limit`; ValueError if its own norm overflows."""
     _require("limit", limit)
     grad = _array("grad", grad)
-    norm = np.linalg.norm(grad)
-    if norm == np.inf:
-        raise ValueError("grad: got one of infinite norm, wants a finite one")
+    norm = _norm(grad)
     return grad * (limit / norm) if norm > limit else grad.copy()
 
 
@@ -150,7 +159,8 @@ def _check(lr, weight_decay, **fractions):
 
 
 def _require(name, value, fits=lambda x: 0 < x < 1e300, wants="> 0"):
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not fits(value):
+    number = value.item() if isinstance(value, np.generic) else value  # float32 overflows at 1e300
+    if not isinstance(number, (int, float)) or not fits(number):
         raise ValueError(f"{name}: got {value!r}, wants a number {wants}")
 
 
@@ -162,6 +172,14 @@ def _array(name, value):
     except ValueError:  # a ragged sequence
         pass
     raise ValueError(f"{name}: got entries that are not finite numbers, wants finite numbers")
+
+
+def _norm(grad):
+    with np.errstate(over="ignore"):
+        norm = np.linalg.norm(grad)
+    if norm == np.inf:
+        raise ValueError("grad: got one of infinite norm, wants a finite one")
+    return norm
 
 
 def _alike(params, grad, first):

@@ -2,21 +2,27 @@
 
     ax       a matplotlib Axes, yours as well as ours; further arguments by name (title, ylabel,
              yscale, ...) go to ax.set
-    series   (names, seeds, points): a line for each name, their median over seeds, and a band from
+    series   (seeds, names, points): a line for each name, their median over seeds, and a band from
              the smallest to the largest
+    draw     draw_NAME(figure, arrays, found) of an experiment, which returns (headline, caption)
 
 Orange and blue are SGD and Adam, and nothing else. What else there is has another colour and
-another dash and marker, because the greys of some colours are alike. A number that is printed in a
-figure is that of the finding: headlines and notes name a part in braces, and `picture` fills it in.
+another dash and marker, because the greys of some colours are alike.
 """
 
-import re
+import os
 import textwrap
 
+backend = os.environ.pop("MPLBACKEND", None)  # figures are saved without one: any value will do
+
 import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+
+if backend is not None:
+    os.environ["MPLBACKEND"] = backend
 
 STYLE = {
     "font.size": 15,
@@ -50,6 +56,8 @@ OTHER_LOOKS = (dict(color="#009E73", ls="-.", marker="^"),
 MARKS = {"holds": dict(marker="o", color="#009E73"),  # of a claim's parts
          "open": dict(marker="o", color="#444444", mfc="none"),
          "against": dict(marker="X", color="#882255")}
+TITLES = {"Setting 1": "Setting 1: n = 20", "Setting 2": "Setting 2: n = 5",
+          "Setting 3": "Setting 3: heavy-tailed x"}
 RATIO_TICKS = (1, 1.1, 1.2, 1.3), (1, 1.5, 2, 3), (1, 2, 5, 10, 20), 10.0 ** np.arange(300)
 
 
@@ -61,65 +69,48 @@ def look(name, position=0):
 # ---- Whole figures -------------------------------------------------------------------------------
 
 
-def picture(draw, arrays, headline="", numbers=None):
-    """The figure that draw(figure, arrays) makes in the shape of a slide, with notes that take
-    their {numbers} from a dict; what it returns, the caption, is the figure's attribute
-    `caption`."""
-    with matplotlib.rc_context(STYLE):
-        figure = drawn(draw, arrays, headline, numbers)
+def picture(draw, arrays, found, verdict="", style=STYLE):
+    """The figure of an experiment in the shape of a slide: headline, verdict, and the caption as
+    its attribute `caption`. It starts from matplotlib's defaults, whatever the user's file says."""
+    with matplotlib.style.context(["default", style]):
+        figure = Figure(figsize=(13.33, 7.5), layout="constrained")
+        headline, figure.caption = draw(figure, arrays, found)
+        letters = int(1840 / matplotlib.rcParams["figure.titlesize"])  # on a line
+        figure.suptitle("\n".join(textwrap.fill(in_symbols(text), letters)
+                                  for text in (headline, verdict) if text))
+        figure.headline = headline
+        for ax in figure.axes:  # where every run diverged: a log scale wants limits all the same
+            if ax.get_xscale() == "log" and ax.get_xlim()[0] <= 0:
+                ax.set_xlim(1, 10)
+            if ax.get_yscale() == "log" and ax.get_ylim()[0] <= 0:
+                ax.set_ylim(1, 10)
         for ax in figure.axes:
             drop_repeated_labels(ax, figure)
         spread_labels(figure)
         return figure
 
 
-def single_panels(draw, arrays, headline="", numbers=None):
-    """A figure for each of its panels, which fills it, in larger type."""
-    with matplotlib.rc_context(SLIDE):
-        count = len(panels_of(drawn(draw, arrays)))
-        for number in range(count):
-            figure = drawn(draw, arrays, headline, numbers)
-            panels = panels_of(figure)
-            keep = panels[number]
-            for ax in panels:
-                for drawing in (*ax.collections, *ax.images):
-                    if drawing.colorbar:
-                        drawing.colorbar.remove()
-            stand_alone(keep, panels)
-            for ax in panels:
-                if ax is not keep:
-                    ax.remove()
+def slides(draw, arrays, found, verdict=""):
+    """A figure for each panel, which fills it, in larger type."""
+    count = len(panels_of(picture(draw, arrays, found)))
+    for number in range(count):
+        figure = picture(draw, arrays, found, verdict, SLIDE)
+        panels = panels_of(figure)
+        keep, place = panels[number], panels[number].get_subplotspec()
+        for other in panels:  # what the panel shared with others of its column and row
+            there = other.get_subplotspec()
+            if there.colspan == place.colspan:
+                keep.set_title(keep.get_title() or other.get_title())
+                keep.set_xlabel(keep.get_xlabel() or other.get_xlabel())
+            if there.rowspan == place.rowspan:
+                keep.set_ylabel(keep.get_ylabel() or other.get_ylabel())
+        keep.tick_params(labelleft=keep.get_yticks().size > 0, labelbottom=True)
+        for ax in [ax for ax in figure.axes if ax is not keep]:
+            ax.remove()
+        with matplotlib.style.context(["default", SLIDE]):
             keep.set_subplotspec(GridSpec(1, 1, figure=figure)[0])
             spread_labels(figure)
-            yield figure
-
-
-def drawn(draw, arrays, headline="", numbers=None):
-    """The figure with its caption and headline, but with labels that may still be in the way."""
-    figure = Figure(figsize=(13.33, 7.5), layout="constrained")
-    figure.caption = draw(figure, arrays) or ""
-    for ax in figure.axes:  # where every run diverged: an empty panel, but a log scale wants limits
-        if ax.get_xscale() == "log" and ax.get_xlim()[0] <= 0:
-            ax.set_xlim(1, 10)
-        if ax.get_yscale() == "log" and ax.get_ylim()[0] <= 0:
-            ax.set_ylim(1, 10)
-        for text in ax.texts:
-            if text.get_gid() == "note":
-                text.set_text(in_symbols(filled(text.choices, numbers or {})))
-    if headline:
-        letters = int(1840 / matplotlib.rcParams["figure.titlesize"])  # on a line
-        lines = in_symbols(headline).splitlines()
-        figure.suptitle("\n".join(textwrap.fill(line, letters) for line in lines))
-    return figure
-
-
-def filled(texts, numbers):
-    """The first of the texts whose {names} are all in a dict of strings, with these filled in; ""
-    if there is none."""
-    for text in texts:
-        if set(re.findall(r"{(.*?)}", text)) <= set(numbers):
-            return re.sub(r"{(.*?)}", lambda name: numbers[name[1]], text)
-    return ""
+        yield figure
 
 
 def in_symbols(text):
@@ -130,16 +121,6 @@ def in_symbols(text):
 
 def panels_of(figure):
     return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
-
-
-def stand_alone(ax, panels):
-    """Give a panel the ticks and the title that it shares with others of its row and column."""
-    ax.tick_params(labelleft=ax.get_yticks().size > 0, labelbottom=True)
-    place = ax.get_subplotspec()
-    for other in panels:
-        there = other.get_subplotspec()
-        if not ax.get_title() and there.colspan == place.colspan:
-            ax.set_title(other.get_title())
 
 
 def drop_repeated_labels(ax, figure):
@@ -166,7 +147,7 @@ def save(figure, file, form):
     """As png or pdf, the same bytes for the same figure; laid out already, by `picture`."""
     figure.set_layout_engine("none")
     options = dict(png=dict(dpi=120), pdf=dict(metadata={"CreationDate": None}))[form]
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.style.context(["default", STYLE]):
         figure.savefig(file, format=form, **options)
 
 
@@ -174,20 +155,21 @@ def save(figure, file, form):
 
 
 def curves(ax, x, series, names, path=True, first=0, **labels):
-    """Series (names, seeds, points) against x (points,), the first of them at this position. Along
+    """Series (seeds, names, points) against x (points,), the first of them at this position. Along
     a path there are the names at the ends of up to four lines, else a legend, and a cross where a
     seed diverged (NaN)."""
     x, ends = np.asarray(x), []
     if labels.get("xlabel") == "iteration":
         ax.xaxis.set_major_formatter(thousands)
-    for position, (name, values) in enumerate(zip(names, series), first):
-        style = dict(look(name, position), marker="")
+    for i, name in enumerate(names):
+        style = dict(look(name, first + i), marker="")
+        values = np.asarray(series)[:, i]  # (seeds, points)
         values = np.where(np.isfinite(values), values, np.nan)
         shown = np.isfinite(values).any(axis=0)
         if shown.any():
             low, middle, high = np.nanquantile(values[:, shown], (0, 0.5, 1), axis=0)
             ax.fill_between(x[shown], low, high, color=style["color"], alpha=0.25, lw=0)
-            ax.plot(x[shown], middle, label=name, **style)
+            ax.plot(x[shown], middle, label=str(name), **style)
             ends.append((x[shown][-1], middle[-1], name, style["color"]))
         for each in values[path & np.isfinite(values[:, 0]) & ~np.isfinite(values[:, -1])]:
             last = np.flatnonzero(np.isfinite(each))[-1]
@@ -276,30 +258,32 @@ def smoothness_axis(*axes):
         reference(ax, 0, "-")
 
 
+def clipped(ax, heights, kinds, **labels):
+    """v^T H v (seeds, kinds) of the gradient and of the step, against how they are clipped."""
+    curves(ax, range(len(kinds)), np.stack(heights, axis=1), ("gradient", "step"), yscale="log",
+           xlabel="coordinates clipped at the quantile", **labels)
+    ax.set_xticks(range(len(kinds)), [str(each).removeprefix("clipped at ") for each in kinds])
+
+
 def reference(ax, y, dashes=":"):
     """A thin horizontal line."""
     ax.axhline(y, color="#000000", ls=dashes, lw=1)
 
 
 def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, places=None, **axes):
-    """For each label a group of values: every one a dot, and a bar at their geometric mean, which
-    is the number of a finding; side by side, or at these places."""
+    """For each label a group of values: every one a dot, and a bar at their median, which is the
+    number of a finding; side by side, or at these places."""
     places = range(len(labels)) if places is None else places
     for i, values in zip(places, groups):
         across = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
         alpha = 0.5 if len(values) < 50 else 0.1  # so that the bar shows
         ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour)
         bar = colour if colour != "#444444" else "#000000"  # to be seen among its dots
-        ax.plot(i + shift, geometric_mean(values), "_", ms=26, mew=3, color=bar, zorder=3)
+        ax.plot(i + shift, np.median(values), "_", ms=26, mew=3, color=bar, zorder=3)
     if label:
         ax.plot([], [], color=colour, label=label)  # the legend shows a line, not data
     ax.set_xticks(places, labels, fontsize=0.8 * matplotlib.rcParams["font.size"])
     ax.set(**axes)
-
-
-def geometric_mean(values):
-    with np.errstate(all="ignore"):  # a run that diverged
-        return np.exp(np.log(values).mean())
 
 
 def heat(ax, values, rows, columns, **labels):
@@ -337,15 +321,12 @@ def on_path(ax, x, y, iteration):
                       vmax=iteration[-1] or 1)  # 1: a run of one point
 
 
-def note(ax, *texts, at=(0.97, 0.96)):
-    """A number in a corner of a panel, at (x, y) from 0 to 1: the first of the texts whose {parts}
-    were all measured; nothing without a finding."""
+def note(ax, text, at=(0.97, 0.96)):
+    """A number in a corner of a panel, at (x, y) from 0 to 1."""
     x, y = at
-    text = ax.text(x, y, "", transform=ax.transAxes, ha="left" if x < 0.5 else "right",
-                   va="bottom" if y < 0.5 else "top", gid="note",
-                   fontsize=matplotlib.rcParams["legend.fontsize"],
-                   bbox=dict(facecolor="#FFFFFF", alpha=0.65, lw=0, pad=1))
-    text.choices = texts
+    ax.text(x, y, in_symbols(text), transform=ax.transAxes, ha="left" if x < 0.5 else "right",
+            va="bottom" if y < 0.5 else "top", fontsize=matplotlib.rcParams["legend.fontsize"],
+            bbox=dict(facecolor="#FFFFFF", alpha=0.65, lw=0, pad=1))
 
 
 def marks(ax, x, y, decisions):

@@ -1,6 +1,54 @@
-"""One BLAS thread for the tests, as the workers have: more only slow down matrices this small."""
+"""One small run of every experiment, shared by the tests that look at its results."""
 
-import os
+import timeit
+from concurrent.futures import Executor, Future
+from unittest.mock import patch
 
-for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")  # before numpy is imported
+import pytest
+
+import commands
+import data
+import runs
+
+TINY = dict(seeds=2, steps=4, draws=5, noises=2, batches=1, pooled=(2, 2), others=4, starts=1,
+            long=4, sizes=(1,))
+
+
+class Here(Executor):
+    """Does the work at once, in this process, so that it sees what a test has changed."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def few_prompts(rng, batch=1000, *others, **options):
+    return sample_prompts(rng, min(batch, 20), *others, **options)
+
+
+def once(call, number, repeat):
+    return 2 * [timeit.timeit(call, number=1)]
+
+
+sample_prompts = data.sample_prompts
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory):
+    """The folder with what all experiments leave: two seeds, four steps, batches of 20 prompts; and
+    the figures of C1, C6 and C9."""
+    out = tmp_path_factory.mktemp("everything")
+    with patch.object(runs, "executor", Here()), patch.object(runs, "folder", out / "runs"), \
+            patch.object(data, "sample_prompts", few_prompts), patch("timeit.repeat", once):
+        for level, functions in commands.NAMES.items():
+            for name, function in functions.items():
+                usual = commands.defaults(function)
+                tiny = {key: value for key, value in TINY.items() if key in usual}
+                commands.run(name, level, out, usual | tiny)
+    for name in ("adam_vs_sgd", "softmax_vs_linear", "depth"):
+        commands.save_figures(name, "published", out)
+    return out

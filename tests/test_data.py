@@ -80,6 +80,8 @@ def test_regression_vector_is_standard_normal():
 def test_noise_is_added_to_the_context_alone():
     clean, noisy = (sample_prompts(rng(), BATCH, N, D, noise=noise) for noise in (0.0, 0.5))
     difference = noisy.Z - clean.Z
+    little = sample_prompts(rng(), BATCH, N, D, noise=1e-6).Z - clean.Z
+    np.testing.assert_allclose(little, 2e-6 * difference, atol=1e-12)
     assert np.array_equal(noisy.target, clean.target)
     assert not difference[:, :D].any() and not difference[:, D, N].any()
     assert difference[:, D, :N].std() == pytest.approx(0.5, rel=0.01)
@@ -153,39 +155,24 @@ def test_the_usual_arguments():
         assert np.array_equal(sample_prompts(rng(), covariates=family).Z, wanted.Z)
 
 
-USUAL = dict(clip=1.0, layers=3, activation="linear", full=False, std=0.05, batch=1000,
-             fixed=False, clipping="global", schedule="constant")
-GAUSSIAN = dict(n=20, d=5, covariates="gaussian")
+@pytest.mark.parametrize("integer", (np.int8, np.int32, np.int64, np.uint16))
+def test_any_integer(integer):
+    sizes = dict(batch=integer(4), n=integer(3), d=integer(2))
+    wanted = sample_prompts(rng(), 4, 3, 2)
+    assert np.array_equal(sample_prompts(rng(), **sizes).Z, wanted.Z)
 
 
-@pytest.mark.parametrize("setting, name, arguments, rates, others", [
-    (data.SETTING_1, "Setting 1", GAUSSIAN, dict(SGD=0.02, Adam=0.02, SignDescent=0.01), {}),
-    (data.SETTING_2, "Setting 2", dict(n=5, d=5, covariates="gaussian"),
-     dict(SGD=0.01, Adam=0.005, SignDescent=0.005), {}),
-    (data.SETTING_3, "Setting 3", dict(n=20, d=5, covariates="gamma"),
-     dict(SGD=0.02, Adam=0.02, SignDescent=0.01), {}),
-    (data.SPHERICAL, "Spherical x", dict(n=20, d=5, covariates="sphere"),
-     dict(SGD=5.0, Adam=0.1), dict(clip=0.1)),
-    (data.LIGHT_TAILS, "Gaussian x", dict(GAUSSIAN, second_moment=1.0),
-     dict(SGD=2.0, Adam=0.1), dict(clip=0.1)),
-    (data.DEEP[0], "L = 2", GAUSSIAN, dict(SGD=0.02, Adam=0.02), dict(layers=2)),
-    (data.DEEP[1], "L = 4", GAUSSIAN, dict(SGD=0.1, Adam=0.02), dict(layers=4)),
-    (data.DEEP[2], "L = 6", GAUSSIAN, dict(SGD=0.05, Adam=0.01), dict(layers=6)),
-    (data.DEEP[3], "L = 8", GAUSSIAN, dict(SGD=0.05, Adam=0.005), dict(layers=8)),
-    (data.LARGE, "L = 8, d = 20, n = 60", dict(n=60, d=20), dict(SGD=0.05, Adam=0.005),
-     dict(layers=8)),
-    (data.NONLINEAR[0], "relu", GAUSSIAN, dict(Adam=0.05), dict(activation="relu")),
-    (data.NONLINEAR[1], "softmax", GAUSSIAN, dict(Adam=0.01), dict(activation="softmax")),
-    (data.NONLINEAR[2], "softmax/n", GAUSSIAN, dict(Adam=0.05), dict(activation="softmax/n")),
-    (data.NONLINEAR_TASK, "MLP", dict(n=20, d=5, hidden=10), dict(SGD=0.05, Adam=0.01),
-     dict(activation="mlp", std=0.1, batch=2000)),
-])
-def test_settings_typed_a_second_time(setting, name, arguments, rates, others):
-    assert setting._asdict() == dict(USUAL, name=name, data=arguments, lr=rates, **others)
-
-
-def test_number_of_settings():
-    assert len(data.DEEP) == 4 and len(data.NONLINEAR) == 3
+def test_a_covariance_is_symmetric_whatever_its_size():
+    """Up to rounding, of its own size: not up to 1e-8."""
+    root = rng(1).standard_normal((2, 2))
+    for size in (1e-12, 1.0, 1e12):
+        sigma = size * (root @ np.diag([1.0, 2.0]) @ root.T)
+        rounded = sigma * (1 + 1e-16 * rng().standard_normal((2, 2)))
+        sample_prompts(rng(), 4, 3, 2, covariance=rounded)
+        with pytest.raises(ValueError, match="^covariance: got"):
+            sample_prompts(rng(), 4, 3, 2, covariance=sigma + [[0, 1e-3 * size], [0, 0]])
+    with pytest.raises(ValueError, match="^covariance: got"):
+        sample_prompts(rng(), 4, 3, 2, covariance=[[1e-9, 5e-10], [0, 1e-9]])
 
 
 @pytest.mark.parametrize("argument, value", [

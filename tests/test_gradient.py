@@ -18,6 +18,7 @@ import pytest
 
 import data
 import linattn
+import mlp
 
 
 # ---- 1. Central differences on a single number ---------------------------------------------------
@@ -200,9 +201,9 @@ HIDDEN = 4
 
 
 def mlp_problem(layers):
-    params = linattn.init_mlp_params(np.random.default_rng(1), layers, 3, HIDDEN, std=0.5)
+    params = mlp.init_mlp_params(np.random.default_rng(1), layers, 3, HIDDEN, std=0.5)
     prompts = problem()[1]
-    return params, prompts, partial(linattn.mlp_loss_and_grad, prompts=prompts, layers=layers)
+    return params, prompts, partial(mlp.mlp_loss_and_grad, prompts=prompts, layers=layers)
 
 
 def tensors(flat, layers):
@@ -304,7 +305,7 @@ def test_curvature(scale):
 
 def test_second_derivatives_of_the_mlp():
     params, prompts, loss_and_grad = mlp_problem(3)
-    gradient = linattn.mlp_loss_and_grad
+    gradient = mlp.mlp_loss_and_grad
     hessian = np.array([linattn.hessian_vector_product(params, unit, prompts, gradient)
                         for unit in np.eye(params.size)])
     size = np.abs(hessian).max()
@@ -321,10 +322,10 @@ def test_hessian_diagonal_of_the_mlp(layers, monkeypatch):
     """Entry by entry against a product with the unit vector, part by part of the parameters."""
     params, prompts, _ = mlp_problem(layers)
     monkeypatch.setattr(linattn, "CHUNK", 100)  # two prompts at a time
-    gradient = partial(linattn.mlp_loss_and_grad, layers=layers)
+    gradient = partial(mlp.mlp_loss_and_grad, layers=layers)
     exact = [linattn.hessian_vector_product(params, unit, prompts, gradient)[i]
              for i, unit in enumerate(np.eye(params.size))]
-    found = linattn.mlp_hessian_diagonal(params, prompts, layers)
+    found = mlp.mlp_hessian_diagonal(params, prompts, layers)
     got, wanted = tensors(found, layers), tensors(np.array(exact), layers)
     for name in wanted:
         size = np.abs(wanted[name]).max()

@@ -6,6 +6,7 @@ import pytest
 
 import data
 import linattn
+import mlp
 import optimizers
 
 
@@ -109,7 +110,7 @@ def test_init_params():
 def test_init_mlp_params():
     """Weights and biases of the MLP fill +-1 / sqrt(5) and +-1 / sqrt(30), whatever std is; the
     attention's entries are Gaussian."""
-    params = linattn.init_mlp_params(np.random.default_rng(0), std=0.2)
+    params = mlp.init_mlp_params(np.random.default_rng(0), std=0.2)
     assert params.shape == (30 * 5 + 30 + 5 * 30 + 5 + 3 * 2 * 6 * 6,)
     W1, b1, W2, b2, attention = np.split(params, np.cumsum([150, 30, 150, 5]))
     for part, bound in ((W1, 5**-0.5), (b1, 5**-0.5), (W2, 30**-0.5)):
@@ -131,7 +132,7 @@ def test_predictions_from_prompts_and_their_gram_form():
 RNG = np.random.default_rng(0)
 PARAMS, PROMPTS = problem(7)
 GRAM = linattn.compress(PROMPTS)
-MLP_PARAMS = linattn.init_mlp_params(RNG, d=3)
+MLP_PARAMS = mlp.init_mlp_params(RNG, d=3)
 NAN = PROMPTS.Z.copy()
 NAN[0, 0, 0] = np.nan
 
@@ -183,15 +184,15 @@ NAN[0, 0, 0] = np.nan
     (lambda: linattn.hessian(PARAMS[0], PROMPTS), "params"),
     (lambda: linattn.hessian_diagonal(PARAMS * 1j, PROMPTS), "params"),
     (lambda: linattn.hessian_diagonal(PARAMS[0], PROMPTS), "params"),
-    (lambda: linattn.init_mlp_params(RNG, hidden=0), "hidden"),
-    (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS, PROMPTS, layers=0), "layers"),
-    (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS, GRAM), "prompts"),
-    (lambda: linattn.mlp_hessian_diagonal(MLP_PARAMS, GRAM), "prompts"),
-    (lambda: linattn.mlp_hessian_diagonal(MLP_PARAMS[1:], PROMPTS), "params"),
-    (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS[1:], PROMPTS), "params"),
-    (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS[:20], PROMPTS), "params"),
-    (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS[None], PROMPTS), "params"),
-    (lambda: linattn.mlp_loss_and_grad(MLP_PARAMS * np.nan, PROMPTS), "params"),
+    (lambda: mlp.init_mlp_params(RNG, hidden=0), "hidden"),
+    (lambda: mlp.mlp_loss_and_grad(MLP_PARAMS, PROMPTS, layers=0), "layers"),
+    (lambda: mlp.mlp_loss_and_grad(MLP_PARAMS, GRAM), "prompts"),
+    (lambda: mlp.mlp_hessian_diagonal(MLP_PARAMS, GRAM), "prompts"),
+    (lambda: mlp.mlp_hessian_diagonal(MLP_PARAMS[1:], PROMPTS), "params"),
+    (lambda: mlp.mlp_loss_and_grad(MLP_PARAMS[1:], PROMPTS), "params"),
+    (lambda: mlp.mlp_loss_and_grad(MLP_PARAMS[:20], PROMPTS), "params"),
+    (lambda: mlp.mlp_loss_and_grad(MLP_PARAMS[None], PROMPTS), "params"),
+    (lambda: mlp.mlp_loss_and_grad(MLP_PARAMS * np.nan, PROMPTS), "params"),
 ])
 def test_bad_input_is_named(call, argument):
     with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):

@@ -167,6 +167,29 @@ def test_clip_global_norm_needs_a_finite_norm():
         clip_global_norm(np.full(3, 1e300), 1.0)
 
 
+@pytest.mark.parametrize("norm", (1.0 + 1e-9, 1.2, 1.5, 100.0))
+def test_clip_global_norm_acts_from_the_limit_on(norm):
+    grad = norm * np.array([0.6, 0.8])
+    np.testing.assert_allclose(clip_global_norm(grad, 1.0), [0.6, 0.8], rtol=1e-12)
+
+
+def test_adam_refuses_a_square_that_overflows_and_goes_on():
+    """Its running mean would be infinite for ever, and no step would move again."""
+    adam = Adam(0.1)
+    theta = adam.step(np.zeros(2), np.ones(2))
+    with pytest.raises(ValueError, match="^grad: got one of infinite norm, wants"):
+        adam.step(theta, np.array([1e200, 1.0]))
+    np.testing.assert_allclose(adam.step(theta, np.ones(2)), [-0.2, -0.2], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", (np.float32(0.5), np.float64(0.5), np.float16(0.5)))
+def test_numbers_of_numpy(number):
+    for cls in (SGD, Adam, Muon):
+        cls(number, weight_decay=number)
+    clip_global_norm(START, number)
+
+
 def test_clip_coordinates():
     grad = np.array([-3.0, 0.2, 0.5, 7.0])
     assert np.array_equal(clip_coordinates(grad, 0.5), [-0.5, 0.2, 0.5, 0.5])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import commands
 import data
 import linattn
 
@@ -33,8 +34,9 @@ def inside(value, found, margin):
 def test_C1_at_the_best_rates_of_setting_1():
     """Loss of SGD and Adam around step 900 of the long runs, at the rates that the finding names:
     Adam is there far below SGD, though both end near each other."""
-    kept = np.load(FIGURES / "adam_vs_sgd.npz")
-    sgd_rate, adam_rate = kept["Setting 1 rates for final loss"]
+    kept, found = commands.load("adam_vs_sgd", FIGURES, "robust")
+    sgd_rate, adam_rate = (float(str(found["parts"][f"Setting 1 {each} rates"]).split()[0])
+                           for each in ("SGD", "Adam"))
     rng, steps = np.random.default_rng(4), 1000
     theta = phi = 0.05 * rng.standard_normal((3, 2, 5, 5))
     velocity = mean = square = 0
@@ -51,7 +53,7 @@ def test_C1_at_the_best_rates_of_setting_1():
         mean, square = 0.9 * mean + 0.1 * grad, 0.9 * square + 0.1 * grad**2
         bias = 1 - 0.9**t
         phi = phi - adam_rate * (mean / bias) / (np.sqrt(square / bias) + 1e-8)
-    sgd, adam = kept["Setting 1 loss at best rates"][:, :, 4]  # of the steps 800 to 1,000, by seed
+    sgd, adam = kept["Setting 1 loss at best rates"][:, :, 4].T  # steps 800 to 1,000, by seed
     assert inside(np.median(sgd_loss[800:]), sgd, 1.5)
     assert inside(np.median(adam_loss[800:]), adam, 1.5)
     assert np.median(sgd_loss[800:]) > 1.3 * np.median(adam_loss[800:])
@@ -68,8 +70,8 @@ def curvature(theta, v, prompts, h=1e-5):
 def test_C11_along_the_path_of_sgd_in_setting_1():
     """v^T H v at iterations 250 and 500 for the gradient and for the momentum, as they are, clipped
     at two quantiles, and their signs."""
-    kept = np.load(FIGURES / "clipping.npz")
-    points = list(kept["robust point"])
+    kept = commands.load("clipping", FIGURES, "robust")[0]
+    points = list(kept["point"])
     rng = np.random.default_rng(5)
     theta, velocity = 0.05 * rng.standard_normal((3, 2, 5, 5)), 0
     for t in range(501):
@@ -87,6 +89,6 @@ def test_C11_along_the_path_of_sgd_in_setting_1():
                     found[name].append([curvature(theta, kind, prompts) for kind in kinds])
             for name, values in found.items():
                 typical = np.median(values, axis=0)  # (kinds,)
-                others = kept[f"Setting 1, SGD's path, {name}, robust"][:, :, points.index(t)]
-                assert all(inside(value, seeds, 1.5) for value, seeds in zip(typical, others))
+                others = kept[f"Setting 1, SGD's path, {name}"][:, :, points.index(t)]
+                assert all(inside(value, seeds, 1.5) for value, seeds in zip(typical, others.T))
         theta = theta - 0.02 * velocity

@@ -1,0 +1,598 @@
+"""The command line: arguments, saving, and the report over what is kept.
+
+A call leaves in its folder, for each experiment, NAME.npz (the arrays), NAME.json (the finding:
+parts, decisions, configuration, commit), NAME.png, NAME.pdf and NAME.txt (the caption, its headline
+first); what `--robust` finds lies in the folder robust there, finished trainings in runs.
+"""
+
+import argparse
+import importlib
+import inspect
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+
+import experiments
+import plotting
+import questions
+import robust
+import runs
+from verdicts import Measured, decide, line, measured, verdict
+
+LEVELS = {"published": (experiments, questions), "robust": (robust,)}
+NAMES = {level: {name: function for book in books for name, function in vars(book).items()
+                 if hasattr(book, f"draw_{name}")} for level, books in LEVELS.items()}
+EVERY = list(NAMES["published"])
+LEAST_SEEDS = 6  # below which no sign test decides
+EXAMPLES = """
+examples:
+  python experiments.py                                  the list of experiments
+  python experiments.py adam_vs_sgd                      a first look, also as C1 or adam-vs-sgd
+  python experiments.py C1 --robust                      the same claim asked harder
+  python experiments.py C1 C2 --quick                    two of them, in seconds
+  python experiments.py depth --full --out results       the paper's protocol; goes on where it was
+                                                         interrupted
+  python experiments.py adam_vs_sgd --lr SGD=0.05        another learning rate
+  python experiments.py screen --optimizers SGD Adam mine.Lion
+                                                         your own optimizer, class Lion in mine.py
+  python experiments.py adam_vs_sgd --redraw --slides --out figures
+                                                         draw again what is kept, a panel a file
+  python experiments.py report --out results             the table of what a folder holds, with a
+                                                         gallery and a scoreboard
+"""
+
+
+def claim_of(name, level="published"):
+    """(C1, the claim in words), from the first line of a docstring."""
+    text = inspect.getdoc(NAMES[level][name]) or f"Question: {name}"  # python -OO has none
+    identity, _, claimed = text.splitlines()[0].partition(": ")
+    return identity, claimed.removesuffix(".")
+
+
+def defaults(function):
+    """{argument: default}, all of which are keywords."""
+    return {key: each.default for key, each in inspect.signature(function).parameters.items()}
+
+
+# ---- Arguments -----------------------------------------------------------------------------------
+
+
+def command_line():
+    """The options; a mistake costs one line and status 2."""
+    newer = dict(suggest_on_error=True) if sys.version_info >= (3, 14) else {}
+    parser = argparse.ArgumentParser(
+        "experiments.py", description="Run experiments; without a name, list them.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        **newer)
+    parser.error = lambda message: parser.exit(
+        2, f"experiments.py: {' '.join(message.split())}\n")
+    parser.add_argument("names", nargs="*", metavar="name", type=meant, default="list",
+                        choices=[*EVERY, "all", "list", "report"],
+                        help="an experiment, or its claim as C1; all; report; list")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--full", action="store_true",
+                        help="the paper's protocol: 6 seeds, 10,000 steps, or what the test needs")
+    budget.add_argument("--quick", action="store_true", help="2 seeds, at most 100 steps: seconds")
+    parser.add_argument("--robust", action="store_true", help="the claim asked harder (robust.py)")
+    parser.add_argument("--seeds", type=whole, help="how many")
+    parser.add_argument("--steps", type=whole, help="iterations of each run (draws of noise)")
+    parser.add_argument("--optimizers", nargs="+", action="extend", type=optimizer, metavar="NAME",
+                        help="classes of optimizers.py, or MODULE.CLASS of your own; the one to "
+                             "compare with first")
+    parser.add_argument("--lr", nargs="+", action="extend", metavar="[NAME=]RATE",
+                        help="learning rates: 0.01 for every optimizer, or Adam=0.01 for one")
+    parser.add_argument("--jobs", type=whole, help="processes (default: one for each core)")
+    parser.add_argument("--out", default="results", help="folder (default: results)")
+    parser.add_argument("--slides", action="store_true", help="also one file for each panel")
+    parser.add_argument("--redraw", action="store_true",
+                        help="train nothing: draw again what is kept in the folder")
+    return parser
+
+
+def meant(text):
+    """The name of the experiment that a claim (C1) or a name (adam-vs-sgd) means."""
+    word = text.lower().replace("-", "_")
+    return {claim_of(name)[0].lower(): name for name in EVERY
+            if claim_of(name)[0] != "Question"}.get(word, word)
+
+
+def whole(text):
+    """A whole number from 1 to a million."""
+    if not text.isdecimal() or not 1 <= int(text) < 10**6:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wants a whole number >= 1")
+    return int(text)
+
+
+def optimizer(text):
+    """The class of a name such as SGD, of optimizers.py, or mine.Lion, of a module mine.py in the
+    working directory."""
+    module, _, name = text.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module or "optimizers"), name)
+        if inspect.isclass(found) and hasattr(found, "step"):
+            return found
+        reason = "it has no step(params, grad)"
+    except Exception as error:  # whatever happens in the reader's module
+        reason = f"{type(error).__name__}: {error}"
+    raise argparse.ArgumentTypeError(f"got {text!r}, wants a class of optimizers.py, or "
+                                     f"MODULE.CLASS of your own ({reason})")
+
+
+def rates(texts, names):
+    """{optimizer: rate} from RATE (for all) and NAME=RATE (for one)."""
+    found = {}
+    for text in texts:
+        name, equals, rate = text.rpartition("=")
+        try:
+            value = float(rate)
+        except ValueError:
+            value = np.nan
+        if not 0 < value < 1e300 or equals and name not in names:
+            raise ValueError(f"lr: got {text!r}, wants RATE or NAME=RATE, a number > 0, for "
+                             f"{', '.join(names)}")
+        found |= dict.fromkeys([name] if equals else names, value)
+    return found
+
+
+def arguments_of(name, given):
+    """What an experiment is called with. Raises ValueError for an option that it does not take."""
+    function = NAMES["robust" if given.robust else "published"][name]
+    usual = defaults(function)
+    count = "draws" if "draws" in usual else "steps"
+    found = dict(usual)
+    if given.full:
+        found |= function.full
+    if given.quick:
+        found |= {key: min(most, usual[key]) for key, most in (("seeds", 2), (count, 100))
+                  if key in usual}
+    for option, key in (("seeds", "seeds"), ("steps", count), ("optimizers", "optimizers"),
+                        ("lr", "lr")):
+        value = getattr(given, option)
+        if value and key in usual:
+            found[key] = value
+        elif value and given.names != ["all"]:
+            raise ValueError(f"--{option}: {name} takes none")
+    if given.optimizers and "optimizers" in usual:
+        found["optimizers"] = tuple(given.optimizers)
+        if len(given.optimizers) < min(2, len(usual["optimizers"])):
+            raise ValueError("optimizers: got one, wants two or more to compare")
+    if given.lr and "lr" in usual:
+        found["lr"] = rates(given.lr, [each.__name__ for each in found["optimizers"]])
+    return found
+
+
+# ---- One experiment ------------------------------------------------------------------------------
+
+
+def run(name, level, out, arguments):
+    """Measure, and keep arrays and finding in the folder. Returns the finding."""
+    began = time.monotonic()
+    arrays, parts = NAMES[level][name](**arguments)
+    found = finding(name, level, arguments, measured(parts))
+    keep(name, level, out, arrays, found)
+    spent = ", ".join(f"{value:,} {key}" for key, value in arguments.items()
+                      if key in ("seeds", "steps", "draws"))
+    with open(Path(out, "times.txt"), "a", encoding="utf-8") as file:
+        file.write(f"{name}, {level}, {spent}: {time.monotonic() - began:.0f} s\n")
+    return found
+
+
+def finding(name, level, arguments, parts):
+    """What a run says of a claim."""
+    claim, claimed = claim_of(name, level)
+    return dict(
+        claim=claim, claimed=claimed, level=level, verdict=judged(name, level, arguments, parts),
+        parts=parts,
+        configuration={key: in_plain(value) for key, value in arguments.items()},
+        commit=commit(), versions=dict(
+            python=platform.python_version(), numpy=np.__version__,
+            matplotlib=plotting.matplotlib.__version__, machine=platform.machine()))
+
+
+def in_plain(value):
+    """For JSON: a class by its name, a range by its numbers."""
+    if isinstance(value, (tuple, list, range)):
+        return [in_plain(each) for each in value]
+    return value.__name__ if inspect.isclass(value) else value
+
+
+def judged(name, level, arguments, parts):
+    """The verdict, or why there is none; "" for a question."""
+    word, usual = verdict(parts), defaults(NAMES[level][name])
+    if not word:
+        return ""
+    if arguments["seeds"] < LEAST_SEEDS:
+        return f"too few seeds for a verdict: {arguments['seeds']}, wants {LEAST_SEEDS}"
+    for key in ("steps", "draws"):
+        if arguments.get(key, np.inf) < usual.get(key, 0):
+            return f"too short for a verdict: {arguments[key]:,} {key}, wants {usual[key]:,}"
+    if any(arguments.get(key) != usual.get(key) for key in ("optimizers", "lr")):
+        return "not judged: other optimizers or rates than those of the claim"
+    return word
+
+
+def commit():
+    """Of the source, "" outside of a repository."""
+    try:
+        return subprocess.run(["git", "-C", Path(__file__).parent, "describe", "--always",
+                               "--dirty"], capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def place(level, out):
+    return Path(out, "robust") if level == "robust" else Path(out)
+
+
+def keep(name, level, out, arrays, found):
+    """Write NAME.npz and NAME.json."""
+    parts = {key: {field: numbers(value) for field, value in each._asdict().items()}
+             for key, each in found["parts"].items()}
+    text = json.dumps(dict(found, parts=parts), indent=1, allow_nan=False)
+    folder = place(level, out)
+    runs.write(folder / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
+    runs.write(folder / f"{name}.json", lambda file: file.write(f"{text}\n".encode()))
+
+
+def numbers(value):
+    """For JSON, which has no infinity: "inf" and "nan"."""
+    if isinstance(value, (np.ndarray, list, tuple)):
+        return [numbers(each) for each in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else str(float(value))
+    return value
+
+
+def load(name, out, level="published"):
+    """(arrays, finding) of an experiment that is kept in a folder. Raises ValueError if there is
+    none."""
+    path = place(level, out) / f"{name}.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        with np.load(path.with_suffix(".npz")) as stored:
+            arrays = dict(stored)
+        for key, each in found["parts"].items():
+            if not isinstance(each["values"], str):
+                each["values"] = np.array(each["values"], float)
+            found["parts"][key] = Measured(**each | dict(
+                median=float(each["median"]), interval=tuple(map(float, each["interval"]))))
+        return arrays, found
+    except Exception as error:  # whatever a damaged file makes of json, numpy and zipfile
+        raise ValueError(f"{path}: got no results of an experiment ({error})") from None
+
+
+def draw(name, arrays, found):
+    """The figure of an experiment from its arrays and its finding."""
+    return plotting.picture(drawing(name, found["level"]), arrays, found["parts"], said(found))
+
+
+def drawing(name, level):
+    return next(getattr(book, f"draw_{name}") for book in LEVELS[level]
+                if hasattr(book, f"draw_{name}"))
+
+
+def said(found):
+    """The verdict with its level."""
+    return f"{found['level']}: {found['verdict']}" if found["verdict"] else "measured"
+
+
+def save_figures(name, level, out, slides=False):
+    """NAME.png, NAME.pdf and NAME.txt (headline and caption) from what is kept in a folder; for
+    slides NAME-1.png, NAME-1.pdf, ... with one panel each, too."""
+    arrays, found = load(name, out, level)
+    try:
+        figure = draw(name, arrays, found)
+        pictures = {name: figure}
+        if slides:
+            pictures |= {f"{name}-{i}": each for i, each in enumerate(plotting.slides(
+                drawing(name, level), arrays, found["parts"], said(found)), 1)}
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{place(level, out) / name}.npz: got other arrays or parts than the "
+                         f"figure wants ({type(error).__name__}: {error})") from None
+    for stem, each in pictures.items():
+        for form in ("png", "pdf"):
+            runs.write(place(level, out) / f"{stem}.{form}",
+                       lambda file: plotting.save(each, file, form))
+    spent = ", ".join(f"{value:,} {key}" for key, value in found["configuration"].items()
+                      if key in ("seeds", "steps", "draws"))
+    claimed = f"Claimed: {found['claimed']}.\n" if found["verdict"] else ""
+    caption = f"{figure.headline} ({said(found)})\n{claimed}{figure.caption} {spent}.\n"
+    runs.write(place(level, out) / f"{name}.txt", lambda file: file.write(caption.encode()))
+
+
+# ---- The report ----------------------------------------------------------------------------------
+
+
+def findings(out):
+    """{(name, level): finding} of what is in a folder. Raises ValueError if it is none."""
+    if not Path(out).is_dir():
+        raise ValueError(f"out: got {str(out)!r}, wants a folder with findings")
+    return {(name, level): load(name, out, level)[1] for name in EVERY for level in LEVELS
+            if (place(level, out) / f"{name}.json").exists()}
+
+
+def report(found, out, words=lambda text: text):
+    """In Markdown: the table of the claims, that of the questions, and what is missing. `words`
+    translates."""
+    claims = [f"| {words('claim')} | {words('published')} | {words('robust')} | "
+              f"{words('the number that decides')} |", "| --- | --- | --- | --- |"]
+    asked = [f"| {words('question')} | {words('what was found')} |", "| --- | --- |"]
+    for name in EVERY:
+        both = [found.get((name, level)) for level in LEVELS]
+        if not any(both):
+            continue
+        identity, claimed = claim_of(name)
+        if identity == "Question":
+            asked.append(f"| `{name}`: {words(claimed)} | {words(headline(name, out))} |")
+        else:
+            cells = " | ".join(words(counts(each)) if each else "" for each in both)
+            last = [each for each in both if each and verdict(each["parts"])]
+            number = decisive(last[-1]) if last else ""
+            claims.append(f"| {identity} `{name}`: {words(claimed)} | {cells} | {words(number)} |")
+    missing = [name for name in EVERY if not any((name, level) in found for level in LEVELS)]
+    tables = ["\n".join(rows).replace("|x|", "\\|x\\|") for rows in (claims, asked)
+              if len(rows) > 2]
+    count = f"{len(missing)} of {len(EVERY)} experiments have no finding in this folder: "
+    return "\n\n".join(tables + [words(count) + ", ".join(missing)] * bool(missing))
+
+
+def headline(name, out, level="published"):
+    """The first line of the caption, without the claim and the verdict."""
+    path = place(level, out) / f"{name}.txt"
+    text = path.read_text(encoding="utf-8").splitlines()[0] if path.exists() else ""
+    return text.partition(": ")[2].rpartition(" (")[0]
+
+
+def counts(found):
+    """The verdict, with how many of the primary parts and of the others hold."""
+    if not found["verdict"]:
+        return "measured"
+    bounded = [each for each in found["parts"].values() if each.decision]
+    kinds = {"": [each for each in bounded if each.primary],
+             "others ": [each for each in bounded if not each.primary]}
+    words = [f"{sum(each.decision == 'holds' for each in some)} of {len(some)} {kind}hold"
+             for kind, some in kinds.items() if some]
+    return f"{found['verdict']} ({', '.join(words)})"
+
+
+def decisive(found):
+    """The primary part that is against, else open, else holds; of these the one with the fewest
+    seeds on the claimed side."""
+    def strength(each):
+        side = np.sum([decide(value, value, each.above, each.below) == "holds"
+                       for value in each.values])
+        return ("against", "open", "holds").index(each.decision), side / len(each.values)
+
+    return line(min((each for each in found["parts"].values() if each.primary), key=strength))
+
+
+def gallery(found, out):
+    """Write README.md of the folder, its figures with a sentence each, and the scoreboard."""
+    target = Path(out, "README.md")
+    if target.exists() and not target.read_text(encoding="utf-8").startswith("# What was found\n"):
+        raise ValueError(f"out: got {target}, which this program did not write")
+    rows = ["| figure | what it shows |", "| --- | --- |"]
+    for (name, level), each in found.items():
+        folder = "robust/" if level == "robust" else ""
+        text = headline(name, out, level).replace("|x|", "\\|x\\|")
+        rows.append(f"| [{name}{', robust' if folder else ''}]({folder}{name}.png) | "
+                    f"{each['claim']}: {text} ({said(each)}) |")
+    text = "\n\n".join(["# What was found", "![Every claim with its parts](scoreboard.png)",
+                        "\n".join(rows), "Every number is in NAME.json, the arrays of a figure in "
+                        "NAME.npz, its caption in NAME.txt.", report(found, out)])
+    runs.write(target, lambda file: file.write(f"{text}\n".encode()))
+    japanese = report(found, out, translated)
+    runs.write(Path(out, "README.ja.md"), lambda file: file.write(f"{japanese}\n".encode()))
+    claims = [name for name in EVERY if claim_of(name)[0] != "Question"
+              and any((name, level) in found for level in LEVELS)]
+    if claims:
+        claims.sort(key=lambda name: not claim_of(name)[0][1:].isdigit())  # C1 to C12 first
+        board = {name: {level: found.get((name, level)) for level in LEVELS} for name in claims}
+        texts = {name: next((headline(name, out, level) for level in reversed(LEVELS)
+                             if board[name][level]), "") for name in claims}
+        figure = plotting.picture(draw_scoreboard, (board, texts), score(board))
+        for form in ("png", "pdf"):
+            runs.write(Path(out, f"scoreboard.{form}"),
+                       lambda file: plotting.save(figure, file, form))
+
+
+def score(board):
+    """How many of the paper's claims are reproduced at each level, in words."""
+    words = []
+    for level in LEVELS:
+        verdicts = [each[level]["verdict"] for name, each in board.items()
+                    if each[level] and each[level]["verdict"] and claim_of(name)[0][1:].isdigit()]
+        words.append(f"{verdicts.count('reproduced')} of {len(verdicts)} {level}")
+    return f"Reproduced of the claims C1 to C12: {', '.join(words)}"
+
+
+def draw_scoreboard(figure, board, words):
+    """A row a claim: a mark a primary part, published and robust apart, and the headline."""
+    (claims, texts), ax = board, figure.subplots()
+    ax.set(xlim=(0, 1), ylim=(len(claims) + 0.6, -0.8))
+    ax.axis("off")
+    columns = {"claim": 0, "published": 0.34, "robust": 0.45, "what was found": 0.56}
+    for title, x in columns.items():
+        ax.text(x, -0.6, title, weight="bold", va="center")
+    for y, (name, levels) in enumerate(claims.items()):
+        ax.axhline(y - 0.5 + 0.08, color="#DDDDDD", lw=1)
+        for x, text, width in ((0, ": ".join(claim_of(name)), 50),
+                               (columns["what was found"], texts[name], 66)):
+            ax.text(x, y, plotting.in_symbols(textwrap.fill(text, width)), va="center",
+                    fontsize=11.5, linespacing=1.0)
+        for level, found in levels.items():
+            if found:
+                plotting.marks(ax, columns[level], y, [
+                    each.decision for each in found["parts"].values() if each.primary])
+    legend = len(claims) + 0.2  # its height
+    ax.text(0, legend, "a mark for each primary part", va="center", fontsize=12.5)
+    ax.text(columns["what was found"], legend, textwrap.fill(
+        "published: the paper's statistic and rates; robust: best rates, many batches, the right "
+        "null, or new seeds", 66), va="center", fontsize=11.5, linespacing=1.0)
+    for i, word in enumerate(plotting.MARKS):
+        plotting.marks(ax, columns["published"] + 0.07 * i, legend, [word])
+        ax.text(columns["published"] + 0.015 + 0.07 * i, legend, word, va="center", fontsize=11.5)
+    return words, "A mark for each primary part of a claim: it holds, is open, or is against it."
+
+
+# ---- The main function ---------------------------------------------------------------------------
+
+
+def main(arguments=None):
+    """Run the command line; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names that the console cannot show
+    try:
+        sys.path.append(os.getcwd())  # for the reader's own optimizers
+        given = command_line().parse_intermixed_args(arguments)
+        given.names = [given.names] if isinstance(given.names, str) else given.names
+        return status_of(given)
+    except BrokenPipeError:  # the reader of our output left; the files are saved
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ValueError as error:  # of the user's
+        runs.say(str(error))
+        return 2
+    except (runs.RunFailed, OSError) as error:
+        runs.say(str(error))
+        status = 1
+    except KeyboardInterrupt:
+        runs.say("interrupted")
+        status = 130
+    if any(runs.folder.glob("*.npz")):
+        runs.say("finished runs are kept; the command, when repeated, does the rest")
+    return status
+
+
+def status_of(given):
+    """Do what is asked for; returns the exit status."""
+    level = "robust" if given.robust else "published"
+    names = [name for name in NAMES[level] if name in given.names or given.names == ["all"]]
+    spends = given.full or given.quick or given.seeds or given.steps or given.lr or given.optimizers
+    if spends and given.names == ["list"]:
+        raise ValueError("name: got no experiment, wants one first, as in: adam_vs_sgd --lr 0.01")
+    if spends and (given.redraw or given.names == ["report"]):
+        raise ValueError("got options of a training, wants none: nothing is trained")
+    if given.names == ["list"]:
+        print("\n".join(f"{name:<24}{': '.join(claim_of(name))}" for name in EVERY), flush=True)
+    elif given.names == ["report"]:
+        found = findings(given.out)
+        if found:
+            gallery(found, given.out)
+        print(report(found, given.out), flush=True)
+    elif not names or not set(given.names) <= {*names, "all"}:
+        raise ValueError(f"{' '.join(given.names)}: got a name that does not stand here, wants "
+                         f"{level} experiments: {', '.join(NAMES[level])}")
+    elif given.redraw:
+        kept = [name for name in names if (place(level, given.out) / f"{name}.json").exists()
+                or given.names != ["all"]]
+        for name in kept:
+            save_figures(name, level, given.out, given.slides)
+            print(place(level, given.out) / f"{name}.png", flush=True)
+    else:
+        return run_all(names, level, given)
+    return 0
+
+
+def run_all(names, level, given):
+    """Run experiments one after the other; one that fails does not keep the others from it."""
+    asked = {name: arguments_of(name, given) for name in names}
+    runs.folder = Path(given.out, "runs")
+    try:
+        runs.write(runs.folder / ".writable", lambda file: None)  # before anything is computed
+    except OSError as error:
+        raise ValueError(f"out: got {given.out!r}, wants a folder to write in ({error.strerror})")
+    failed = []
+    with runs.processes(given.jobs) as runs.executor:
+        for name, arguments in asked.items():
+            try:
+                found = run(name, level, given.out, arguments)
+            except runs.RunFailed as error:
+                failed.append(f"{name}: {error}")
+                continue
+            save_figures(name, level, given.out, given.slides)
+            print("\n  ".join([f"{found['claim']}: {found['claimed']}",
+                               *map(line, found["parts"].values()), f"verdict: {said(found)}",
+                               str(place(level, given.out) / f"{name}.png"),
+                               f"next: {next_step(name, given)}"]), flush=True)
+    runs.executor = None
+    if failed:
+        raise runs.RunFailed("\n".join(failed))
+    return 0
+
+
+def next_step(name, given):
+    """What to try after a run."""
+    if given.full:
+        return shlex.join(["python", "experiments.py", "report", "--out", given.out])
+    own = [f"{each.__module__}.{each.__name__}".removeprefix("optimizers.")
+           for each in given.optimizers or ()]
+    words = ["python", "experiments.py", name, *["--robust"] * given.robust, "--full",
+             *(["--optimizers", *own] if own else []), *(["--lr", *given.lr] if given.lr else [])]
+    return shlex.join(words)
+
+
+# ---- Japanese ------------------------------------------------------------------------------------
+
+JAPANESE = {
+    "claim": "主張", "question": "問い", "published": "論文の条件", "robust": "より厳しい条件",
+    "the number that decides": "判定を決めた数値", "what was found": "わかったこと",
+    "not reproduced": "再現せず", "reproduced": "再現", "open": "未決", "holds": "成立",
+    "against": "反証", "measured": "測定のみ", "others hold": "補助項目が成立", " hold": "が成立",
+    "too few seeds for a verdict: 5, wants 6": "判定にはシードが足りない(5、必要数 6)",
+    "experiments have no finding in this folder": "の実験の結果はこのフォルダにない",
+    "Adam beats SGD in Settings 1, 2 and 3": "設定 1、2、3 で Adam は SGD に勝る",
+    "Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3":
+        "設定 1、2、3 で勾配ノイズの裾は重い",
+    "R_med is larger along SGD's path than along Adam's": "R_med は SGD の軌道の方が大きい",
+    "Directional smoothness is smaller along Adam's path":
+        "方向平滑性 v^T H v は Adam の軌道の方が小さい",
+    "Smoothness grows with the gradient norm": "平滑性(曲率)は勾配ノルムとともに大きくなる",
+    "Linear attention learns this task much faster than softmax attention":
+        "この課題では、線形アテンションの学習は softmax アテンションよりはるかに速い",
+    "The picture is the same for L = 8, d = 20, n = 60":
+        "L = 8、d = 20、n = 60 のモデルでも結果は同じである",
+    "Heavier tails of x: heavier noise, slower training, larger R_med ratio, the same gain":
+        "x の裾が重いほど、ノイズの裾は重く、学習は遅く、R_med の比は大きいが、"
+        "Adam の優位の大きさは変わらない",
+    "With depth the Adam-SGD gap, noise tails and R_med ratio grow, and the loss falls":
+        "深いほど、手法の差と R_med の比は大きく、ノイズの裾は重く、損失は低い",
+    "The learning rate of each optimizer is the best of a grid of ten":
+        "各手法の学習率は、10 個の候補からなるグリッドの中で最良である",
+    "Without gradient noise Adam still beats SGD, and so does sign descent":
+        "勾配ノイズがなくても、Adam も符号勾配降下法も SGD に勝る",
+    "Clipping lowers directional smoothness, coordinate by coordinate most of all":
+        "クリッピングすると方向平滑性は下がり、座標ごとのクリッピングで最も下がる",
+    "The picture is the same for nonlinear regression with an MLP before the attention":
+        "アテンションの前に MLP を置く非線形回帰でも結果は同じである",
+    "A gradient costs O(n^2) in the textbook form, the same for every n in the Gram form":
+        "勾配の計算量は、教科書どおりの形では O(n^2)、グラム形式では n によらない",
+    " of ": "/", "final loss at the published rate / at the best": "論文の学習率と最良の学習率の最終損失の比",
+    "99 % quantile over median of the noise norm": "ノイズのノルムの 99% 分位点と中央値の比",
+    "skewness of the noise norm": "ノイズのノルムの歪度",
+    ", minus that of Gaussian vectors": "(ガウスベクトルの値との差)",
+    "ratio of R_med": "R_med の比", "difference of v^T H v": "v^T H v の差",
+    "best rates: ": "最良の学習率: ", "steps to half the loss": "損失が半分になるまでのステップ数",
+    "final loss": "最終損失", "typical batch": "典型的なバッチ", "first batch": "1 バッチ",
+    "fixed batch": "固定バッチ", "iteration": "ステップ", "within windows": "区間内",
+    "slope of the directional smoothness": "方向平滑性の傾き", "Setting": "設定",
+    "Heavy / spherical": "重い裾 / 球面", "steps of": "ステップ数", "slope": "傾き", "steps": "ステップ",
+    "SignDescent": "符号勾配降下法", "path, gradient": "軌道、勾配", "clipped at": "クリッピング",
+    "v^T H v as it is minus": "そのままの v^T H v との差", "linear, textbook": "線形(教科書)",
+}
+
+
+def translated(text):
+    """English words of the report in Japanese, the longest first."""
+    for english in sorted(JAPANESE, key=len, reverse=True):
+        text = text.replace(english, JAPANESE[english])
+    return text

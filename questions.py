@@ -1,0 +1,967 @@
+"""Questions beyond the paper: `python experiments.py granularity`, and so on.
+
+Nothing is claimed here: each function measures what its question asks for, and one beside it draws.
+Rates are chosen on the seeds 0, 1, 2 and runs compared on others, from 1000 on (FRESH), unless the
+docstring says otherwise. Words, axes and `NAME.full` as in experiments.py. What only one question
+measures stands beside it.
+"""
+
+import numpy as np
+
+import linattn
+import plotting
+from data import (DEEP, PAPER_SETTINGS, SETTING_1, SETTING_3, SPHERICAL, Setting, sample_prompts)
+from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
+from plotting import TITLES, curves, dots, heat, note, reference
+from runs import cached, parallel
+from training import (FRESH, along, best_rate, by_name, condition, contestants, diagonal,
+                      evaluation_batch, evaluation_prompts, final_loss, generator, grid, initial,
+                      log_loss, loss_at, noise_norms, points_of, r_med, rate_in_words, ratio,
+                      spread, steps_to, streams, sweep, tail, tail_shares, train, tuned,
+                      without_start)
+from verdicts import Part, interval
+
+BOTH = (SGD, Adam)
+
+
+def the_model(seeds=6, draws=1000):
+    """Question: What does the model see, and how heavy are the tails of x?
+
+    Nothing is trained. A prompt of Setting 1 as the matrix Z, and what a layer does with it; and
+    the tails of |x|^2 at the same mean for x on the sphere, Gaussian x and Setting 3's, over a
+    hundred times as many draws, for each seed. Measured: the 99.9 % quantile of |x|^2 over its
+    mean.
+    """
+    families = {"sphere": SPHERICAL, "Gaussian": SETTING_1, "Setting 3": SETTING_3}
+    arrays, parts = {"share": tail_shares(100 * draws), "families": list(families)}, []
+    for name, setting in families.items():
+        data = setting.data | dict(n=100, second_moment=1.0)
+        x = [sample_prompts(generator([2310, seed]), draws, **data).Z[:, :-1, :-1]
+             for seed in range(seeds)]  # (draws, d, n) each
+        squares = np.square(x).sum(axis=2).reshape(seeds, -1)  # (seeds, 100 * draws)
+        parts.append(Part(name, f"{name}: 99.9 % quantile of |x|^2 over its mean",
+                          np.quantile(squares, 0.999, axis=1)))
+        arrays[f"{name} tail"] = np.median(tail(squares, squares.mean(axis=1)), axis=0)
+    prompt = sample_prompts(generator(2310), 1, **SETTING_1.data).Z[0]  # (d+1, n+1)
+    return arrays | {"prompt": prompt}, parts
+
+
+def draw_the_model(figure, arrays, found):
+    """"prompt" (d+1, n+1), the layer in boxes, and "FAMILY tail" (shares,)."""
+    matrix, layer, heavy = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
+    prompt = arrays["prompt"]
+    largest = np.abs(prompt).max()
+    matrix.imshow(prompt, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
+    matrix.text(prompt.shape[1] - 1, prompt.shape[0] - 1, "?", ha="center", va="center")
+    matrix.set_yticks(range(len(prompt)), [*(f"$x_{i}$" for i in range(1, len(prompt))), "y"])
+    matrix.set_xticks((0, prompt.shape[1] - 1), ("pair 1", "query"))
+    matrix.set(title="a prompt Z")
+    matrix.grid(False)
+    layer.axis("off")
+    layer.set(title="a layer", xlim=(0, 1), ylim=(0, 1))
+    boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.25, 0.68),
+             "values $P Z M$\nM: no query": (0.75, 0.68),
+             "values times scores, over n": (0.55, 0.4),
+             "Z + $\\frac{1}{n}$ P Z M ($Z^T$ Q Z)": (0.5, 0.12)}
+    for text, place in boxes.items():
+        layer.text(*place, text, ha="center", va="center",
+                   bbox=dict(boxstyle="round", facecolor="#EEEEEE", edgecolor="#444444"))
+    for start, end in (((0.45, 0.91), (0.25, 0.76)), ((0.55, 0.91), (0.75, 0.76)),
+                       ((0.25, 0.6), (0.4, 0.45)), ((0.75, 0.6), (0.6, 0.45)),
+                       ((0.5, 0.35), (0.5, 0.19))):
+        layer.annotate("", end, start, arrowprops=dict(arrowstyle="->", lw=1.5))
+    for i, name in enumerate(arrays["families"]):
+        heavy.plot(arrays[f"{name} tail"], arrays["share"], label=str(name),
+                   **dict(plotting.look(name, i), marker=""))
+    heavy.set(xscale="log", yscale="log", title="tails of x", xlim=(0.05, 200),
+              xlabel="$|x|^2$ / its mean, r", ylabel="share above r")
+    reference(heavy, 0.001)
+    heavy.legend()
+    return (f"The 99.9 % quantile of |x|^2 over its mean: Gaussian {found['Gaussian']}, Setting 3 "
+            f"{found['Setting 3']}",
+            "Left: a prompt of Setting 1, a pair (x, y) a column; the query's y is 0 in Z, and the "
+            "model is asked for it. Middle: one layer of linear attention; M leaves the query's "
+            "column out; minus the lower right entry of the last Z is the prediction. Right: how "
+            "much |x|$^2$ varies, at the same mean.")
+
+
+the_model.full = {}
+
+
+def granularity(seeds=6, steps=125, settings=("Setting 1",)):
+    """Question: How finely must a step be scaled to do what Adam does?
+
+    SGD scales nothing, Adam every coordinate. Between the two: the momentum over its root mean
+    square, taken over all parameters, a layer, a block (a matrix P_l or Q_l), a row, a coordinate
+    (sign descent); and its polar factor, block by block (Muon). Each at the best of seven rates.
+    Settings: of the paper, at a constant rate or at one that falls linearly to 0 ("Setting 1,
+    falling rate"), or L = 6 in Setting 1. Measured: the final loss of each over Adam's; and the
+    share of the log gap from SGD to Adam that it closes, log(SGD / it) over the mean of
+    log(SGD / Adam), where the interval of SGD / Adam lies above 1 (the share's interval leaves out
+    that the mean is uncertain). Adam differs in more than how finely it scales: its steps get
+    shorter where gradients change sign. Why blocks may matter: the Hessian's spectra at
+    initialisation, block by block (Zhang et al. 2024, arXiv 2402.16788), on one evaluation batch,
+    without the last layer, whose P has no gradient.
+    """
+    known = PAPER_SETTINGS | {f"{name}, falling rate": setting._replace(schedule="linear")
+                              for name, setting in PAPER_SETTINGS.items()}
+    known["Setting 1, L = 6"] = SETTING_1._replace(layers=6)
+    settings = {name: known[name] for name in settings}
+    arrays, parts, rates = {"settings": list(settings), "scalings": list(SCALINGS)}, [], []
+    runs, best = tuned(settings, SCALINGS, grid(settings, SCALINGS), seeds, steps)
+    for name in settings:
+        final = {each: final_loss(runs[name, each]["loss"]) for each in SCALINGS}  # (seeds,) each
+        over = {each: ratio(values, final["Adam"]) for each, values in final.items()}
+        parts += [Part(f"{name} {each}", f"{name}: final loss {each} / Adam", over[each])
+                  for each in SCALINGS if each != "Adam"]
+        if interval(over["SGD"])[1] > 1:  # its lower end
+            gap = np.log(over["SGD"])  # (seeds,)
+            parts += [Part(f"{name} share {each}",
+                           f"{name}: share of the log gap that {each} closes",
+                           (gap - np.log(over[each])) / gap.mean())
+                      for each in SCALINGS if each not in ("SGD", "Adam")]
+        for each, word in zip(SCALINGS, best[name].split(", ")):
+            rates += [Part(f"{name} loss {each}", f"{name}: final loss {each}", final[each]),
+                      Part(f"{name} rate {each}", f"{name}: best rate {each}",
+                           word.removeprefix(f"{each} "))]
+        arrays[f"{name} final"] = np.array(list(final.values()))  # (scalings, seeds)
+    spectra = np.array([run["values"] for run in parallel(  # (seeds, blocks, d^2)
+        block_spectra, [(SETTING_1, FRESH + seed) for seed in range(seeds)])])
+    P, Q = (np.median(spectra[:, which:-2:2], axis=(1, 2)) for which in (0, 1))  # (seeds,)
+    parts.append(Part("spectra", "Hessian's blocks: median |eigenvalue| of Q over that of P",
+                      Q / P))
+    return arrays | {"spectra": spectra[0]}, parts + rates
+
+
+SCALINGS = {  # from none to one for each parameter
+    "SGD": (SGD, {}),
+    "one scale": (NormalizedSGD, dict(granularity="all")),
+    "a layer": (NormalizedSGD, dict(granularity="layer")),
+    "a block": (NormalizedSGD, dict(granularity="block")),
+    "a row": (NormalizedSGD, dict(granularity="row")),
+    "sign": (NormalizedSGD, dict(granularity="coordinate")),
+    "Muon": (Muon, {}),
+    "Adam": (Adam, {}),
+}
+
+
+@cached
+def block_spectra(setting, seed):
+    """Absolute eigenvalues (blocks, d^2), ascending, of the Hessian's blocks P_1, Q_1, P_2, ... at
+    initialisation."""
+    start = initial(setting, streams(seed)[0])
+    blocks, size = 2 * len(start), start[0, 0].size
+    H = linattn.hessian(start, evaluation_batch(setting, 0)).reshape(blocks, size, blocks, size)
+    return dict(values=np.sort(np.abs([np.linalg.eigvalsh(H[b, :, b]) for b in range(blocks)])))
+
+
+def draw_granularity(figure, arrays, found):
+    """"SETTING final" (scalings, seeds) over Adam's, constant rates, falling ones and L = 6 apart;
+    and "spectra" (blocks, eigenvalues)."""
+    names, scalings = list(arrays["settings"]), list(arrays["scalings"])
+    groups = {"constant rate": [name for name in names if name in PAPER_SETTINGS],
+              "falling rate": [name for name in names if name.endswith("falling rate")],
+              "L = 6, constant rate": [name for name in names if name.endswith("L = 6")]}
+    groups = {title: shown for title, shown in groups.items() if shown}
+    *panels, last = figure.subplots(1 + len(groups) // 2, 2).flat
+    for ax, (title, shown) in zip(panels, groups.items()):
+        over = [arrays[f"{name} final"] / arrays[f"{name} final"][-1] for name in shown]
+        curves(ax, range(len(scalings)), np.transpose(over, (2, 0, 1)),
+               [name.removesuffix(", falling rate") for name in shown], path=False, yscale="log",
+               title=title, ylabel="final loss / Adam's")
+        ax.set_xticks(range(len(scalings)), [each.replace(" ", "\n") for each in scalings],
+                      fontsize="small")
+        reference(ax, 1)
+        note(ax, "a layer / Adam:\n" + ", ".join(str(found[f"{name} a layer"]) for name in shown),
+             at=(0.63, 0.96))
+        if len(shown) > 1:
+            plotting.legend(ax)
+    for b, spectrum in enumerate(arrays["spectra"][:-2]):  # the last P has no gradient
+        last.plot(1 + np.arange(len(spectrum)), spectrum[::-1],
+                  **dict(plotting.look("PQ"[b % 2], b % 2), marker=""),
+                  label="PQ"[b % 2] if b < 2 else None)
+    last.set(yscale="log", title="Hessian's blocks", xlabel="rank of the eigenvalue",
+             ylabel="|eigenvalue|")
+    last.legend()
+    shown = groups[next(iter(groups))]
+    words = "; ".join(f"{each} " + ", ".join(str(found[f"{name} {each}"]) for name in shown)
+                      for each in ("SGD", "one scale", "a layer"))
+    return (f"Final loss over Adam's in {', '.join(shown)}: {words}",
+            "Every optimizer at the best of seven rates; line: median over seeds, band: smallest "
+            "to largest; dotted: 1, as Adam. One scale: the momentum over its root mean square; a "
+            "layer, a block, a row: the same for each of these. Last panel: eigenvalues of the "
+            "Hessian's diagonal blocks P and Q of all layers but the last, at initialisation, one "
+            "seed.")
+
+
+granularity.full = dict(steps=2000, settings=(
+    *PAPER_SETTINGS, *(f"{name}, falling rate" for name in PAPER_SETTINGS), "Setting 1, L = 6"))
+
+
+def schedules(seeds=6, steps=60):
+    """Question: What is left of the gap when the rate may fall?
+
+    Constant rate, linear to 0, and cosine, in Settings 1, 2 and 3: SGD, SGD over its root mean
+    square, and Adam, each at the best of seven rates for each schedule. A schedule is set by the
+    length of the run, so that the beginning of a long run is not a short one; the final loss is a
+    median over its last tenth, in which the rate still falls. Measured: the final losses of SGD and
+    of normalised SGD over Adam's under the same schedule, and each under a falling rate over the
+    same at a constant one.
+    """
+    kinds, candidates = ("constant", "linear", "cosine"), by_name((SGD, NormalizedSGD, Adam))
+    arrays, parts, besides = {"schedules": kinds, "optimizers": list(candidates)}, [], []
+    for name, setting in PAPER_SETTINGS.items():
+        settings = {kind: setting._replace(schedule=kind) for kind in kinds}
+        runs, best = tuned(settings, candidates, grid(settings, candidates), seeds, steps)
+        final = {pair: final_loss(run["loss"]) for pair, run in runs.items()}  # (seeds,) each
+        for kind in kinds:
+            parts += [Part(f"{name} {kind} {each}", f"{name}, {kind}: final loss {each} / Adam",
+                           ratio(final[kind, each], final[kind, "Adam"]))
+                      for each in ("SGD", "NormalizedSGD")]
+            besides.append(Part(f"{name} {kind} rates", f"{name}, {kind}: best rates", best[kind]))
+        besides += [Part(f"{name} {each} {kind} / constant",
+                         f"{name}, {each}: final loss {kind} / constant",
+                         ratio(final[kind, each], final["constant", each]))
+                    for each in candidates for kind in ("linear", "cosine")]
+        arrays[f"{name} final"] = np.array([[final[kind, each] for kind in kinds]
+                                            for each in candidates])  # (optimizers, kinds, seeds)
+    return arrays, parts + besides
+
+
+def draw_schedules(figure, arrays, found):
+    """"SETTING final" (optimizers, schedules, seeds), over Adam's median at a constant rate."""
+    row = figure.subplots(1, 3, sharey=True)
+    for name, ax in zip(PAPER_SETTINGS, row):
+        ends = arrays[f"{name} final"]
+        adam = ends[list(arrays["optimizers"]).index("Adam"), 0]  # (seeds,)
+        unit = np.median(adam[np.isfinite(adam)]) if np.isfinite(adam).any() else 1
+        for i, (each, final) in enumerate(zip(arrays["optimizers"], ends)):
+            dots(ax, arrays["schedules"], final / unit, shift=0.2 * (i - 1), label=str(each),
+                 colour=plotting.look(each, i)["color"])
+        ax.set(yscale="log", title=TITLES[name], ylabel="final loss / Adam's, constant rate")
+        reference(ax, 1)
+        note(ax, f"linear:\nSGD / Adam {found[f'{name} linear SGD']}", at=(0.03, 0.04))
+    row[1].legend()
+    constant, linear = (", ".join(str(found[f"{name} {kind} SGD"]) for name in PAPER_SETTINGS)
+                        for kind in ("constant", "linear"))
+    return (f"SGD's final loss over Adam's in Settings 1, 2, 3: {constant} at a constant rate; "
+            f"{linear} at a falling one",
+            "Every optimizer at its best of seven rates under each schedule; a dot for each seed, "
+            "bar: median; dotted: 1, Adam's median at a constant rate. Linear and cosine fall to 0 "
+            "at the end of the run.")
+
+
+schedules.full = dict(steps=4000)
+
+
+def edge_of_stability(seeds=6, steps=300, batches=1):
+    """Question: Is SGD's rate at its limit?
+
+    On a quadratic of curvature H gradient descent with momentum 0.9 diverges where the largest
+    eigenvalue of H exceeds 2 (1 + momentum) / lr. That eigenvalue along SGD's path in Setting 1 at
+    the rates 0.05, 0.1 and 0.2; on the typical of so many evaluation batches of 1,000 prompts,
+    whose spread is largest over smallest. A clipped step is shorter than its rate says, so the
+    points are also given without those where this step or one of the 50 before it was clipped. With
+    fresh batches a lower rate may already be unstable. Measured: the eigenvalue over the limit, at
+    the start and in the median over the path without its first tenth.
+    """
+    rates, points = (0.05, 0.1, 0.2), points_of(steps, 20)
+    t = 50 * np.array(points)
+    arrays, parts = {"iteration": t, "names": [f"rate {rate:g}" for rate in rates]}, []
+    for rate in rates:
+        sgd, numbers = ((SGD, dict(lr=rate)),), range(FRESH, FRESH + seeds)
+        runs = parallel(train, [(SETTING_1, sgd, seed, steps) for seed in numbers])
+        found = np.array([run["values"][0] for run in parallel(along, [  # (seeds, points, batches)
+            (sharpness, SETTING_1, sgd, seed, steps, points, batches) for seed in numbers])])
+        limit, typical = 2 * (1 + 0.9) / rate, np.median(found, axis=-1)  # (seeds, points)
+        clipped = np.array([run["grad_norm"][0] > SETTING_1.clip for run in runs])
+        recent = np.array([[seed[max(0, at - 50) : at + 1].any() for at in t]
+                           for seed in clipped])  # (seeds, points)
+        parts += [
+            Part(f"{rate:g} start", f"rate {rate:g}: at the start", typical[:, 0] / limit),
+            Part(f"{rate:g}", f"rate {rate:g}: largest eigenvalue / limit",
+                 without_start(typical) / limit),
+            Part(f"{rate:g} calm", f"rate {rate:g}: the same after 50 steps without clipping",
+                 ", ".join(f"{np.median(values[~mask]) / limit:.3g}" if (~mask).any() else "none"
+                           for values, mask in zip(typical, recent)) + " by seed"),
+            Part(f"{rate:g} clipped", f"rate {rate:g}: clipped steps",
+                 f"{100 * clipped.mean():.0f} %"),
+            Part(f"{rate:g} batches", f"rate {rate:g}: largest over smallest batch",
+                 f"{np.median(found.max(axis=-1) / found.min(axis=-1)):.3g}"),
+            Part(f"{rate:g} loss", f"rate {rate:g}: final loss",
+                 final_loss(np.array([run["loss"][0] for run in runs])))]
+        arrays[f"rate {rate:g}"] = typical / limit
+    return arrays, parts
+
+
+def sharpness(before, _, prompts):
+    """Largest eigenvalue of the Hessian."""
+    return np.linalg.eigvalsh(linattn.hessian(before, prompts))[-1]
+
+
+def draw_edge_of_stability(figure, arrays, found):
+    """One panel: of each of "names" the eigenvalue over its limit (seeds, points)."""
+    ax, names = figure.subplots(), list(arrays["names"])
+    curves(ax, arrays["iteration"], np.stack([arrays[name] for name in names], axis=1), names,
+           yscale="log", title="SGD, Setting 1", xlabel="iteration",
+           ylabel="largest eigenvalue of the Hessian\nover 2 (1 + momentum) / learning rate")
+    reference(ax, 1)
+    return (f"SGD's largest eigenvalue over the limit of stability, rate 0.2: {found['0.2 start']} "
+            f"at the start, then {found['0.2']}",
+            "The limit is 2 (1 + momentum) / lr, beyond which gradient descent with momentum "
+            "diverges on a quadratic. Line: median over seeds, band: smallest to largest; typical "
+            "of the evaluation batches of 1,000 prompts.")
+
+
+edge_of_stability.full = dict(steps=2500, batches=5)
+
+
+def screen(seeds=3, steps=75, optimizers=(SGD, Adam, SignDescent, NormalizedSGD, Muon)):
+    """Question: Which optimizer should I take, and how carefully must its rate be chosen?
+
+    Every optimizer, and the VARIANTS of some, in Settings 1, 2 and 3 at seven rates; all on the
+    seeds on which the rates are chosen, from 0 on. Ranked by the final loss at its best rate
+    (geometric mean over the settings of its ratio to the best one). Besides: the good range, rates
+    within a factor 2 of its best loss, as largest over smallest; median steps until the median of
+    the last 50 losses lies below twice the setting's lowest final loss; share of diverged runs over
+    the grid; share of steps of the second half whose gradient norm is above ten times its median,
+    at the best rate.
+    """
+    candidates = {f"{each.__name__}{words}": (each, arguments) for each in optimizers
+                  for words, arguments in VARIANTS.get(each.__name__, {"": {}}).items()}
+    tried = sweep(PAPER_SETTINGS, candidates,
+                  grid(PAPER_SETTINGS, candidates, sgd=(0.005, 0.5)), range(seeds), steps)
+    scores = {pair: log_loss(by_rate) for pair, by_rate in tried.items()}
+    lowest = {pair: min(each.values()) for pair, each in scores.items()}
+    best = {name: min(lowest[name, each] for each in candidates) for name in PAPER_SETTINGS}
+    behind = {each: np.exp(np.mean([behind_best(lowest[name, each], best[name])
+                                    for name in PAPER_SETTINGS])) for each in candidates}
+    ranked = sorted(behind, key=behind.get)
+    parts = [Part("rank", "rank, by geometric mean of the ratio to the best", "; ".join(
+        f"{place} {each} ({behind[each]:.3g})" for place, each in enumerate(ranked, 1))),
+        Part("first", "first three, and loss over the best one's", "; ".join(
+            f"{each}: {behind[each]:.3g}" for each in ranked[:3]))]
+    parts += [Part(f"{each} {name}", f"{each:<25} {name}",
+                   screened(tried[name, each], scores[name, each], best[name], steps))
+              for each in ranked for name in PAPER_SETTINGS]
+    arrays = {"contestants": ranked, "ratio": [behind[each] for each in ranked]}
+    for name in PAPER_SETTINGS:
+        arrays[f"{name} rates"] = [list(tried[name, each]) for each in ranked]
+        arrays[f"{name} scores"] = [list(scores[name, each].values()) for each in ranked]
+    return arrays, parts
+
+
+VARIANTS = {"Adam": {", beta2 = 0.9": {}, ", beta2 = 0.99": dict(beta2=0.99),
+                     ", beta2 = 0.999": dict(beta2=0.999)},
+            "NormalizedSGD": {", one scale": {}, ", a block": dict(granularity="block")}}
+
+
+def behind_best(score, best):
+    """How far a log loss lies above the best one: 0 for the best, even if its loss is 0; infinite
+    if it diverged."""
+    if score == best < np.inf:
+        return 0.0
+    return score - best if np.isfinite(best) else np.inf
+
+
+def good_rates(scores):
+    """The rates whose log loss is within a factor 2 of the best one's; none if all diverged."""
+    return [rate for rate, score in scores.items()
+            if score < np.inf and score <= min(scores.values()) + np.log(2)]
+
+
+def screened(by_rate, scores, best, steps):
+    """What there is to say of an optimizer in a setting, beside its rank."""
+    good, run = good_rates(scores), by_rate[best_rate(by_rate)]
+    norm = run["grad_norm"][:, steps // 2 :]
+    spikes = (norm > 10 * np.median(norm, axis=-1, keepdims=True)).mean()
+    needed = np.median(steps_to(2 * np.exp(best), run["loss"]))
+    needed = f"{needed:.0f}" if np.isfinite(needed) else f"> {steps:,}"
+    diverged = np.mean([np.isnan(each["loss"][:, -1]) for each in by_rate.values()])
+    return (f"rate {rate_in_words(by_rate) if good else 'none':<5} "
+            f"loss {np.exp(min(scores.values())):<8.3g} "
+            f"good range {max(good) / min(good) if good else np.nan:<5.3g} "
+            f"steps to target {needed:<5} diverged {100 * diverged:.0f} % "
+            f"spikes {100 * spikes:.1f} %")
+
+
+def draw_screen(figure, arrays, found):
+    """A row a contestant, in their order: the lowest of "SETTING scores" (contestants, rates), and
+    where they are good, of "SETTING rates"."""
+    names = [str(each) for each in arrays["contestants"]]
+    ends, ranges = figure.subplots(1, 2, sharey=True)
+    place = np.arange(len(names))
+    for i, (name, look) in enumerate(zip(PAPER_SETTINGS, plotting.OTHER_LOOKS)):
+        scores = arrays[f"{name} scores"]
+        typical = np.exp(scores.min(axis=1))  # (contestants,); infinite if no rate trains
+        ends.plot(ratio(typical, typical.min()), place, look["marker"], color=look["color"], ms=10,
+                  label=name)
+        for each in place:
+            good = good_rates(dict(zip(arrays[f"{name} rates"][each], scores[each])))
+            ranges.plot(good, np.full(len(good), each + 0.2 * (i - 1)), "-" + look["marker"],
+                        color=look["color"])
+    ends.set(xscale="log", xlabel="final loss / the best one's", title="at the best of seven rates")
+    ends.set_yticks(place, [f"{i}  {name} ({behind:.3g})" for i, (name, behind) in enumerate(
+        zip(names, arrays["ratio"]), 1)])
+    ends.invert_yaxis()
+    ends.legend()
+    ranges.set(xscale="log", xlabel="learning rate", title="rates within a factor 2 of the best")
+    return (f"Loss over the best one's: {found['first']}",
+            "Ranked by the geometric mean over the settings of the ratio to the best one, in "
+            "brackets. Right: the rates at which the final loss is within a factor 2 of the "
+            "optimizer's own best one.")
+
+
+screen.full = dict(seeds=6, steps=500)
+
+
+def condition_causes(seeds=3, steps=200, optimizers=BOTH, long=200, sizes=(1, 10), batches=5):
+    """Question: What moves the ratio of R_med: the evaluation batch, the rates, the matrices?
+
+    C3's ratio of SGD's R_med over Adam's at iteration 750 (of a shorter run: at its last snapshot).
+    The evaluation batch: the ratio on every single batch of 1,000 prompts, and for the Hessian on
+    so many of them together (runs of `long` steps, which C3 has, too). Rates and matrices: the
+    typical of so many batches with half and twice the rates, and with all of P and Q trained.
+    """
+    point, numbers = ((min(steps, 800) - 1) // 50,), range(FRESH, FRESH + seeds)
+    arrays, parts = {"sizes": [f"{size},000" for size in sizes]}, []
+    for name, setting in PAPER_SETTINGS.items():
+        both = contestants(setting, optimizers)
+        H = np.array([run["values"][:, 0] for run in parallel(along, [
+            (diagonal, setting, both, seed, long, point, sizes[-1]) for seed in numbers])])
+        for size in sizes:  # H: (seeds, optimizers, batches, parameters)
+            together = H.reshape(*H.shape[:2], -1, size, H.shape[-1]).mean(axis=3)
+            R = r_med(together)  # (seeds, optimizers, batches of this size)
+            over = ratio(R[:, 0], R[:, 1])
+            low, high = np.quantile(over, (0.05, 0.95))
+            parts.append(Part(f"{name} {size}", f"{name}, {size},000 prompts: median and 90 % of "
+                              "the batches", f"{np.median(over):.3g}, {low:.3g} to {high:.3g}"))
+            arrays[f"{name} on {size},000"] = over.ravel()
+    causes = {"as published": (1, False), "half the rates": (0.5, False),
+              "twice the rates": (2, False), "full matrices": (1, True)}
+    for cause, (factor, full) in causes.items():
+        for name, setting in PAPER_SETTINGS.items():
+            changed = setting._replace(full=full)
+            both = contestants(changed, optimizers, {each: factor * rate
+                                                     for each, rate in setting.lr.items()})
+            R = np.array([run["values"][:, 0] for run in parallel(along, [
+                (condition, changed, both, seed, steps, point, batches) for seed in numbers])])
+            typical = np.median(ratio(R[:, 0], R[:, 1]), axis=-1)  # (seeds,)
+            parts.append(Part(f"{name} {cause}", f"{name}, {cause}", typical))
+            arrays[f"{name} with {cause}"] = typical
+    return arrays | {"causes": list(causes)}, parts
+
+
+def draw_condition_causes(figure, arrays, found):
+    """Above "SETTING on SIZE" (seeds times groups,), below "SETTING with CAUSE" (seeds,)."""
+    above, below = figure.subplots(2, 3, sharey="row")
+    for name, single, changed in zip(PAPER_SETTINGS, above, below):
+        dots(single, arrays["sizes"], [arrays[f"{name} on {size}"] for size in arrays["sizes"]],
+             yscale="log", title=TITLES[name], xlabel="prompts in the evaluation batch",
+             ylabel="$R_{med}$, SGD / Adam\non every batch")
+        dots(changed, [each.replace(" ", "\n", 1) for each in arrays["causes"]],
+             [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
+             ylabel="$R_{med}$, SGD / Adam\ntypical of 5 batches")
+        for ax in (single, changed):
+            reference(ax, 1)
+    return (f"R_med of SGD / Adam in Setting 1: {found['Setting 1 as published']}, "
+            f"{found['Setting 1 half the rates']} at half the rates, "
+            f"{found['Setting 1 full matrices']} in full matrices",
+            "The ratio SGD / Adam at iteration 750 (of a shorter run: at its last snapshot). "
+            "Above: a dot for each seed and evaluation batch. Below: a dot for each seed, on the "
+            "typical of 5 batches. Bar: median. Dotted: 1, no difference.")
+
+
+condition_causes.full = dict(seeds=6, steps=800, long=2500, sizes=(1, 10, 100))
+
+
+def initialization(seeds=3, steps=100, optimizers=BOTH, lr=None):
+    """Question: At which initial scale and depth do gradients vanish or explode, or models train?
+
+    L = 2, 4 and 8 in Setting 1, entries of standard deviation 0.01 to 0.8, in the paper's blocks
+    and in full matrices, seeds from 0 on. Measured: the gradient's norm in the first layer at
+    initialisation, on an evaluation batch a seed; and the final loss of both optimizers, at the
+    rates that serve at 0.05. A run "trains" if it ends below half of the loss of predicting 0,
+    which is d.
+    """
+    scales, names = (0.01, 0.05, 0.2, 0.8), [each.__name__ for each in optimizers]
+    arrays, parts = {"scales": scales, "optimizers": names}, []
+    for deep in (DEEP[0], DEEP[1], DEEP[3]):
+        for where in ("blocks", "full matrices"):
+            label, final, norms = f"{deep.name}, {where}", [], []  # (scales, ...) each
+            for std in scales:
+                setting = deep._replace(full=where != "blocks", std=std)
+                both = contestants(setting, optimizers, lr)
+                runs = parallel(train, [(setting, both, seed, steps) for seed in range(seeds)])
+                final.append(final_loss(np.array([run["loss"] for run in runs])))
+                norms.append([run["norm"] for run in parallel(
+                    first_gradient, [(setting, seed) for seed in range(seeds)])])
+            final, norms = np.array(final), np.array(norms)  # (scales, seeds, optimizers), (s., s.)
+            for i, each in enumerate(names):
+                good = (final[..., i] < deep.data["d"] / 2).all(axis=1)  # (scales,)
+                diverged = np.isinf(final[..., i]).any(axis=1)
+                words = [f"{word} at std {', '.join(f'{std:g}' for std in np.array(scales)[so])}"
+                         for word, so in (("trains", good), ("diverges", diverged)) if so.any()]
+                parts.append(Part(f"{label} {each}", f"{label}: {each}",
+                                  "; ".join(words) or "trains nowhere"))
+                arrays[f"{label} {each}"] = final[..., i]
+            parts += [Part(f"{label} {std:g}", f"{label}, std {std:g}: gradient norm, first layer",
+                           values) for std, values in zip(scales, norms)]
+            arrays[f"{label} norm"] = norms
+    return arrays, parts
+
+
+@cached
+@np.errstate(all="ignore")  # it may overflow
+def first_gradient(setting, seed):
+    """norm: that of the first layer's gradient at initialisation, on the evaluation batch of this
+    number."""
+    params = initial(setting, streams(seed)[0])
+    return dict(norm=np.linalg.norm(
+        linattn.loss_and_grad(params, evaluation_batch(setting, seed))[1][0]))
+
+
+def draw_initialization(figure, arrays, found):
+    """Maps of depth and scale: "DEPTH, WHERE OPTIMIZER" and "DEPTH, WHERE norm" (scales, seeds)."""
+    names, labels = arrays["optimizers"], ("blocks", "full matrices")
+    depths = [f"L = {L}" for L in (2, 4, 8)]
+    panels = [(f"final loss, {each}, {where}", [arrays[f"{L}, {where} {each}"] for L in depths])
+              for where in labels for each in names]
+    panels += [(f"gradient norm, {where}", [arrays[f"{L}, {where} norm"] for L in depths])
+               for where in labels]
+    for ax, (title, values) in zip(figure.subplots(2, len(panels) // 2).T.flat, panels):
+        heat(ax, np.median(values, axis=-1), depths, arrays["scales"], title=title,
+             xlabel="initial standard deviation (X: diverged)")
+    return (f"L = 8, {names[0]}, blocks: {found[f'L = 8, blocks {names[0]}']}; full matrices: "
+            f"{found[f'L = 8, full matrices {names[0]}']}",
+            "Final loss: median over the last tenth of the steps, median over seeds; a cross where "
+            "a run diverged; the loss of predicting 0 is 5. Gradient norm: of the first layer, at "
+            "initialisation.")
+
+
+initialization.full = dict(seeds=6, steps=400)
+
+
+def tails_times_depth(seeds=6, steps=33, optimizers=BOTH):
+    """Question: How do heavy tails and depth interact?
+
+    A factorial grid at E|x|^2 = 1: s ~ Gamma(k, .) with k = 2.5 (Gaussian x), 0.5 and 0.1, times L
+    = 2, 4 and 6; clip limit 1, every optimizer at the best of six rates. Measured: SGD's final loss
+    over Adam's, and the 99 % quantile over the median of the noise norm at initialisation (twice as
+    many draws as steps). Interaction: by what factor one step towards heavy tails changes the
+    effect of one step in depth (fit in the logarithms, per seed).
+    """
+    shapes, depths, candidates = (2.5, 0.5, 0.1), (2, 4, 6), by_name(optimizers)
+    cells = {f"k = {k}, L = {L}": (k, L) for k in shapes for L in depths}
+    settings = {name: Setting(name, dict(n=20, d=5, covariates="gamma", shape=k, second_moment=1.0),
+                              {}, layers=L) for name, (k, L) in cells.items()}
+    rates = grid(settings, candidates, sgd=(0.05, 2.0), other=(0.005, 0.2))
+    runs, best = tuned(settings, candidates, rates, seeds, steps)
+    first, second, *_ = candidates
+    final = {pair: final_loss(run["loss"]) for pair, run in runs.items()}  # (seeds,) each
+    gap = {name: ratio(final[name, first], final[name, second]) for name in cells}
+    wide = {name: spread(noise_norms(setting, seeds, max(5, 2 * steps))[0])
+            for name, setting in settings.items()}
+    maps = {f"final loss {first} / {second}": gap, "99 % quantile over median of the noise": wide}
+    arrays, parts = {"shapes": shapes, "depths": depths, "maps": list(maps)}, []
+    for what, values in maps.items():
+        # The least-squares coefficient of a * b, where a, b = -1, 0, 1 are the steps in tail and
+        # depth: the sum of a b log(value) over the sum of (a b)^2, which is 4.
+        total = sum((shapes.index(k) - 1) * (depths.index(L) - 1) * np.log(values[name])
+                    for name, (k, L) in cells.items())  # (seeds,)
+        parts.append(Part(f"interaction {what}", f"interaction, {what}", np.exp(total / 4)))
+    for what, values in maps.items():
+        parts += [Part(f"{name} {what}", f"{name}: {what}", values[name]) for name in cells]
+        arrays[what] = np.reshape([np.median(values[name]) for name in cells], (3, 3))
+    return arrays, parts + [Part(f"{name} rates", f"{name}: best rates", best[name])
+                            for name in cells]
+
+
+def draw_tails_times_depth(figure, arrays, found):
+    """A map (shapes, depths) for each of "maps"."""
+    names = ["Gaussian" if k == 2.5 else f"k = {k:g}" for k in arrays["shapes"]]
+    for ax, what in zip(figure.subplots(1, 2), arrays["maps"]):
+        heat(ax, arrays[what], names, arrays["depths"], title=what, xlabel="layers L",
+             ylabel="tail of x, heavy at the bottom")
+    gap = str(arrays["maps"][0])
+    light, heavy = ([str(found[f"k = {k}, L = {L} {gap}"]) for L in (2, 6)] for k in (2.5, 0.1))
+    return (f"{gap.removeprefix('final loss ')} of the final loss from L = 2 to 6: "
+            f"{' to '.join(light)} for Gaussian x, {' to '.join(heavy)} for the heaviest tails",
+            "Medians over seeds. k = 2.5: Gaussian x; smaller k: heavier tails at the same "
+            "E|x|$^2$ = 1. Every optimizer at the best of six rates.")
+
+
+tails_times_depth.full = dict(steps=500)
+
+
+def label_noise(seeds=6, steps=125, optimizers=BOTH):
+    """Question: How far above the Bayes risk does each optimizer end when labels are noisy?
+
+    Setting 1 with noise of standard deviation sigma on the context's labels; the target stays
+    clean. As w ~ N(0, I), the Bayes predictor is ridge regression with penalty sigma^2. Every
+    optimizer at the best of five rates. Measured: the loss minus that of the ridge regression on
+    the same evaluation batches of 1,000 prompts (median over twenty batches and the last two
+    snapshots).
+    """
+    sigmas, candidates = (0.0, 0.1, 0.3, 1.0, 3.0), by_name(optimizers)
+    settings = {f"sigma = {sigma:g}": SETTING_1._replace(
+        name=f"sigma = {sigma:g}", data=dict(SETTING_1.data, noise=sigma)) for sigma in sigmas}
+    rates = grid(settings, candidates, sgd=(0.02, 0.5), other=(0.002, 0.05))
+    runs, best = tuned(settings, candidates, rates, seeds, steps)
+    pair, parts, besides = " / ".join(list(candidates)[:2]), [], []
+    ends, excesses, risks = [], [], []  # by sigma: (seeds, optimizers) each; the Bayes risk
+    for sigma, (name, setting) in zip(sigmas, settings.items()):
+        bayes = ridge_losses(setting, sigma**2)  # (batches,)
+        loss = np.array([late_losses(setting, runs[name, each]["snapshots"])
+                         for each in candidates])  # (optimizers, seeds, 2 * batches)
+        excess = np.median(loss - np.resize(bayes, loss.shape[-1]), axis=-1)  # (optimizers, seeds)
+        parts.append(Part(f"{name} {pair}", f"{name}: excess {pair}", ratio(excess[0], excess[1])))
+        besides += [Part(f"{name} {each}", f"{name}: excess {each}", excess[i])
+                    for i, each in enumerate(candidates)]
+        besides += [Part(f"{name} rates", f"{name}: best rates", best[name]),
+                    Part(f"{name} Bayes", f"{name}: Bayes risk", f"{np.median(bayes):.3g}")]
+        ends.append(np.median(loss, axis=-1).T)
+        excesses.append(excess.T)
+        risks.append(np.median(bayes))
+    return {"sigmas": sigmas, "optimizers": list(candidates), "bayes": risks,
+            "final": np.stack(ends, axis=-1),  # (seeds, optimizers, sigmas)
+            "excess": np.stack(excesses, axis=-1)}, parts + besides
+
+
+@np.errstate(all="ignore")
+def late_losses(setting, snapshots):
+    """(seeds, 2 * batches): the loss at the last two snapshots of (seeds, points, 2, ...), each on
+    twenty evaluation batches of 1,000 prompts; infinite if the run diverged."""
+    batches = [evaluation_batch(setting, k) for k in range(20)]
+    return np.array([[loss_at(before, None, prompts) if np.isfinite(before).all() else np.inf
+                      for before in path[-2:, 0] for prompts in batches] for path in snapshots])
+
+
+def ridge_losses(setting, penalty, batches=20):
+    """Losses (batches,) of ridge regression on the context, on the same evaluation batches."""
+    found = []
+    for k in range(batches):
+        prompts = evaluation_prompts(setting, k)
+        X, y, query = prompts.Z[:, :-1, :-1], prompts.Z[:, -1:, :-1], prompts.Z[:, :-1, -1]
+        gram = X @ X.mT + penalty * np.eye(X.shape[1])
+        w = np.linalg.solve(gram, X @ y.mT)[..., 0]
+        found.append(np.mean(((w * query).sum(axis=1) - prompts.target) ** 2))
+    return np.array(found)
+
+
+def draw_label_noise(figure, arrays, found):
+    """"final" and "excess" (seeds, optimizers, sigmas), with "bayes" (sigmas,)."""
+    x, pair = np.arange(len(arrays["sigmas"])), " / ".join(arrays["optimizers"][:2])
+    for ax, what, label in zip(figure.subplots(1, 2), ("final", "excess"),
+                               ("final loss", "final loss minus Bayes risk")):
+        curves(ax, x, arrays[what], arrays["optimizers"], yscale="log", title=label, ylabel=label,
+               xlabel="standard deviation $\\sigma$ of the label noise")
+        ax.set_xticks(x, [f"{sigma:g}" for sigma in arrays["sigmas"]])
+        if what == "final":
+            ax.plot(x[1:], arrays["bayes"][1:], "k:", marker="s")
+            plotting.at_end(ax, x[-1], arrays["bayes"][-1], "Bayes risk", "#000000")
+    words = ", ".join(str(found[f"sigma = {sigma} {pair}"]) for sigma in (0, 1, 3))
+    return (f"{pair} of the excess risk at sigma = 0, 1, 3: {words}",
+            "Loss on clean targets, Setting 1, three layers; noise on the context's labels only. "
+            "Line: median over seeds, band: smallest to largest. Bayes: ridge regression with "
+            "penalty $\\sigma^2$ (its risk is 0 without noise), on the same evaluation batches.")
+
+
+label_noise.full = dict(steps=2000)
+
+
+def remedies(seeds=3, steps=80, optimizers=BOTH, lr=None):
+    """Question: What helps against heavy-tailed prompts?
+
+    Setting 3 without clipping, then with one remedy, then with all. Normalised x: (x_i, y_i)
+    divided by |x_i|, which is the spherical task; undone on the prediction, its error is |x|^2
+    times the spherical one, and as E|x|^2 = 1 and |x| is independent of the direction, both risks
+    are the same number (rates 1.0 and 0.1). Clipping: global norm 1. Weight decay: 0.01, decoupled.
+    Large batch: 4,000 prompts. Every optimizer at the best of a fifth, once and five times its
+    rate, on the seeds on which the rates are chosen, from 0 on. Measured: the loss at the end
+    relative to no remedy, and the ratio SGD / Adam. The losses are those on batches of 1,000
+    (median over twenty and over the last two snapshots): with heavy tails the typical loss of a
+    larger batch is a larger one.
+    """
+    plain = SETTING_3._replace(name="none", clipping="none")
+    normalised = dict(data=SPHERICAL.data, lr=dict(SGD=1.0, Adam=0.1))
+    decay, names = dict(weight_decay=0.01), [each.__name__ for each in optimizers]
+    cases = {"none": (plain, {}), "normalised x": (plain._replace(**normalised), {}),
+             "clipping": (plain._replace(clipping="global"), {}), "weight decay": (plain, decay),
+             "large batch": (plain._replace(batch=4000), {}),
+             "all four": (plain._replace(clipping="global", batch=4000, **normalised), decay)}
+    final, rates = {}, []
+    for name, (setting, arguments) in cases.items():
+        usual = [chosen["lr"] for _, chosen in contestants(setting, optimizers, lr)]
+        grids = {(name, each): [0.2 * rate, rate, 5 * rate] for each, rate in zip(names, usual)}
+        candidates = {each.__name__: (each, arguments) for each in optimizers}
+        tried = sweep({name: setting}, candidates, grids, range(seeds), steps, max(1, steps // 20))
+        best = {each: tried[name, each][best_rate(tried[name, each])] for each in names}
+        final[name] = {each: np.median(late_losses(setting, run["snapshots"]), axis=-1)
+                       for each, run in best.items()}  # (seeds,) each
+        rates.append(Part(f"{name} rates", f"{name}: best rates", ", ".join(
+            f"{each} {rate_in_words(tried[name, each])}" for each in names)))
+    parts = [Part(f"{name} {each} with / without", f"{name}: {each}, with / without",
+                  ratio(end[each], final["none"][each]))
+             for name, end in final.items() if name != "none" for each in names]
+    for name, end in final.items():
+        parts.append(Part(f"{name} ratio", f"{name}: {' / '.join(names[:2])}",
+                          ratio(end[names[0]], end[names[1]])))
+        parts += [Part(f"{name} {each}", f"{name}: final loss {each}", end[each]) for each in names]
+    return {"remedies": list(cases), "optimizers": names} | {
+        each: np.array([end[each] for end in final.values()]) for each in names}, parts + rates
+
+
+def draw_remedies(figure, arrays, found):
+    """Final losses of each optimizer (remedies, seeds), and their ratio."""
+    names, labels = arrays["optimizers"], [each.replace(" ", "\n") for each in arrays["remedies"]]
+    ends, over = figure.subplots(1, 2)
+    for i, each in enumerate(names):
+        dots(ends, labels, arrays[each], shift=0.3 * i, colour=plotting.look(each, i)["color"],
+             label=each)
+    dots(over, labels, ratio(arrays[names[0]], arrays[names[1]]))
+    ends.set(yscale="log", title="final loss", ylabel="final loss")
+    over.set(yscale="log", title=" / ".join(names[:2]), ylabel="ratio of final losses")
+    reference(over, 1)
+    ends.legend()
+    words = ", ".join(f"{each}'s by {found[f'normalised x {each} with / without']}"
+                      for each in names[:2])
+    return (f"In Setting 3 normalised x multiplies final losses: {words}",
+            "A dot for each seed, bar: median. Setting 3; typical loss on 1,000 prompts at the "
+            "end, every optimizer at the best of three rates. Normalised x: the spherical task, "
+            "whose risk is that of the original one after undoing.")
+
+
+remedies.full = dict(seeds=6, steps=500)
+
+
+def what_it_learns(seeds=3, steps=180, optimizers=(Adam,), lr=None, starts=8):
+    """Question: What is in the weights: is a trained layer a step of gradient descent?
+
+    Adam in Setting 1, L = 1 to 4, seeds from 0 on. Measured: the final loss beside that of L steps
+    of gradient descent, with one step size and with one for each layer (the best ones; for
+    isotropic x a preconditioner adds nothing else), and with P_l = g_l I, which changes the x
+    between the steps, too (least squares has loss 0); the share of Q_l (in the figure P_l's, too)
+    off the multiples of the identity. At L = 4 the trained layers end far above the best multiples
+    of the identity: whether the steps are too few or the constant rate too large is tried with five
+    times the steps, and with a rate that falls to 0 over them.
+    """
+    deep = {f"L = {L}": SETTING_1._replace(name=f"L = {L}", layers=L) for L in (1, 2, 3, 4)}
+    least = iter(parallel(descent, [(setting, kind, starts) for setting in deep.values()
+                                    for kind in DESCENTS]))
+    least = {name: {kind: float(next(least)["loss"]) for kind in DESCENTS} for name in deep}
+    arrays, parts, ends = {"depths": (1, 2, 3, 4), "optimizers": [optimizers[-1].__name__]}, [], []
+    for name, setting in deep.items():
+        adam = contestants(setting, optimizers[-1:], lr)
+        runs = parallel(train, [(setting, adam, seed, steps, 10) for seed in range(seeds)])
+        final = final_loss(np.array([run["loss"][0] for run in runs]))  # (seeds,)
+        before = np.array([run["snapshots"][0, :, 0] for run in runs])
+        off_Q = np.array([off_identity(each[-1, :, 1]).mean() for each in before])
+        parts += [Part(f"{name} loss", f"{name}: final loss", final)]
+        parts += [Part(f"{name} {kind}", f"{name}: final loss / that of {DESCENTS[kind]}",
+                       final / loss) for kind, loss in least[name].items()]
+        parts.append(Part(f"{name} off", f"{name}: share of Q off the identity", off_Q))
+        ends.append(final)
+        if name == "L = 3":  # before: (seeds, points, layers, 2, d, d)
+            paths = {"Q, last layer": (-1, 1), "Q, first layer": (0, 1), "P, first layer": (0, 0)}
+            arrays |= {"weights": before[0, -1].reshape(6, 5, 5), "paths": list(paths),
+                       "iteration": 10 * np.arange(before.shape[1]), "off": np.stack(
+                           [off_identity(before[:, :, l, i]) for l, i in paths.values()], axis=1)}
+    longer = {"five times the steps": deep["L = 4"],
+              "five times the steps, falling rate": deep["L = 4"]._replace(schedule="linear")}
+    for words, setting in longer.items():
+        adam = contestants(setting, optimizers[-1:], lr)
+        runs = parallel(train, [(setting, adam, seed, 5 * steps) for seed in range(seeds)])
+        final = final_loss(np.array([run["loss"][0] for run in runs]))
+        parts.append(Part(words, f"L = 4, {words}: final loss / that of {DESCENTS['P = g I']}",
+                          final / least["L = 4"]["P = g I"]))
+        arrays[f"L = 4, {words}"] = final
+    return arrays | {"final": np.array(ends).T[:, None]} | {  # (seeds, 1, depths)
+        f"least {kind}": [least[name][kind] for name in deep] for kind in DESCENTS}, parts
+
+
+DESCENTS = {"one size": "L steps, one size", "L sizes": "L steps, L sizes",
+            "P = g I": "L sizes, P = g I"}
+
+
+def off_identity(weights):
+    """Share of each matrix (..., d, d) in norm that is not a multiple of the identity."""
+    mean = np.trace(weights, axis1=-2, axis2=-1) / weights.shape[-1]
+    rest = weights - mean[..., None, None] * np.eye(weights.shape[-1])
+    with np.errstate(all="ignore"):  # a run that diverged
+        return np.linalg.norm(rest, axis=(-2, -1)) / np.linalg.norm(weights, axis=(-2, -1))
+
+
+@cached
+def descent(setting, kind, starts=8):
+    """The least loss of layers that are multiples of the identity, P_l = g_l I and Q_l = c_l I.
+
+    kind "one size": L steps of gradient descent, all of one size (one c for all layers, g = 0);
+    "L sizes": a c for each layer; "P = g I": a g for each, too (except for the last P, which has
+    no gradient). Newton's method from so many starts on one evaluation batch. Returns the multiples
+    (layers, 2) of the best one, its slope, the norm of its gradient, least, its loss there, and
+    loss, the median of its losses on twenty other batches.
+    """
+    L, fitted = setting.layers, evaluation_batch(setting, 100)
+    unit = np.eye(2 * L)  # of the numbers (g_1, c_1, g_2, c_2, ...)
+    g, c = unit[:, 0::2], unit[:, 1::2]
+    free = {"one size": c.sum(axis=1, keepdims=True), "L sizes": c,
+            "P = g I": np.hstack([g[:, :-1], c])}[kind]  # columns: the directions that may change
+
+    def matrices(point):
+        return (free @ point).reshape(L, 2, 1, 1) * np.eye(setting.data["d"])
+
+    def along_free(array):  # of derivatives with respect to all entries
+        return free.T @ np.trace(array, axis1=2, axis2=3).ravel()
+
+    def loss_and_slope(point):
+        loss, grad = linattn.loss_and_grad(matrices(point), fitted)
+        return loss, along_free(grad)
+
+    def hessian(point):
+        return np.array([along_free(linattn.hessian_vector_product(
+            matrices(point), matrices(e), fitted)) for e in np.eye(len(point))])
+
+    def start(rng):
+        """Sizes c that grow from layer to layer, from 0.1 to 10, and g that fall, from 1 to 0.3."""
+        falling, growing = -np.sort(-rng.uniform(0.3, 1, L)), np.sort(10 ** rng.uniform(-1, 1, L))
+        point = np.stack([falling, -growing], axis=1).ravel()  # Q_l = c_l I with c_l = -size
+        return free.T @ point / (free**2).sum(axis=0)
+
+    ends = [newton(loss_and_slope, hessian, start(generator(k))) for k in range(starts)]
+    best = min(ends, key=lambda point: loss_and_slope(point)[0])
+    least, slope = loss_and_slope(best)
+    loss = np.median([linattn.loss_and_grad(matrices(best), evaluation_batch(setting, k))[0]
+                      for k in range(20)])
+    return dict(multiples=(free @ best).reshape(L, 2), slope=np.linalg.norm(slope), least=least,
+                loss=loss)
+
+
+def newton(loss_and_slope, hessian, point, steps=100):
+    """A minimum near the point: Newton's method in the eigenvectors of the Hessian, with absolute
+    eigenvalues (so that it leaves saddles) plus a damping that grows until the loss falls."""
+    damping = 1.0
+    for _ in range(steps):
+        loss, slope = loss_and_slope(point)
+        if np.linalg.norm(slope) < 1e-9 * loss:
+            return point
+        values, vectors = np.linalg.eigh(hessian(point))
+        while damping < 1e12:
+            step = vectors @ (vectors.T @ slope / (np.abs(values) + damping))
+            if loss_and_slope(point - step)[0] < loss:
+                break
+            damping *= 4
+        else:  # no step is short enough: the rounding error is reached
+            return point
+        point, damping = point - step, damping / 8
+    return point
+
+
+def draw_what_it_learns(figure, arrays, found):
+    """"weights" (matrices, d, d); "off" (seeds, matrices, points); "final" (seeds, 1, depths),
+    "least KIND" (depths,), and "L = 4, ..." of longer runs (seeds,)."""
+    (*pictures,), (shares, depths) = figure.subplots(2, 2)
+    for which, (letter, ax) in enumerate(zip("PQ", pictures)):
+        tiles = np.full((5, 17), np.nan)
+        for layer in range(3):
+            tiles[:, 6 * layer : 6 * layer + 5] = arrays["weights"][2 * layer + which]
+        largest = np.abs(tiles).max(where=np.isfinite(tiles), initial=0) or 1  # 0: it diverged
+        drawn = ax.imshow(tiles, cmap="PuOr", vmin=-largest, vmax=largest)
+        ax.set_xticks((2, 8, 14), ("layer 1", "layer 2", "layer 3"))
+        ax.set_yticks([])
+        ax.set(title=f"{letter}, L = 3")
+        ax.grid(False)
+        figure.colorbar(drawn, ax=ax, shrink=0.7)
+    curves(shares, arrays["iteration"], arrays["off"], arrays["paths"], xlabel="iteration",
+           title="share off the identity", ylabel="share")
+    curves(depths, arrays["depths"], arrays["final"], arrays["optimizers"], yscale="log",
+           title="final loss", xlabel="layers L", ylabel="loss", xticks=arrays["depths"])
+    for i, (kind, words) in enumerate(DESCENTS.items()):
+        depths.plot(arrays["depths"], arrays[f"least {kind}"], label=words,
+                    **plotting.look(words, i))
+    for words, marker in (("five times the steps", "o"),
+                          ("five times the steps, falling rate", "*")):
+        ends = arrays[f"L = 4, {words}"]  # (seeds,)
+        depths.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
+    depths.legend(fontsize="x-small")
+    return (f"Adam's loss is {found['L = 2 P = g I']} (L = 2) and {found['L = 4 P = g I']} (L = 4) "
+            "times that of the best multiples of the identity",
+            "Weights: one seed; the last P is not trained. Line: median over seeds, band: smallest "
+            "to largest. Final loss: of Adam, and of the best steps of gradient descent, exact: of "
+            "one size, of L sizes, and with P = g I in each layer.")
+
+
+what_it_learns.full = dict(seeds=6, steps=2000)
+
+
+def one_layer(seeds=3, steps=270, optimizers=(Adam,), lr=None):
+    """Question: Does one trained layer reach its closed form, whatever x is?
+
+    Adam, L = 1, n = 20 (and others for Gaussian x), d = 5, seeds from 0 on. For isotropic x with
+    E|x|^2 = m and E|x|^4 = m4, T = E tr S^2 = m4 / n + (1 - 1/n) m^2 / d gives the best Q = -c I,
+    c = m / T, of loss m (1 - m^2 / (d T)) (for Gaussian x: c = n / (n + d + 1)). Measured: learnt
+    over best c, and final over least loss (means over the last tenth of the steps, for the closed
+    form is a mean).
+    """
+    cases = {f"gaussian x, n = {n}": ("gaussian", n) for n in (5, 10, 20, 40, 80)} | {
+        f"{family} x, n = 20": (family, 20) for family in MOMENTS if family != "gaussian"}
+    arrays, parts = {"optimizers": [optimizers[-1].__name__], "cases": list(cases)}, []
+    for name, (family, n) in cases.items():
+        setting = SETTING_1._replace(name=name, layers=1, data=dict(n=n, d=5, covariates=family))
+        adam = contestants(setting, optimizers[-1:], lr)
+        runs = parallel(train, [(setting, adam, seed, steps, 10) for seed in range(seeds)])
+        best_c, least_loss = closed_form(*MOMENTS[family], n, 5)
+        Q = np.array([run["snapshots"][0, :, 0, 0, 1] for run in runs])  # (seeds, points, d, d)
+        c = -last_tenth(np.trace(Q, axis1=2, axis2=3) / 5).mean(axis=-1)  # (seeds,)
+        end = last_tenth(np.array([run["loss"][0] for run in runs])).mean(axis=-1)
+        parts += [Part(f"{name} c", f"{name}: learnt / best c", c / best_c),
+                  Part(f"{name} loss", f"{name}: mean final loss / least loss {least_loss:.3g}",
+                       end / least_loss)]
+        arrays |= {f"{name} c": c / best_c, f"{name} loss": end / least_loss,
+                   f"{name} least": least_loss}
+    return arrays, parts
+
+
+def last_tenth(series):
+    return series[..., -max(1, series.shape[-1] // 10) :]
+
+
+MOMENTS = {  # E|x|^2 and E|x|^4 of each family of data.py at its default parameters, d = 5
+    "gaussian": (5, 35), "sphere": (1, 1), "gamma": (1, 11), "student": (25 / 3, 875 / 3)}
+
+
+def closed_form(m, m4, n, d):
+    """The best step size c of one layer, and its loss."""
+    T = m4 / n + (1 - 1 / n) * m**2 / d
+    return m / T, m * (1 - m**2 / (d * T))
+
+
+def draw_one_layer(figure, arrays, found):
+    """"CASE c" and "CASE loss" (seeds,), over the best ones, and "CASE least"."""
+    sizes, ratios, context = figure.subplots(1, 3)
+    shown = [name for name in arrays["cases"] if name.endswith("n = 20")]
+    labels = [name.removesuffix(" x, n = 20") for name in shown]
+    for ax, what, title in ((sizes, "c", "learnt / best step size c"),
+                            (ratios, "loss", "final / least loss")):
+        dots(ax, labels, [arrays[f"{name} {what}"] for name in shown], title=title,
+             xlabel="x, n = 20", ylabel="ratio")
+        reference(ax, 1)
+    names = [name for name in arrays["cases"] if name.startswith("gaussian")]
+    n = np.array([int(name.split("= ")[1]) for name in names])
+    least = np.array([arrays[f"{name} least"] for name in names])
+    trained = np.array([arrays[f"{name} loss"] for name in names]) * least[:, None]
+    context.plot(n, least, "k:", label="d (d + 1) / (n + d + 1)")
+    curves(context, n, trained.T[:, None], arrays["optimizers"], xscale="log", yscale="log",
+           title="Gaussian x: loss", xlabel="context length n", ylabel="loss")
+    context.set_xticks(n, n)
+    context.set_yticks((0.5, 1, 2), (0.5, 1, 2))
+    context.minorticks_off()
+    context.legend()
+    return (f"Learnt over best step size: {found['gaussian x, n = 20 c']} for Gaussian x, "
+            f"{found['student x, n = 20 c']} for Student's t",
+            "A dot for each seed, bar: median; line: median over seeds, band: smallest to largest. "
+            "c is the step size in Q = -c I; the best c and its loss are exact, the loss is a mean "
+            "over the last tenth of the steps.")
+
+
+one_layer.full = dict(seeds=6, steps=2000)
