@@ -1,10 +1,13 @@
 """One small run of every experiment, shared by the tests that look at its results."""
 
+import os
 import timeit
 from concurrent.futures import Executor, Future
 from unittest.mock import patch
 
 import pytest
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy: small matrices gain from no more
 
 import commands
 import data

@@ -65,6 +65,22 @@ def test_ridge_regression_is_the_bayes_predictor():
     assert losses[1][1] == pytest.approx(np.mean(errors))
 
 
+def test_the_penalty_is_the_variance_of_the_noise(monkeypatch):
+    """And what is measured is the loss less that of the ridge regression on the same batch."""
+    penalties = []
+    monkeypatch.setattr(questions, "tuned", lambda settings, candidates, *others: (
+        {(name, each): dict(snapshots=(name, each)) for name in settings for each in candidates},
+        dict.fromkeys(settings, "")))
+    monkeypatch.setattr(questions, "ridge_losses", lambda setting, penalty: (
+        penalties.append(penalty), np.arange(20.0))[1])
+    monkeypatch.setattr(questions, "late_losses", lambda setting, case: np.tile(
+        np.arange(20.0) + (6 if case[1] == "SGD" else 2), (3, 2)))
+    found = {part.key: part.values for part in questions.label_noise(3, 10)[1]}
+    np.testing.assert_allclose(penalties, [0, 0.01, 0.09, 1, 9])
+    assert found["sigma = 1 SGD"].tolist() == [6] * 3 and found["sigma = 1 Adam"].tolist() == [2] * 3
+    assert found["sigma = 1 SGD / Adam"].tolist() == [3] * 3
+
+
 def test_off_identity():
     """0 for a multiple of the identity, 1 for what has no trace, sqrt(1/2) between."""
     swap, one = np.array([[0.0, 1.0], [1.0, 0.0]]), np.eye(2)

@@ -183,7 +183,7 @@ def test_a_step_that_overflows_is_left_out(scripted):
     ([2.0] + 40 * [2000.0], None),  # not above
     ([2.0] + 19 * [2001.0] + [1999.0] + 19 * [2001.0], None),
     ([2.0] + 19 * [2001.0] + [1999.0] + 30 * [2001.0], 41),
-    (30 * [2001.0], None),
+    (30 * [2001.0], None), (30 * [np.inf], 20),
 ))
 def test_divergence_is_read_off_the_loss(scripted, losses, end):
     """Too eager a rule would end runs that recover from a rare prompt; too slow a one keeps
@@ -439,6 +439,9 @@ def test_the_null_of_few_draws_has_their_mean(monkeypatch):
         0.0, next(grads)))
     null = noise(SMALL, 0, 2)["null"]
     assert np.median(null) == pytest.approx(500**0.5, rel=0.02)
+    grads = itertools.chain(np.zeros((100, 5)), np.tile(noises - 10, (2, 1)))
+    squares = np.array(noise(SMALL, 1, 2)["null"]) ** 2
+    assert squares.mean() == pytest.approx(4, rel=0.4)  # the variance has n - 1 below it, not n
 
 
 def test_noise_norms(monkeypatch):
