@@ -205,8 +205,9 @@ def in_plain(value):
 
 
 def judged(name, level, arguments, parts):
-    """The verdict, or why there is none; "" for a question."""
+    """The verdict, of a first look as such, or why there is none; "" for a question."""
     word, usual = verdict(parts), defaults(NAMES[level][name])
+    full = usual | NAMES[level][name].full
     if not word:
         return ""
     if arguments["seeds"] < LEAST_SEEDS:
@@ -216,7 +217,8 @@ def judged(name, level, arguments, parts):
             return f"too short for a verdict: {arguments[key]:,} {key}, wants {usual[key]:,}"
     if any(arguments.get(key) != usual.get(key) for key in ("optimizers", "lr")):
         return "not judged: other optimizers or rates than those of the claim"
-    return word
+    first = any(arguments.get(key, 0) < full.get(key, 0) for key in ("seeds", "steps", "draws"))
+    return f"{word} in a first look" if first else word
 
 
 def commit():

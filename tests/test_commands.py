@@ -174,13 +174,15 @@ def test_report(here, everything, capsys):
 
 
 @pytest.mark.parametrize("changes, words", (
-    ({}, "reproduced"), (dict(steps=10_000), "reproduced"), (dict(seeds=5), "too few seeds"),
+    ({}, "reproduced in a first look"), (dict(steps=9_999), "reproduced in a first look"),
+    (dict(steps=10_000), "reproduced"), (dict(seeds=5), "too few seeds"),
     (dict(steps=666), "too short"), (dict(lr=dict(SGD=0.02)), "not judged"),
     (dict(optimizers=(Adam, SGD)), "not judged")))
 def test_when_a_claim_is_judged(changes, words):
     arguments = commands.defaults(experiments.adam_vs_sgd) | changes
     parts = measured([Part("gap", "gap", [2.0] * 6, above=1)])
-    assert commands.judged("adam_vs_sgd", "published", arguments, parts).startswith(words)
+    found = commands.judged("adam_vs_sgd", "published", arguments, parts)
+    assert found.startswith(words) and found.endswith("a first look") == words.endswith("look")
     nothing = measured([Part("gap", "gap", [2.0] * 6)])
     assert commands.judged("adam_vs_sgd", "published", arguments, nothing) == ""
 
