@@ -457,11 +457,11 @@ def rates_of(contestants):
     return ", ".join(f"{each.__name__} {arguments['lr']:g}" for each, arguments in contestants)
 
 
-def tuned(settings, candidates, rates, seeds, steps, every=50, pilots=3):
+def tuned(settings, candidates, rates, seeds, steps, every=50):
     """Each candidate at its best rate: chosen on the seeds 0, 1, 2, trained on `seeds` others, from
     1000 on. Returns {(setting's name, candidate's name): run}, as `sweep`, and the rates in words.
     """
-    tried = sweep(settings, candidates, rates, range(pilots), steps, every)
+    tried = sweep(settings, candidates, rates, range(3), steps, every)
     best = {pair: [best_rate(by_rate)] for pair, by_rate in tried.items()}
     confirmed = sweep(settings, candidates, best, range(FRESH, FRESH + seeds), steps, every)
     words = {name: ", ".join(f"{each} {rate_in_words(tried[name, each])}" for each in candidates)

@@ -112,6 +112,12 @@ def test_budgets_and_options():
         Adam=1.0, Muon=1.0)
 
 
+def test_the_hint_after_a_run_can_be_pasted():
+    found = commands.command_line().parse_intermixed_args(["C1", "--full", "--out", "my results"])
+    assert commands.next_step("depth", found) == (
+        "python experiments.py report --out 'my results'")
+
+
 def test_an_optimizer_of_ones_own(here, capsys):
     """The class that optimizers.py shows, in a file of one's own: kept by its source, in parallel."""
     (here / "mine.py").write_text(LION)
