@@ -44,7 +44,7 @@ def adam_vs_sgd(seeds=6, steps=667, optimizers=BOTH, lr=None):
     SGD's final loss (median training loss over the last tenth of the steps) over Adam's, per seed,
     lies above 1.
     """
-    names = [each.__name__ for each in optimizers]
+    names = [optimizer.__name__ for optimizer in optimizers]
     arrays, parts = {"optimizers": names, "iteration": block_centres(steps)}, []
     for name, setting in PAPER_SETTINGS.items():
         both = contestants(setting, optimizers, lr)  # (class, arguments) each
@@ -128,7 +128,7 @@ def condition_number(seeds=6, steps=667, optimizers=BOTH, lr=None, batches=1):
     batch of 1,000 prompts: above 1 at iterations 750 and 1250 (of a shorter run: at its last
     snapshot). Primary: 1250. Drawn along the path is the typical of so many batches.
     """
-    names = [each.__name__ for each in optimizers]
+    names = [optimizer.__name__ for optimizer in optimizers]
     last = (steps - 1) // 50 * 50
     iterations = [t for t in (750, 1250) if t <= last] or [last]
     path = sorted({t for t in PATH if t <= last} | set(iterations))
@@ -202,7 +202,7 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None):
     rates, on one evaluation batch of 1,000 prompts. Claimed, in each setting, of the median over
     the path without its first tenth: SGD's minus Adam's above 0.
     """
-    names, points = [each.__name__ for each in optimizers], points_of(steps, 50)
+    names, points = [optimizer.__name__ for optimizer in optimizers], points_of(steps, 50)
     arrays, parts = {"optimizers": names, "iteration": 50 * np.array(points)}, []
     for name, setting in PAPER_SETTINGS.items():
         both = contestants(setting, optimizers, lr)
@@ -355,7 +355,7 @@ def larger_model(seeds=6, steps=38, optimizers=BOTH, lr=None):
     from 1000 on. Claimed: SGD's final loss over Adam's above 1; the noise norm has a right tail,
     skewness above 0 (two fifths as many draws as steps).
     """
-    names, draws = [each.__name__ for each in optimizers], max(5, 2 * steps // 5)
+    names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, 2 * steps // 5)
     both = contestants(LARGE, optimizers, lr)
     runs = parallel(train, [(LARGE, both, FRESH + seed, steps, 500) for seed in range(seeds)])
     loss = np.array([run["loss"] for run in runs])  # (seeds, optimizers, steps)
@@ -402,7 +402,7 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=1):
     Adam's gain stays is tested in robust.py.
     """
     settings = {setting.name: setting for setting in (SPHERICAL, LIGHT_TAILS, SETTING_3)}
-    names, draws = [each.__name__ for each in optimizers], max(5, steps // 5)
+    names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, steps // 5)
     points, numbers = points_of(steps, 10), range(FRESH, FRESH + seeds)
     arrays, parts = {"optimizers": names, "iteration": block_centres(steps),
                      "point": 50 * np.array(points), "share": tail_shares(draws)}, []
@@ -483,7 +483,7 @@ def depth(seeds=6, steps=125, optimizers=BOTH, lr=None, batches=1):
     larger for L = 4, 6 and 8 than for 2 (geometric means). L = 2 has two plateaus: how many seeds
     end on the lower one is counted; a mean over both says nothing.
     """
-    names, draws = [each.__name__ for each in optimizers], max(5, steps // 5)
+    names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, steps // 5)
     points, numbers = points_of(steps, 10), range(FRESH, FRESH + seeds)
     arrays, parts = {"optimizers": names}, []
     final, wide, over = [], [], []  # by depth: (seeds, optimizers), (seeds,), (seeds, batches)
@@ -737,7 +737,7 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None):
     0. Primary: the gradient, clipped at 0.5, on each of the two paths. Apart, without a bound:
     Adam's own step.
     """
-    names, points = [each.__name__ for each in optimizers[:2]], points_of(steps, 10)
+    names, points = [optimizer.__name__ for optimizer in optimizers[:2]], points_of(steps, 10)
     arrays, parts = {"names": names, "kinds": CLIPPED, "point": 50 * np.array(points)}, []
     for name, setting in PAPER_SETTINGS.items():
         both = contestants(setting, optimizers[:2], lr)
@@ -799,7 +799,7 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=1)
     0; R_med and v^T H v larger along SGD's path (medians over the path without its first tenth, on
     one evaluation batch of 1,000 prompts). Drawn is the typical of so many batches.
     """
-    names, points = [each.__name__ for each in optimizers], points_of(steps, 10)
+    names, points = [optimizer.__name__ for optimizer in optimizers], points_of(steps, 10)
     setting, draws, numbers = NONLINEAR_TASK, max(5, steps), range(FRESH, FRESH + seeds)
     both = contestants(setting, optimizers, lr)
     loss = np.array([run["loss"] for run in parallel(train, [

@@ -295,7 +295,7 @@ def heat(ax, values, rows, columns, **labels):
     high = min(high, low + 4)
     ax.imshow(logs, cmap="cividis", aspect="auto", vmin=low, vmax=high)
     for (i, j), value in np.ndenumerate(values):
-        ax.text(j, i, short(value) if good[i, j] else "X", ha="center", va="center",
+        ax.text(j, i, two_digits(value) if good[i, j] else "X", ha="center", va="center",
                 color="white" if good[i, j] and logs[i, j] < (low + high) / 2 else "black")
     ax.set_xticks(range(len(columns)), [f"{each:g}" for each in columns])
     ax.set_yticks(range(len(rows)), rows)
@@ -303,7 +303,7 @@ def heat(ax, values, rows, columns, **labels):
     ax.grid(False)
 
 
-def short(value):
+def two_digits(value):
     """Two digits, or one of a very large or small number: 0.24, 3200, 5e139."""
     if 0.001 <= value < 10_000:
         return f"{float(f'{value:.2g}'):g}"

@@ -484,7 +484,7 @@ def initialization(seeds=3, steps=100, optimizers=BOTH, lr=None):
     rates that serve at 0.05. A run "trains" if it ends below half of the loss of predicting 0,
     which is d.
     """
-    scales, names = (0.01, 0.05, 0.2, 0.8), [each.__name__ for each in optimizers]
+    scales, names = (0.01, 0.05, 0.2, 0.8), [optimizer.__name__ for optimizer in optimizers]
     arrays, parts = {"scales": scales, "optimizers": names}, []
     for deep in (DEEP[0], DEEP[1], DEEP[3]):
         for where in ("blocks", "full matrices"):
@@ -685,7 +685,7 @@ def remedies(seeds=3, steps=80, optimizers=BOTH, lr=None):
     """
     plain = SETTING_3._replace(name="none", clipping="none")
     normalised = dict(data=SPHERICAL.data, lr=dict(SGD=1.0, Adam=0.1))
-    decay, names = dict(weight_decay=0.01), [each.__name__ for each in optimizers]
+    decay, names = dict(weight_decay=0.01), [optimizer.__name__ for optimizer in optimizers]
     cases = {"none": (plain, {}), "normalised x": (plain._replace(**normalised), {}),
              "clipping": (plain._replace(clipping="global"), {}), "weight decay": (plain, decay),
              "large batch": (plain._replace(batch=4000), {}),

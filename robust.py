@@ -40,7 +40,7 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5):
     tried, rates, target = chosen_rates(optimizers, steps)
     confirmed = sweep(PAPER_SETTINGS, by_name(optimizers), at_chosen(rates),
                       range(FRESH, FRESH + seeds), steps)
-    names = [each.__name__ for each in optimizers]
+    names = [optimizer.__name__ for optimizer in optimizers]
     pair = " / ".join(names[:2])
     arrays, parts = {"optimizers": names, "iteration": block_centres(steps)}, []
     for name, setting in PAPER_SETTINGS.items():
@@ -275,7 +275,7 @@ def directional_smoothness(seeds=6, steps=300, optimizers=BOTH, lr=None, batches
     difference was seen to turn round.
     """
     points = points_of(steps, 25)
-    arrays, parts = {"optimizers": [each.__name__ for each in optimizers],
+    arrays, parts = {"optimizers": [optimizer.__name__ for optimizer in optimizers],
                      "point": 50 * np.array(points)}, []
     for name, setting in PAPER_SETTINGS.items():
         both = contestants(setting, optimizers, lr)
@@ -491,7 +491,7 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=2):
     of predicting 0, change by a factor within 2/3 and 3/2.
     """
     settings = {setting.name: setting for setting in (SPHERICAL, LIGHT_TAILS, SETTING_3)}
-    names, points = [each.__name__ for each in optimizers], points_of(steps, 10)
+    names, points = [optimizer.__name__ for optimizer in optimizers], points_of(steps, 10)
     pair, numbers = " / ".join(names[:2]), range(FRESH, FRESH + seeds)
     arrays, parts, over, gain = {"optimizers": names, "iteration": block_centres(steps),
                                  "point": 50 * np.array(points)}, [], {}, {}
@@ -551,7 +551,7 @@ def depth(seeds=6, steps=120, optimizers=BOTH, lr=None):
     50 steps apart had been too far apart (deep models reach d/10 in less), so seeds that were not
     used before are trained, from 1100 on.
     """
-    names, ends = [each.__name__ for each in optimizers], {}
+    names, ends = [optimizer.__name__ for optimizer in optimizers], {}
     parts, over = [], {}  # over[layers, target]: (seeds,)
     for setting in DEEP:
         both = contestants(setting, optimizers, lr)
@@ -632,7 +632,7 @@ def learning_rates(seeds=6, steps=200, optimizers=BOTH, others=0):
     _, rates, _ = chosen_rates(optimizers, steps)
     confirmed = sweep(PAPER_SETTINGS, by_name(optimizers), at_chosen(rates),
                       range(FRESH, FRESH + seeds), steps)
-    names = [each.__name__ for each in optimizers if each.__name__ in ("SGD", "Adam")]
+    names = [each for each in by_name(optimizers) if each in ("SGD", "Adam")]
     arrays, parts = {"optimizers": names}, []
     for name in PAPER_SETTINGS:
         for each in names:
@@ -679,7 +679,7 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3, trained=0)
     and Adam's path in three settings. Apart, without a bound: Adam's own step, and, as a limit,
     runs of `trained` steps with and without clipping.
     """
-    names, points = [each.__name__ for each in optimizers[:2]], points_of(steps, 10)
+    names, points = [optimizer.__name__ for optimizer in optimizers[:2]], points_of(steps, 10)
     arrays, parts = {"names": names, "kinds": CLIPPED, "point": 50 * np.array(points)}, []
     for name, setting in PAPER_SETTINGS.items():
         both = contestants(setting, optimizers[:2], lr)
@@ -774,8 +774,8 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2,
              height[:, 0] - height[:, 1], above=0),
         Part("medians", "MLP, typical batch: medians of v^T H v", ", ".join(
             f"{each.__name__} {np.median(height[:, i]):.3g}" for i, (each, _) in enumerate(both)))]
-    return {"optimizers": [each.__name__ for each in optimizers], "point": 50 * np.array(points),
-            "share": tail_shares(draws), "MLP tail": tail(norms),
+    return {"optimizers": [optimizer.__name__ for optimizer in optimizers],
+            "point": 50 * np.array(points), "share": tail_shares(draws), "MLP tail": tail(norms),
             "MLP null": np.median(tail(null), axis=(0, 1)), "R_med": np.median(R, axis=-1),
             "smoothness": np.median(curvature, axis=-1)}, parts
 

@@ -52,7 +52,7 @@ def cached(function):
         if typed(function, bound.args):
             return function(*bound.args)
         path = folder / f"{function.__name__}-{key_of(function, bound.args)[:16]}.npz"
-        result = load(path)
+        result = read_back(path)
         if result is None:
             result = {name: np.asarray(values) for name, values in function(*bound.args).items()}
             write(path, lambda file: np.savez(file, **result))
@@ -200,7 +200,7 @@ def typed(function, arguments):
 # ---- Files and messages --------------------------------------------------------------------------
 
 
-def load(path):
+def read_back(path):
     """A kept result, or None; a damaged file is named."""
     try:
         with np.load(path) as arrays:

@@ -49,7 +49,7 @@ def train(setting, contestants, seed, steps, every=50):
     snapshots = np.full((len(contestants), ceil(steps / every), 2, *start.shape), np.nan)
     for t in range(steps):
         if t == 0 or not setting.fixed:
-            prompts = draw(batch_rng, setting)
+            prompts = fresh_batch(batch_rng, setting)
         for i, rule in enumerate(rules):
             if diverged(loss[i, :t]):
                 continue
@@ -150,7 +150,7 @@ def gradient_of(setting):
     return partial(linattn.loss_and_grad, activation=setting.activation)
 
 
-def draw(rng, setting):
+def fresh_batch(rng, setting):
     """A fresh batch, for linear attention in Gram form."""
     prompts = data.sample_prompts(rng, setting.batch, **setting.data)
     return linattn.compress(prompts) if setting.activation == "linear" else prompts
@@ -258,7 +258,7 @@ def noise(setting, seed, draws):
     params, gradient = initial(setting, weights), gradient_of(setting)
 
     def one():
-        return gradient(params, draw(batches, setting))[1].ravel()
+        return gradient(params, fresh_batch(batches, setting))[1].ravel()
 
     big = sum(one() for _ in range(100)) / 100
     noises = np.array([one() - big for _ in range(draws)])  # (draws, params.size)

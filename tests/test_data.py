@@ -5,14 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-import data
 from data import sample_prompts
 
 BATCH, N, D = 20_000, 20, 5
 FAMILIES = [  # arguments, E|x|^2, E|x|^4
     (dict(covariates="gaussian"), D, D * (D + 2)),
     (dict(covariates="sphere"), 1, 1),
-    (dict(covariates="gamma"), 0.1 * 10, 0.1 * 1.1 * 10**2),
+    (dict(covariates="gamma"), 0.1 * 10, 0.1 * 1.1 * 10**2),  # the paper's Gamma(0.1, 10)
     (dict(covariates="gamma", shape=2.5, scale=2.0), D, D * (D + 2)),  # is N(0, I)
     (dict(covariates="student", df=12.0), D * 12 / 10, D * (D + 2) * 12**2 / (10 * 8)),
 ]
@@ -28,114 +27,89 @@ def covariates(**arguments):
     return Z[:, :D].transpose(0, 2, 1).reshape(-1, D)
 
 
+def regression_vectors(Z):
+    """w of every prompt, exactly: at least d equations, and no noise."""
+    return np.array([np.linalg.lstsq(prompt[:-1, :-1].T, prompt[-1, :-1])[0] for prompt in Z])
+
+
+# ---- Covariates: moments and tails ---------------------------------------------------------------
+
+@pytest.mark.parametrize("held", (None, 3.0))
 @pytest.mark.parametrize("arguments, second, fourth", FAMILIES)
-def test_moments(arguments, second, fourth):
-    x = covariates(**arguments)
+def test_moments(arguments, second, fourth, held):
+    """With second_moment E|x|^2 is that number; the tail, E|x|^4 / (E|x|^2)^2, stays."""
+    x = covariates(second_moment=held, **arguments)
     square = (x * x).sum(axis=1)
-    assert square.mean() == pytest.approx(second, rel=0.03)
-    assert (square**2).mean() == pytest.approx(fourth, rel=0.08)
-    np.testing.assert_allclose(x.mean(axis=0), 0, atol=0.02 * np.sqrt(second))
-    np.testing.assert_allclose(x.T @ x / len(x), second / D * np.eye(D), atol=0.02 * second)
+    wanted = held or second
+    assert square.mean() == pytest.approx(wanted, rel=0.03)
+    assert (square**2).mean() == pytest.approx(wanted**2 * fourth / second**2, rel=0.08)
+    np.testing.assert_allclose(x.mean(axis=0), 0, atol=0.02 * np.sqrt(wanted))
+    np.testing.assert_allclose(x.T @ x / len(x), wanted / D * np.eye(D), atol=0.02 * wanted)
 
 
-@pytest.mark.parametrize("arguments, second, fourth", FAMILIES)
-def test_second_moment_can_be_held_while_the_tail_stays(arguments, second, fourth):
-    x = covariates(second_moment=3.0, **arguments)
-    square = (x * x).sum(axis=1)
-    assert square.mean() == pytest.approx(3.0, rel=0.03)
-    assert (square**2).mean() / 9 == pytest.approx(fourth / second**2, rel=0.08)
-
-
-def test_gamma_tail():
-    """Gamma(1, scale) is exponential: P(|x|^2 > t scale) = e^-t."""
+def test_tails():
+    """Gamma(1, scale) is exponential: P(|x|^2 > t scale) = e^-t. Student's P(|x| > r) falls like
+    r^-df: ten times rarer is 10^(1/df) times farther out."""
     square = (covariates(covariates="gamma", shape=1.0, scale=3.0) ** 2).sum(axis=1)
     for t in (1, 3, 6):
         assert (square > 3 * t).mean() == pytest.approx(np.exp(-t), rel=0.1)
+    for df, arguments in ((2.0, dict(df=2.0)), (5.0, {})):
+        radius = np.sqrt((covariates(covariates="student", **arguments) ** 2).sum(axis=1))
+        inner, outer = np.quantile(radius, (1 - 1e-3, 1 - 1e-4))
+        assert outer / inner == pytest.approx(10 ** (1 / df), rel=0.1)
 
 
-def test_student_tail():
-    """P(|x| > r) falls like r^-df: ten times rarer is 10^(1/df) times farther out."""
-    radius = np.sqrt((covariates(covariates="student", df=2.0) ** 2).sum(axis=1))
-    inner, outer = np.quantile(radius, (1 - 1e-2, 1 - 1e-3))
-    assert outer / inner == pytest.approx(10 ** (1 / 2), rel=0.1)
-
+# ---- Labels --------------------------------------------------------------------------------------
 
 def test_labels_and_target():
-    prompts = sample_prompts(rng(), 50, 8, 3)
-    assert prompts.Z.shape == (50, 4, 9) and prompts.target.shape == (50,)
-    assert not prompts.Z[:, 3, 8].any()
-    for Z, target in zip(*prompts):
-        w = np.linalg.lstsq(Z[:3, :8].T, Z[3, :8])[0]  # exact: no noise, 8 equations, 3 unknowns
-        np.testing.assert_allclose(w @ Z[:3, :8], Z[3, :8], atol=1e-10)
-        assert w @ Z[:3, 8] == pytest.approx(target, abs=1e-9)
-
-
-def test_regression_vector_is_standard_normal():
-    Z, _ = sample_prompts(rng(), BATCH, D, D)
-    x, y = Z[:, :D, :D], Z[:, D, :D]
-    w = np.linalg.solve(x.transpose(0, 2, 1), y[:, :, None])[:, :, 0]
-    np.testing.assert_allclose(w.T @ w / BATCH, np.eye(D), atol=0.05)
-
-
-def test_noise_is_added_to_the_context_alone():
-    clean, noisy = (sample_prompts(rng(), BATCH, N, D, noise=noise) for noise in (0.0, 0.5))
-    difference = noisy.Z - clean.Z
-    little = sample_prompts(rng(), BATCH, N, D, noise=1e-6).Z - clean.Z
-    np.testing.assert_allclose(little, 2e-6 * difference, atol=1e-12)
-    assert np.array_equal(noisy.target, clean.target)
-    assert not difference[:, :D].any() and not difference[:, D, N].any()
-    assert difference[:, D, :N].std() == pytest.approx(0.5, rel=0.01)
-    assert difference[:, D, :N].mean() == pytest.approx(0, abs=0.01)
+    Z, target = sample_prompts(rng(), 5000, 8, 3)
+    assert Z.shape == (5000, 4, 9) and not Z[:, 3, 8].any()
+    w = regression_vectors(Z)
+    np.testing.assert_allclose(np.einsum("bi,bij->bj", w, Z[:, :3, :8]), Z[:, 3, :8], atol=1e-9)
+    np.testing.assert_allclose((w * Z[:, :3, 8]).sum(axis=1), target, atol=1e-9)
+    np.testing.assert_allclose(w.T @ w / 5000, np.eye(3), atol=0.06)  # w ~ N(0, I)
+    usual = sample_prompts(rng())
+    assert usual.Z.shape == (1000, 6, 21)
+    assert np.array_equal(usual.Z, sample_prompts(rng(), 1000, 20, 5, "gaussian").Z)
 
 
 def test_covariance():
     """x ~ N(0, Sigma), w ~ N(0, Sigma^-1), so that the labels keep their variance d."""
     root = rng(1).standard_normal((D, D))
     sigma = root @ root.T + np.eye(D)
-    Z, _ = sample_prompts(rng(), BATCH, D, D, covariance=sigma)
-    x, y = Z[:, :D, :D], Z[:, D, :D]
-    every = x.transpose(0, 2, 1).reshape(-1, D)
-    np.testing.assert_allclose(every.T @ every / len(every), sigma, atol=0.03 * sigma.max())
-    w = np.linalg.solve(x.transpose(0, 2, 1), y[:, :, None])[:, :, 0]
+    Z, _ = sample_prompts(rng(), 5000, N, D, covariance=sigma)
+    x, w = Z[:, :D].transpose(0, 2, 1).reshape(-1, D), regression_vectors(Z)
     inverse = np.linalg.inv(sigma)
-    np.testing.assert_allclose(w.T @ w / BATCH, inverse, atol=0.05 * inverse.max())
-    assert y.var() == pytest.approx(D, rel=0.03)
+    np.testing.assert_allclose(x.T @ x / len(x), sigma, atol=0.03 * sigma.max())
+    np.testing.assert_allclose(w.T @ w / len(w), inverse, atol=0.05 * inverse.max())
+    assert Z[:, D, :N].var() == pytest.approx(D, rel=0.03)
+
+
+def test_noise_is_added_to_the_context_alone():
+    """However small it is."""
+    clean, little, much = (sample_prompts(rng(), 5000, N, D, noise=noise)
+                           for noise in (0.0, 1e-6, 0.5))
+    difference = much.Z - clean.Z
+    assert np.array_equal(much.target, clean.target)
+    assert not difference[:, :D].any() and not difference[:, D, N].any()
+    assert difference[:, D, :N].std() == pytest.approx(0.5, rel=0.01)
+    assert difference[:, D, :N].mean() == pytest.approx(0, abs=0.01)
+    np.testing.assert_allclose(little.Z - clean.Z, 2e-6 * difference, atol=1e-12)
 
 
 def test_nonlinear_labels():
-    """At d = 1 and width 2 the network f = y / w, w = the linear task's y / x, is the same in every
-    call, has at most three slopes, so that second differences vanish but for two bends, and does
-    not vanish at 0: there are biases."""
-    for seed in (0, 1):
-        linear, bent = (sample_prompts(rng(seed), 50, 12, 1, hidden=hidden).Z[:, :, :12]
-                        for hidden in (None, 2))
-        assert np.array_equal(bent[:, 0], linear[:, 0])
-        x, f = bent[:, 0].ravel(), (bent[:, 1] / linear[:, 1] * linear[:, 0]).ravel()
-        order = np.argsort(x)
-        slopes = np.diff(f[order]) / np.diff(x[order])
-        bends = np.abs(np.diff(slopes)) > 1e-6 * np.abs(slopes).max()
-        assert 1 <= bends.sum() <= 4  # each bend is seen by at most two pairs of neighbours
-        at_zero = np.interp(0, x[order], f[order])
-        assert abs(at_zero) > 0.01
-        first = at_zero if seed == 0 else first
-        assert at_zero == pytest.approx(first, abs=0.02)
-
-
-def test_the_authors_network():
-    """f of width 10 from its definition: weights and biases uniform on +-1 / sqrt(fan-in)."""
+    """y = <w, f(x)> with w of the linear task and one network f for all calls: weights and biases
+    uniform on +-1 / sqrt(columns of their W), point by point."""
     network = np.random.default_rng([2310, 1082, 10, D])
     W1, b1 = (network.uniform(-D**-0.5, D**-0.5, (10, k)) for k in (D, 1))
     W2, b2 = (network.uniform(-10**-0.5, 10**-0.5, (D, k)) for k in (10, 1))
-    linear, (Z, target) = (sample_prompts(rng(), 4, N, D, hidden=hidden) for hidden in (None, 10))
-    for prompt in range(4):
-        x = Z[prompt, :D, :N]
-        w = np.linalg.lstsq(x.T, linear.Z[prompt, D, :N], rcond=None)[0]
-        f = W2 @ np.maximum(W1 @ x + b1, 0) + b2
-        np.testing.assert_allclose(Z[prompt, D, :N], w @ f, rtol=1e-9, atol=1e-9)
-        query = Z[prompt, :D, N:]
-        f = W2 @ np.maximum(W1 @ query + b1, 0) + b2
-        np.testing.assert_allclose(target[prompt], w @ f, rtol=1e-9, atol=1e-9)
-    assert not Z[:, D, N].any()
+    for seed in (0, 1):
+        linear, bent = (sample_prompts(rng(seed), 4, N, D, hidden=hidden) for hidden in (None, 10))
+        assert np.array_equal(bent.Z[:, :D], linear.Z[:, :D]) and not bent.Z[:, D, N].any()
+        for w, Z, target in zip(regression_vectors(linear.Z), *bent):
+            for x, y in zip(Z[:D].T, (*Z[D, :N], target)):
+                h = [max(0, row @ x + bias) for row, bias in zip(W1, b1[:, 0])]
+                assert y == pytest.approx(w @ (W2 @ h + b2[:, 0]), abs=1e-9)
 
 
 def test_same_seed_same_numbers_and_read_only():
@@ -146,88 +120,66 @@ def test_same_seed_same_numbers_and_read_only():
             array[0] = 1
 
 
-def test_the_usual_arguments():
-    """The paper's Gamma(0.1, 10) among them; and none of another family's has a part in a draw."""
-    wanted = sample_prompts(rng(), 1000, 20, 5, "gaussian", second_moment=None, noise=0.0)
-    assert np.array_equal(sample_prompts(rng()).Z, wanted.Z)
-    for family, arguments in (("gamma", dict(shape=0.1, scale=10.0)), ("student", dict(df=5.0))):
-        wanted = sample_prompts(rng(), covariates=family, **arguments)
-        assert np.array_equal(sample_prompts(rng(), covariates=family).Z, wanted.Z)
+# ---- Arguments -----------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize("integer", (np.int8, np.int32, np.int64, np.uint16))
-def test_any_integer(integer):
-    sizes = dict(batch=integer(4), n=integer(3), d=integer(2))
-    wanted = sample_prompts(rng(), 4, 3, 2)
-    assert np.array_equal(sample_prompts(rng(), **sizes).Z, wanted.Z)
-
-
-def test_a_covariance_is_symmetric_whatever_its_size():
-    """Up to rounding, of its own size: not up to 1e-8."""
-    root = rng(1).standard_normal((2, 2))
-    for size in (1e-12, 1.0, 1e12):
-        sigma = size * (root @ np.diag([1.0, 2.0]) @ root.T)
-        rounded = sigma * (1 + 1e-16 * rng().standard_normal((2, 2)))
-        sample_prompts(rng(), 4, 3, 2, covariance=rounded)
-        with pytest.raises(ValueError, match="^covariance: got"):
-            sample_prompts(rng(), 4, 3, 2, covariance=sigma + [[0, 1e-3 * size], [0, 0]])
-    with pytest.raises(ValueError, match="^covariance: got"):
-        sample_prompts(rng(), 4, 3, 2, covariance=[[1e-9, 5e-10], [0, 1e-9]])
-
-
-@pytest.mark.parametrize("argument, value", [
-    ("batch", 0), ("n", 0), ("n", -3), ("n", 2.0), ("d", 0), ("d", "five"),
-    ("covariates", "cauchy"), ("covariates", None), ("shape", 0), ("scale", -1.0), ("df", 0),
-    ("df", np.nan), ("second_moment", 0), ("noise", -0.1), ("noise", np.inf), ("noise", "loud"),
-    ("covariance", np.eye(3)), ("covariance", -np.eye(5)), ("covariance", np.eye(5) + 0j),
-    ("covariance", np.triu(np.ones((5, 5)))), ("covariance", np.full((5, 5), np.nan)),
-    ("rng", 0), ("rng", np.random), ("hidden", 0), ("hidden", 2.5),
+@pytest.mark.parametrize("argument, values", [
+    ("rng", (0, np.random)), ("batch", (0, True)), ("n", (0, -3, 2.0)), ("d", (0, "five")),
+    ("hidden", (0, 2.5)), ("covariates", ("cauchy", None)), ("noise", (-0.1, np.inf, "loud")),
+    *((name, (0, -1.0, np.nan, 1e-200, 1e200, 10**400)) for name in (
+        "shape", "scale", "df", "second_moment")),  # so that no product of them leaves the range
+    ("covariance", (np.eye(3), -np.eye(5), np.eye(5) + 0j, np.triu(np.ones((5, 5))),
+                    np.full((5, 5), np.nan), "none")),
 ])
-def test_bad_input_is_named(argument, value):
-    arguments = dict(dict(rng=rng()), **{argument: value})
-    with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):
-        sample_prompts(**arguments)
+def test_bad_input_is_named(argument, values):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):
+            sample_prompts(**dict(rng=rng(), covariates="gamma") | {argument: value})
 
 
-def test_second_moment_needs_a_variance():
-    with pytest.raises(ValueError, match="second_moment: got .*, wants"):
-        sample_prompts(rng(), covariates="student", df=2.0, second_moment=1.0)
+@pytest.mark.parametrize("size", (1e-12, 1.0, 1e12))
+def test_a_covariance_is_symmetric_up_to_rounding_of_its_own_size(size):
+    sigma = size * np.array([[2.0, 0.5], [0.5, 1.0]])
+    rounded, skew = sigma.copy(), sigma.copy()
+    rounded[0, 1] *= 1 - 1e-15
+    skew[0, 1] *= 1 - 1e-3
+    wanted = sample_prompts(rng(), 4, 3, 2, covariance=sigma).Z
+    np.testing.assert_allclose(sample_prompts(rng(), 4, 3, 2, covariance=rounded).Z, wanted)
+    for wrong in (skew, [[1e-9, 5e-10], [0, 1e-9]]):
+        with pytest.raises(ValueError, match="^covariance: got"):
+            sample_prompts(rng(), 4, 3, 2, covariance=wrong)
 
 
-def test_numbers_near_the_ends_of_the_range():
-    """Products and quotients that would leave the range of a float are refused by name."""
-    ends = (1e-300, 1e-200, 1e-100, 1, 1e100, 1e200, 10**400)
-    for shape, scale, second_moment in itertools.product(ends, repeat=3):
-        values = dict(shape=shape, scale=scale, second_moment=second_moment)
-        wrong = [name for name in values if not 1e-100 <= values[name] <= 1e100]
-        if wrong:
-            with pytest.raises(ValueError, match=rf"^({'|'.join(wrong)}): got .*, wants"):
-                sample_prompts(rng(), 50, 4, 3, "gamma", **values)
-        else:
-            x = sample_prompts(rng(), 50, 4, 3, "gamma", **values).Z[:, :3]
-            if shape >= 1:  # or else x is hardly ever anything but 0
-                assert (x * x).sum(axis=1).mean() == pytest.approx(second_moment, rel=0.3)
-
-
-def test_degrees_of_freedom_near_the_ends_of_the_range():
-    """Just above 2 E|x|^2 is finite and huge; at 1e100 t is Gaussian; at 1e-100 x overflows."""
-    for df, least, most in ((np.nextafter(2, 3), 0, 1), (1e100, 0.8, 1.2)):
-        x = sample_prompts(rng(), 500, 4, 3, "student", df=df, second_moment=1.0).Z[:, :3]
-        assert least < (x * x).sum(axis=1).mean() < most
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match="^Z: got .*, wants"):
-        sample_prompts(rng(), covariates="student", df=1e-100)
-    for df in (1e-200, 1e200):
-        with pytest.raises(ValueError, match="^df: got .*, wants"):
-            sample_prompts(rng(), covariates="student", df=df, second_moment=1.0)
-
-
-@pytest.mark.parametrize("number", (np.int8(100), np.float32(100), np.float64(100)))
 @pytest.mark.filterwarnings("error")
-def test_numbers_of_numpy_do_not_overflow(number):
-    """100 * 100 is 16 as an int8, without an error."""
-    values = dict(shape=number, scale=number, second_moment=number, noise=number)
-    wanted = sample_prompts(rng(), 5, 4, 3, "gamma", **{name: 100.0 for name in values})
-    assert np.array_equal(sample_prompts(rng(), 5, 4, 3, "gamma", **values).Z, wanted.Z)
+@pytest.mark.parametrize("kind", (np.int8, np.uint16, np.int32, np.int64, np.float32, np.float64))
+def test_numbers_of_numpy(kind):
+    """Any integer; and 100 * 100 is 16 as an int8, without an error."""
+    values = dict.fromkeys(("shape", "scale", "second_moment", "noise"), 100)
+    sizes = dict(batch=4, n=3, d=2)
+    wanted = sample_prompts(rng(), covariates="gamma", **values, **sizes)
+    values = {name: kind(value) for name, value in values.items()}
+    if issubclass(kind, np.integer):
+        sizes = {name: kind(value) for name, value in sizes.items()}
+    assert np.array_equal(sample_prompts(rng(), covariates="gamma", **values, **sizes).Z, wanted.Z)
+
+
+def test_numbers_at_the_ends_of_the_range():
+    """Of shape, scale and second_moment every product stays a float. Just above df = 2 E|x|^2 is
+    finite and huge, at 2 it is not; at 1e100 t is Gaussian; at 1e-100 x overflows."""
+    def moment(family, **arguments):
+        x = sample_prompts(rng(), 500, 4, 3, family, **arguments).Z[:, :3]
+        return (x * x).sum(axis=1).mean()
+
+    ends = 1e-100, 1, 1e100
+    for shape, scale, second in itertools.product(ends, repeat=3):
+        found = moment("gamma", shape=shape, scale=scale, second_moment=second)
+        if shape >= 1:  # or else x is hardly ever anything but 0
+            assert found == pytest.approx(second, rel=0.1)
+    assert 0 < moment("student", df=np.nextafter(2, 3), second_moment=1.0) < 1
+    assert moment("student", df=1e100, second_moment=1.0) == pytest.approx(1, rel=0.1)
+    with pytest.raises(ValueError, match="^second_moment: got .*, wants"):
+        moment("student", df=2.0, second_moment=1.0)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="^Z: got .*, wants"):
+        moment("student", df=1e-100)
 
 
 @pytest.mark.parametrize("column", (0, 2))

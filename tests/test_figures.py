@@ -177,4 +177,4 @@ def test_colours_are_told_apart_in_grey():
 
 def test_symbols():
     assert plotting.in_symbols("R_med, v^T H v, |x|^2") == "$R_{med}$, $v^THv$, $|x|^2$"
-    assert [plotting.short(x) for x in (0.2345, 3210.0, 5e139)] == ["0.23", "3200", "5e139"]
+    assert [plotting.two_digits(x) for x in (0.2345, 3210.0, 5e139)] == ["0.23", "3200", "5e139"]

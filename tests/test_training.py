@@ -126,7 +126,7 @@ def test_softmax_and_mlp():
         found = train(setting, [SGD], 0, 1)
         assert found["loss"] == loss and found["grad_norm"] == np.linalg.norm(grad)
         assert isinstance(training.evaluation_batch(setting, 0), data.Prompts)
-    assert isinstance(training.draw(np.random.default_rng(0), SMALL), linattn.Gram)
+    assert isinstance(training.fresh_batch(np.random.default_rng(0), SMALL), linattn.Gram)
     assert isinstance(training.evaluation_batch(SMALL, 0), linattn.Gram)
 
 
@@ -157,7 +157,7 @@ def scripted(monkeypatch):
     gradient) at every step, whatever the params are."""
     def by(script, contestants=(SGD,), **options):
         numbers = itertools.count()
-        monkeypatch.setattr(training, "draw", lambda rng, setting: script[next(numbers)])
+        monkeypatch.setattr(training, "fresh_batch", lambda rng, setting: script[next(numbers)])
         monkeypatch.setattr(training, "gradient_of", lambda setting: lambda params, row: (
             row[0], np.full(params.shape, row[1])))
         return train(SMALL, contestants, 0, len(script), **options)
