@@ -16,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -400,7 +401,7 @@ def gallery(found, out):
         board = {name: {level: found.get((name, level)) for level in LEVELS} for name in claims}
         texts = {name: next((headline(name, out, level) for level in reversed(LEVELS)
                              if board[name][level]), "") for name in claims}
-        figure = plotting.picture(draw_scoreboard, (board, texts), score(board))
+        figure = plotting.picture(partial(draw_scoreboard, board, texts), {}, {}, score(board))
         for form in ("png", "pdf"):
             runs.write(Path(out, f"scoreboard.{form}"),
                        lambda file: plotting.save(figure, file, form))
@@ -416,9 +417,9 @@ def score(board):
     return f"Reproduced of the claims C1 to C12: {', '.join(words)}"
 
 
-def draw_scoreboard(figure, board, words):
+def draw_scoreboard(claims, texts, figure, arrays, found):
     """A row a claim: a mark a primary part, published and robust apart, and the headline."""
-    (claims, texts), ax = board, figure.subplots()
+    ax = figure.subplots()
     ax.set(xlim=(0, 1), ylim=(len(claims) + 0.6, -0.8))
     ax.axis("off")
     columns = {"claim": 0, "published": 0.34, "robust": 0.45, "what was found": 0.56}
@@ -428,7 +429,7 @@ def draw_scoreboard(figure, board, words):
         ax.axhline(y - 0.5 + 0.08, color="#DDDDDD", lw=1)
         for x, text, width in ((0, ": ".join(claim_of(name)), 50),
                                (columns["what was found"], texts[name], 66)):
-            ax.text(x, y, plotting.in_symbols(textwrap.fill(text, width)), va="center",
+            ax.text(x, y, textwrap.fill(plotting.in_symbols(text), width), va="center",
                     fontsize=11.5, linespacing=1.0)
         for level, found in levels.items():
             if found:
@@ -442,7 +443,7 @@ def draw_scoreboard(figure, board, words):
     for i, word in enumerate(plotting.MARKS):
         plotting.marks(ax, columns["published"] + 0.07 * i, legend, [word])
         ax.text(columns["published"] + 0.015 + 0.07 * i, legend, word, va="center", fontsize=11.5)
-    return words, "A mark for each primary part of a claim: it holds, is open, or is against it."
+    return "", "A mark for each primary part of a claim: it holds, is open, or is against it."
 
 
 # ---- The main function ---------------------------------------------------------------------------

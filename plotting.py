@@ -74,6 +74,7 @@ def picture(draw, arrays, found, verdict="", style=STYLE):
     its attribute `caption`. It starts from matplotlib's defaults, whatever the user's file says."""
     with matplotlib.style.context(["default", style]):
         figure = Figure(figsize=(13.33, 7.5), layout="constrained")
+        arrays = {name: np.asarray(values) for name, values in arrays.items()}  # as from a file
         headline, figure.caption = draw(figure, arrays, found)
         letters = int(1840 / matplotlib.rcParams["figure.titlesize"])  # on a line
         figure.suptitle("\n".join(textwrap.fill(in_symbols(text), letters)

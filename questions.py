@@ -346,8 +346,9 @@ def screen(seeds=3, steps=75, optimizers=(SGD, Adam, SignDescent, NormalizedSGD,
               for each in ranked for name in PAPER_SETTINGS]
     arrays = {"contestants": ranked, "ratio": [behind[each] for each in ranked]}
     for name in PAPER_SETTINGS:
-        arrays[f"{name} rates"] = [list(tried[name, each]) for each in ranked]
-        arrays[f"{name} scores"] = [list(scores[name, each].values()) for each in ranked]
+        arrays[f"{name} rates"] = np.array([list(tried[name, each]) for each in ranked])
+        arrays[f"{name} scores"] = np.array(  # (contestants, rates)
+            [list(scores[name, each].values()) for each in ranked])
     return arrays, parts
 
 
@@ -415,7 +416,8 @@ def draw_screen(figure, arrays, found):
 screen.full = dict(seeds=6, steps=500)
 
 
-def condition_causes(seeds=3, steps=200, optimizers=BOTH, long=200, sizes=(1, 10), batches=5):
+def condition_causes(seeds=3, steps=200, optimizers=BOTH, lr=None, long=200, sizes=(1, 10),
+                     batches=5):
     """Question: What moves the ratio of R_med: the evaluation batch, the rates, the matrices?
 
     C3's ratio of SGD's R_med over Adam's at iteration 750 (of a shorter run: at its last snapshot).
@@ -426,7 +428,7 @@ def condition_causes(seeds=3, steps=200, optimizers=BOTH, long=200, sizes=(1, 10
     point, numbers = ((min(steps, 800) - 1) // 50,), range(FRESH, FRESH + seeds)
     arrays, parts = {"sizes": [f"{size},000" for size in sizes]}, []
     for name, setting in PAPER_SETTINGS.items():
-        both = contestants(setting, optimizers)
+        both = contestants(setting, optimizers, lr)
         H = np.array([run["values"][:, 0] for run in parallel(along, [
             (diagonal, setting, both, seed, long, point, sizes[-1]) for seed in numbers])])
         for size in sizes:  # H: (seeds, optimizers, batches, parameters)
@@ -441,9 +443,9 @@ def condition_causes(seeds=3, steps=200, optimizers=BOTH, long=200, sizes=(1, 10
               "twice the rates": (2, False), "full matrices": (1, True)}
     for cause, (factor, full) in causes.items():
         for name, setting in PAPER_SETTINGS.items():
-            changed = setting._replace(full=full)
+            changed, rates = setting._replace(full=full), setting.lr | (lr or {})
             both = contestants(changed, optimizers, {each: factor * rate
-                                                     for each, rate in setting.lr.items()})
+                                                     for each, rate in rates.items()})
             R = np.array([run["values"][:, 0] for run in parallel(along, [
                 (condition, changed, both, seed, steps, point, batches) for seed in numbers])])
             typical = np.median(ratio(R[:, 0], R[:, 1]), axis=-1)  # (seeds,)
@@ -496,7 +498,8 @@ def initialization(seeds=3, steps=100, optimizers=BOTH, lr=None):
                 final.append(final_loss(np.array([run["loss"] for run in runs])))
                 norms.append([run["norm"] for run in parallel(
                     first_gradient, [(setting, seed) for seed in range(seeds)])])
-            final, norms = np.array(final), np.array(norms)  # (scales, seeds, optimizers), (s., s.)
+            final = np.array(final)  # (scales, seeds, optimizers)
+            norms = np.array(norms)  # (scales, seeds)
             for i, each in enumerate(names):
                 good = (final[..., i] < deep.data["d"] / 2).all(axis=1)  # (scales,)
                 diverged = np.isinf(final[..., i]).any(axis=1)
@@ -531,7 +534,7 @@ def draw_initialization(figure, arrays, found):
                for where in labels]
     for ax, (title, values) in zip(figure.subplots(2, len(panels) // 2).T.flat, panels):
         heat(ax, np.median(values, axis=-1), depths, arrays["scales"], title=title,
-             xlabel="initial standard deviation (X: diverged)")
+             xlabel="initial std (X: diverged)")
     return (f"L = 8, {names[0]}, blocks: {found[f'L = 8, blocks {names[0]}']}; full matrices: "
             f"{found[f'L = 8, full matrices {names[0]}']}",
             "Final loss: median over the last tenth of the steps, median over seeds; a cross where "

@@ -100,13 +100,22 @@ def test_the_scoreboard_shows_every_primary_part():
     board = {name: {level: found.get((name, level)) for level in commands.LEVELS}
              for name in claims}
     figure = Figure()
-    commands.draw_scoreboard(figure, (board, dict.fromkeys(claims, "")), "words")
+    commands.draw_scoreboard(board, dict.fromkeys(claims, ""), figure, {}, {})
     marks = [line for line in figure.axes[0].get_lines() if line.get_marker() in "oX"]
     primary = [each for finding in found.values() for each in finding["parts"].values()
                if each.primary]
     assert len(marks) == len(primary) + 3  # those of the legend
     crosses = sum(line.get_marker() == "X" for line in marks)
     assert crosses == 1 + sum(each.decision == "against" for each in primary)
+
+
+def test_a_figure_needs_no_file():
+    """Arrays as a function returns them, lists among them, as well as those of a file."""
+    arrays, found = commands.load("learning_rates", FIGURES)
+    lists = {name: values.tolist() for name, values in arrays.items()}
+    figure = plotting.picture(commands.drawing("learning_rates", "published"), lists,
+                              found["parts"])
+    assert figure.headline.startswith("Protocol: best rates of the grid: Setting 1: SGD 0.2")
 
 
 # ---- Panels --------------------------------------------------------------------------------------
