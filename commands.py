@@ -351,7 +351,7 @@ def headline(name, out, level="published"):
     """The first line of the caption, without the claim and the verdict."""
     path = place(level, out) / f"{name}.txt"
     text = path.read_text(encoding="utf-8").splitlines()[0] if path.exists() else ""
-    return text.partition(": ")[2].rpartition(" (")[0]
+    return text.removeprefix(f"{claim_of(name)[0]}: ").rpartition(" (")[0]
 
 
 def counts(found):

@@ -165,6 +165,8 @@ def draw_granularity(figure, arrays, found):
     groups = {title: shown for title, shown in groups.items() if shown}
     *panels, last = figure.subplots(1 + len(groups) // 2, 2).flat
     for ax, (title, shown) in zip(panels, groups.items()):
+        if title == "falling rate":
+            ax.sharey(panels[0])
         over = [arrays[f"{name} final"] / arrays[f"{name} final"][-1] for name in shown]
         curves(ax, range(len(scalings)), np.transpose(over, (2, 0, 1)),
                [name.removesuffix(", falling rate") for name in shown], path=False, yscale="log",
@@ -306,8 +308,8 @@ def draw_edge_of_stability(figure, arrays, found):
            yscale="log", title="SGD, Setting 1", xlabel="iteration",
            ylabel="largest eigenvalue of the Hessian\nover 2 (1 + momentum) / learning rate")
     reference(ax, 1)
-    return (f"SGD's largest eigenvalue over the limit of stability, rate 0.2: {found['0.2 start']} "
-            f"at the start, then {found['0.2']}",
+    return ("SGD's largest eigenvalue over the limit of stability in Setting 1, rate 0.2: "
+            f"{found['0.2 start']} at the start, then {found['0.2']}",
             "The limit is 2 (1 + momentum) / lr, beyond which gradient descent with momentum "
             "diverges on a quadratic. Line: median over seeds, band: smallest to largest; typical "
             "of the evaluation batches of 1,000 prompts.")
@@ -407,7 +409,7 @@ def draw_screen(figure, arrays, found):
     ends.invert_yaxis()
     ends.legend()
     ranges.set(xscale="log", xlabel="learning rate", title="rates within a factor 2 of the best")
-    return (f"Loss over the best one's: {found['first']}",
+    return (f"Loss over the best one's, mean over Settings 1, 2, 3: {found['first']}",
             "Ranked by the geometric mean over the settings of the ratio to the best one, in "
             "brackets. Right: the rates at which the final loss is within a factor 2 of the "
             "optimizer's own best one.")
@@ -463,7 +465,7 @@ def draw_condition_causes(figure, arrays, found):
              ylabel="$R_{med}$, SGD / Adam\non every batch")
         dots(changed, [each.replace(" ", "\n", 1) for each in arrays["causes"]],
              [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
-             ylabel="$R_{med}$, SGD / Adam\ntypical of 5 batches")
+             ylabel="$R_{med}$, SGD / Adam\ntypical batch")
         for ax in (single, changed):
             reference(ax, 1)
     return (f"R_med of SGD / Adam in Setting 1: {found['Setting 1 as published']}, "
@@ -471,7 +473,7 @@ def draw_condition_causes(figure, arrays, found):
             f"{found['Setting 1 full matrices']} in full matrices",
             "The ratio SGD / Adam at iteration 750 (of a shorter run: at its last snapshot). "
             "Above: a dot for each seed and evaluation batch. Below: a dot for each seed, on the "
-            "typical of 5 batches. Bar: median. Dotted: 1, no difference.")
+            "typical of several batches. Bar: median. Dotted: 1, no difference.")
 
 
 condition_causes.full = dict(seeds=6, steps=800, long=2500, sizes=(1, 10, 100))
@@ -535,8 +537,8 @@ def draw_initialization(figure, arrays, found):
     for ax, (title, values) in zip(figure.subplots(2, len(panels) // 2).T.flat, panels):
         heat(ax, np.median(values, axis=-1), depths, arrays["scales"], title=title,
              xlabel="initial std (X: diverged)")
-    return (f"L = 8, {names[0]}, blocks: {found[f'L = 8, blocks {names[0]}']}; full matrices: "
-            f"{found[f'L = 8, full matrices {names[0]}']}",
+    return (f"Setting 1, L = 8, {names[0]}, blocks: {found[f'L = 8, blocks {names[0]}']}; full "
+            f"matrices: {found[f'L = 8, full matrices {names[0]}']}",
             "Final loss: median over the last tenth of the steps, median over seeds; a cross where "
             "a run diverged; the loss of predicting 0 is 5. Gradient norm: of the first layer, at "
             "initialisation.")
@@ -664,7 +666,7 @@ def draw_label_noise(figure, arrays, found):
             ax.plot(x[1:], arrays["bayes"][1:], "k:", marker="s")
             plotting.at_end(ax, x[-1], arrays["bayes"][-1], "Bayes risk", "#000000")
     words = ", ".join(str(found[f"sigma = {sigma} {pair}"]) for sigma in (0, 1, 3))
-    return (f"{pair} of the excess risk at sigma = 0, 1, 3: {words}",
+    return (f"{pair} of the excess risk in Setting 1 at sigma = 0, 1, 3: {words}",
             "Loss on clean targets, Setting 1, three layers; noise on the context's labels only. "
             "Line: median over seeds, band: smallest to largest. Bayes: ridge regression with "
             "penalty $\\sigma^2$ (its risk is 0 without noise), on the same evaluation batches.")
@@ -887,8 +889,8 @@ def draw_what_it_learns(figure, arrays, found):
         ends = arrays[f"L = 4, {words}"]  # (seeds,)
         depths.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
     depths.legend(fontsize="x-small")
-    return (f"Adam's loss is {found['L = 2 P = g I']} (L = 2) and {found['L = 4 P = g I']} (L = 4) "
-            "times that of the best multiples of the identity",
+    return (f"In Setting 1 Adam's loss is {found['L = 2 P = g I']} (L = 2) and "
+            f"{found['L = 4 P = g I']} (L = 4) times that of the best multiples of the identity",
             "Weights: one seed; the last P is not trained. Line: median over seeds, band: smallest "
             "to largest. Final loss: of Adam, and of the best steps of gradient descent, exact: of "
             "one size, of L sizes, and with P = g I in each layer.")

@@ -167,6 +167,8 @@ def test_report(here, everything, capsys):
     assert out.strip() in text
     for name in commands.EVERY:
         assert f"[{name}]({name}.png)" in text
+    for name in ("adam_vs_sgd", "softmax_vs_linear", "depth"):  # those that have a caption here
+        assert commands.headline(name, "kept") in text and commands.headline(name, "kept")
     assert "主張" in (here / "kept" / "README.ja.md").read_text(encoding="utf-8")
     assert (here / "kept" / "scoreboard.png").exists()
     (here / "kept" / "README.md").write_text("mine")
