@@ -11,6 +11,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy: small matrices gain fr
 
 import commands
 import data
+import experiments
 import runs
 
 TINY = dict(seeds=2, steps=4, draws=5, noises=2, batches=1, pooled=(2, 2), others=4, starts=1,
@@ -46,7 +47,8 @@ def everything(tmp_path_factory):
     the figures of C1, C6 and C9."""
     out = tmp_path_factory.mktemp("everything")
     with patch.object(runs, "executor", Here()), patch.object(runs, "folder", out / "runs"), \
-            patch.object(data, "sample_prompts", few_prompts), patch("timeit.repeat", once):
+            patch.object(data, "sample_prompts", few_prompts), \
+            patch.object(experiments, "sample_prompts", few_prompts), patch("timeit.repeat", once):
         for level, functions in commands.NAMES.items():
             for name, function in functions.items():
                 usual = commands.defaults(function)

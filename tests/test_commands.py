@@ -132,13 +132,6 @@ def test_an_optimizer_of_ones_own(here, capsys):
     assert "lr: got none for Lion" in capsys.readouterr().err
 
 
-def test_same_bytes_for_any_number_of_jobs(here):
-    for jobs in "12":
-        assert exit_status(["C3", *SMALL, "--jobs", jobs, "--out", jobs]) == 0
-    for name in ("condition_number.npz", "condition_number.json", "condition_number.png"):
-        assert (here / "1" / name).read_bytes() == (here / "2" / name).read_bytes()
-
-
 def test_slides_and_redraw(here, everything, monkeypatch, capsys):
     """From what is kept, without training: the same bytes, and a file a panel."""
     shutil.copytree(everything, here / "kept", ignore=shutil.ignore_patterns("runs"))

@@ -156,6 +156,7 @@ def test_every_function_looks_at_its_params_and_prompts(name):
             call(*arguments)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("argument, call", [
     *(("Z", lambda Z=Z: linattn.compress(PROMPTS._replace(Z=Z))) for Z in (
         PROMPTS.Z[0], PROMPTS.Z[:, :, :1], PROMPTS.Z[:, :1], PROMPTS.Z[:0], "prompts")),
@@ -170,7 +171,7 @@ def test_every_function_looks_at_its_params_and_prompts(name):
         MLP_PARAMS[:20], MLP_PARAMS[None])),
     *((next(iter(wrong)), lambda wrong=wrong: linattn.init_params(**dict(rng=RNG) | wrong))
       for wrong in (dict(rng=0), dict(layers=0), dict(layers=True), dict(d=2.5), dict(std=-0.1),
-                    dict(std=np.nan), dict(full="no"))),
+                    dict(std=np.float32(-0.1)), dict(std=np.nan), dict(full="no"))),
     ("hidden", lambda: mlp.init_mlp_params(RNG, hidden=0)),
     ("layers", lambda: mlp.mlp_loss_and_grad(MLP_PARAMS, PROMPTS, layers=0)),
     ("layers", lambda: mlp.mlp_hessian_diagonal(MLP_PARAMS, PROMPTS, layers=0)),
