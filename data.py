@@ -43,7 +43,9 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
     Raises ValueError, naming the argument, for anything else, and if an entry of Z overflows.
     """
     _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise, hidden)
-    shape, scale, df = float(shape), float(scale), float(df)  # an np.int8 or np.float32 overflows
+    batch, n, d = int(batch), int(n), int(d)  # an np.int8 or np.float32 overflows
+    hidden = None if hidden is None else int(hidden)
+    shape, scale, df = float(shape), float(scale), float(df)
     x = rng.standard_normal((batch, d, n + 1))
     if covariates == "gaussian":
         factor, moment = 1.0, d  # x^2 is multiplied by factor; moment is E|x|^2 after that

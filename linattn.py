@@ -52,7 +52,7 @@ def init_params(rng, layers=3, d=5, std=0.05, full=False):
     """Entries from N(0, std^2), (layers, 2, k, k) with k = d + 1 if full, else d."""
     _check_init(rng, std, layers=layers, d=d)
     _require(isinstance(full, (bool, np.bool_)), "full", repr(full), "True or False")
-    k = d + 1 if full else d
+    k = int(d) + 1 if full else int(d)
     return std * rng.standard_normal((layers, 2, k, k))
 
 

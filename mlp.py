@@ -17,6 +17,7 @@ def init_mlp_params(rng, layers=3, d=5, hidden=30, std=0.1):
     """Flat: W1 (hidden, d), b1 (hidden,), W2 (d, hidden), b2 (d,), uniform on +-1 / sqrt(columns of
     their W), as in the authors' code; the attention's (layers, 2, d+1, d+1) from N(0, std^2)."""
     _check_init(rng, std, layers=layers, d=d, hidden=hidden)
+    layers, d, hidden = int(layers), int(d), int(hidden)  # an np.int8 overflows
     first, second = 1 / np.sqrt(d), 1 / np.sqrt(hidden)
     return np.concatenate([rng.uniform(-first, first, (d + 1) * hidden),
                            rng.uniform(-second, second, (hidden + 1) * d),

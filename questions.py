@@ -740,7 +740,7 @@ def draw_remedies(figure, arrays, found):
 remedies.full = dict(seeds=6, steps=500)
 
 
-def what_it_learns(seeds=3, steps=180, optimizers=(Adam,), lr=None, starts=8):
+def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
     """Question: What is in the weights: is a trained layer a step of gradient descent?
 
     Adam in Setting 1, L = 1 to 4, seeds from 0 on. Measured: the final loss beside that of L steps

@@ -155,7 +155,7 @@ def test_a_covariance_is_symmetric_up_to_rounding_of_its_own_size(size):
 def test_numbers_of_numpy(kind):
     """Any integer; and 100 * 100 is 16 as an int8, without an error."""
     values = dict.fromkeys(("shape", "scale", "second_moment", "noise"), 100)
-    sizes = dict(batch=4, n=3, d=2)
+    sizes = dict(batch=4, n=127, d=2, hidden=5)
     wanted = sample_prompts(rng(), covariates="gamma", **values, **sizes)
     values = {name: kind(value) for name, value in values.items()}
     if issubclass(kind, np.integer):

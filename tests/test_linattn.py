@@ -120,6 +120,8 @@ def test_init_params():
     assert params.std() == pytest.approx(0.05, rel=0.05) and abs(params).max() > 0.15
     usual = linattn.init_params(np.random.default_rng(0))
     assert usual.shape == (3, 2, 5, 5) and usual.std() == pytest.approx(0.05, rel=0.1)
+    sizes = dict(layers=np.int8(3), d=np.int8(5), hidden=np.int8(30))
+    assert mlp.init_mlp_params(np.random.default_rng(0), **sizes).size == 30 * 6 + 5 * 31 + 216
     for integer in (np.int8, np.int32, np.uint64):  # any number of numpy, and without a warning
         again = linattn.init_params(np.random.default_rng(0), layers=integer(3), d=integer(5),
                                     std=np.float32(0.5))
