@@ -744,20 +744,20 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None):
         runs = parallel(along, [(clipped_smoothness, setting, both, seed, steps, points)
                                 for seed in range(seeds)])
         values = np.array([run["values"][:, :, 0] for run in runs])
-        for i, each in enumerate(names):
+        for i, each in enumerate(names):  # values: (seeds, optimizers, points, directions, kinds)
             for k, direction in enumerate(("gradient", "step")):
-                path = values[:, i, :, k]  # (seeds, points, kinds)
+                path = np.stack([values[:, i, :, k, kind] for kind in range(len(CLIPPED))], axis=1)
                 label = f"{name}, {each}'s path, {direction}"
                 parts += lowered(label, path, claimed=direction == "gradient" or i == 0,
                                  words=", published")
-                arrays[label] = path.swapaxes(1, 2)  # (seeds, kinds, points)
+                arrays[label] = path  # (seeds, kinds, points)
     return arrays, parts
 
 
 def lowered(label, path, claimed, words):
-    """Parts from v^T H v (seeds, points, kinds) of one direction: as it is minus each other
+    """Parts from v^T H v (seeds, kinds, points) of one direction: as it is minus each other
     kind."""
-    height = without_start(path.swapaxes(1, 2))  # (seeds, kinds)
+    height = without_start(path)  # (seeds, kinds)
     bound = dict(above=0) if claimed else {}
     return [Part(f"{label} {kind}", f"{label}{words}: v^T H v as it is minus {kind}",
                  height[:, 0] - height[:, k], **bound,

@@ -418,8 +418,8 @@ def draw_screen(figure, arrays, found):
 screen.full = dict(seeds=6, steps=500)
 
 
-def condition_causes(seeds=3, steps=200, optimizers=BOTH, lr=None, long=200, sizes=(1, 10),
-                     batches=5):
+def condition_causes(seeds=3, steps=200, optimizers=BOTH, lr=None, long=200, sizes=(1, 5),
+                     batches=2):
     """Question: What moves the ratio of R_med: the evaluation batch, the rates, the matrices?
 
     C3's ratio of SGD's R_med over Adam's at iteration 750 (of a shorter run: at its last snapshot).
@@ -476,7 +476,7 @@ def draw_condition_causes(figure, arrays, found):
             "typical of several batches. Bar: median. Dotted: 1, no difference.")
 
 
-condition_causes.full = dict(seeds=6, steps=800, long=2500, sizes=(1, 10, 100))
+condition_causes.full = dict(seeds=6, steps=800, long=2500, sizes=(1, 10, 100), batches=5)
 
 
 def initialization(seeds=3, steps=100, optimizers=BOTH, lr=None):

@@ -144,8 +144,9 @@ def draw_adam_vs_sgd(figure, arrays, found):
         note(loss, f"{pair} {found[f'{name} loss']}\nsteps to {arrays[f'{name} target']:g}, "
              f"{pair}: {found[f'{name} steps']}",
              at=(0.97, 0.96) if name == "Setting 1" else (0.97, 0.04))
-        first, second = np.moveaxis(arrays[f"{name} quantiles"], 1, 0)[:2]  # (seeds, quantiles)
-        dots(single, [f"{100 * q:g}" for q in arrays["quantiles"]], (first / second).T,
+        quantiles = arrays[f"{name} quantiles"]
+        over = quantiles[:, 0] / quantiles[:, 1]  # (seeds, quantiles)
+        dots(single, [f"{100 * q:g}" for q in arrays["quantiles"]], over.T,
              yscale="log", xlabel="quantile of single prompts, %",
              ylabel=f"loss, {pair},\npublished rates")
         reference(single, 1)
@@ -688,7 +689,7 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3, trained=0)
         typical = np.array([np.median(run["values"], axis=2) for run in runs])
         for i, each in enumerate(names):  # typical: (seeds, optimizers, points, directions, kinds)
             for k, direction in enumerate(("gradient", "step")):
-                path = typical[:, i, :, k].swapaxes(1, 2)  # (seeds, kinds, points)
+                path = np.stack([typical[:, i, :, k, kind] for kind in range(len(CLIPPED))], axis=1)
                 label, height = f"{name}, {each}'s path, {direction}", without_start(path)
                 bound = dict(above=0) if direction == "gradient" or i == 0 else {}
                 parts += [Part(f"{label} {kind}", f"{label}, robust: v^T H v as it is minus {kind}",
@@ -697,7 +698,7 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3, trained=0)
                           for j, kind in enumerate(CLIPPED) if j > 0]
                 parts.append(Part(f"{label} medians", f"{label}, robust: v^T H v", ", ".join(
                     f"{each:.3g}" for each in np.median(height, axis=0))))
-                arrays[label] = path
+                arrays[label] = path  # (seeds, kinds, points)
     if trained:
         parts += clipped_runs(6, trained, optimizers[:2])
     return arrays, parts

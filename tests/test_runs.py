@@ -1,7 +1,8 @@
-"""What is kept, by which key, and what happens to it when something goes wrong.
+"""What is kept, under which key, and what becomes of it when something goes wrong.
 
-The tasks are in a module of their own, tasks.py in a folder of the test's, because workers import
-what they compute. Each leaves a line in the file `log` when it is computed.
+TASKS become a module of its own, in a folder of the test's, because workers import what they
+compute. Each task leaves a line in the file `log` when it is computed: its first argument and the
+process.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,28 +22,46 @@ import pytest
 
 import data
 import runs
+import training
+from conftest import Here
 from optimizers import SGD, Adam
 
 ROOT = Path(__file__).parent.parent
 TASKS = """
-import os, time
+import os, pathlib, time
 import numpy as np
 from runs import cached
 
 BETA = 5
 
-def log(text):
+def log(x):
     with open("log", "a") as file:
-        file.write(f"{text} {os.getpid()}\\n")
+        file.write(f"{x} {os.getpid()}\\n")
+
+def until(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+def lines(text):
+    return pathlib.Path("log").read_text().split().count(text)
 
 @cached
-def square(x, power=2):
+def power(x, to=2):
     log(x)
-    return dict(y=np.arange(3.0) * x**power, threads=os.environ.get("OPENBLAS_NUM_THREADS", ""))
+    return dict(y=np.arange(3.0) * x**to, threads=os.environ.get("OPENBLAS_NUM_THREADS", ""))
+
+@cached
+def twice(x):
+    log(x)
+    until(lambda: lines(str(x)) == 2)
+    return dict(y=x)
 
 @cached
 def rate(setting):
-    return dict(rate=setting.lr["SGD"])
+    return dict(y=setting.lr["SGD"])
 
 @cached
 def bad(setting, contestants, seed):
@@ -56,28 +75,21 @@ def odd(kind):
     return None if kind == "none" else dict(file=1)
 
 @cached
-def dies(x, at):
+def slow(x, dies=False):
     log(x)
-    if x == at and not os.path.exists("again"):
-        time.sleep(0.5)
-        os._exit(3)
+    if x > 1 and not os.path.exists("again"):
+        until(lambda: len(list(pathlib.Path("kept").glob("*.npz"))) == 2)
+        os._exit(3) if dies else time.sleep(60)
     return dict(y=x)
-
-@cached
-def slow(x):
-    log(x)
-    if x >= 2 and not os.path.exists("again"):
-        time.sleep(60)
-    return dict(y=x)
-
-@cached
-def with_optimizer(contestants):
-    (optimizer, arguments), = contestants
-    return dict(beta=optimizer(**arguments).beta)
 
 class Mine:
     def __init__(self, lr):
         self.beta = BETA * lr
+
+@cached
+def beta(contestants):
+    (optimizer, arguments), = contestants
+    return dict(y=optimizer(**arguments).beta)
 """
 
 
@@ -87,11 +99,15 @@ def tasks(tmp_path, monkeypatch):
     (tmp_path / "tasks.py").write_text(TASKS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(runs, "folder", tmp_path / "kept")
+    monkeypatch.setattr(runs, "folder", Path("kept"))
     import tasks
     yield tasks
     del sys.modules["tasks"]
     runs.SOURCES.pop("tasks", None)
+
+
+def results(function, *calls):
+    return [float(run["y"]) for run in runs.parallel(function, calls)]
 
 
 def logged():
@@ -99,319 +115,362 @@ def logged():
     return [line.split()[0] for line in Path("log").read_text().splitlines()]
 
 
+def processes():
+    return {int(line.split()[1]) for line in Path("log").read_text().splitlines()}
+
+
 def kept():
+    """The finished files; and none is half written."""
+    assert not list(Path("kept").glob("*.part"))
     return sorted(Path("kept").glob("*.npz"))
 
 
-def script(text, cwd, **options):
-    """Start a Python process with the house on its path, its output in `out`."""
-    (cwd / "script.py").write_text(f"import sys\nsys.path[:0] = [{str(ROOT)!r}, '.']\n"
-                                   "import runs, pathlib\nruns.folder = pathlib.Path('kept')\n"
-                                   + text)
-    with open(cwd / "out", "wb") as out:
-        return subprocess.Popen([sys.executable, "script.py"], cwd=cwd, stdout=out, stderr=out,
-                                **options)
+START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, '.']\nimport pathlib, runs\n" \
+    "runs.folder = pathlib.Path('kept')\n"
 
 
-# ---- Results are read back -----------------------------------------------------------------------
+def python(text, file="script.py", **options):
+    """Start Python with a script, or, if file is "-", with the same from stdin."""
+    Path("script.py").write_text(START + text)
+    with open("script.py") as script, open("out", "w") as out:
+        return subprocess.Popen([sys.executable, file], stdin=script, stdout=out,
+                                stderr=subprocess.STDOUT, text=True, **options)
+
+
+def printed(process):
+    """What it has printed, once it has ended well."""
+    assert process.wait(30) == 0, Path("out").read_text()
+    return Path("out").read_text().split()
+
+
+# ---- Kept and read back --------------------------------------------------------------------------
 
 
 def test_a_result_is_kept_and_read_back(tasks):
-    first = runs.parallel(tasks.square, [(1,), (2,), (3,)])
-    again = runs.parallel(tasks.square, [(1,), (2,), (3,), (2, 3)])
-    assert sorted(logged()) == ["1", "2", "2", "3"]  # (2, 3) is another power
-    assert [run["y"].tolist() for run in again] == [[0, 1, 2], [0, 4, 8], [0, 9, 18], [0, 8, 16]]
-    np.testing.assert_array_equal([run["y"] for run in first], [run["y"] for run in again[:3]])
-    assert tasks.square(3)["y"].tolist() == [0, 9, 18] and len(logged()) == 4  # here, from disk
+    first = runs.parallel(tasks.power, [(1,), (2,)])
+    again = runs.parallel(tasks.power, [(1,), (2,), (2, 3)])
+    assert sorted(logged()) == ["1", "2", "2"]  # (2, 3) is another call
+    assert [run["y"].tolist() for run in again] == [[0, 1, 2], [0, 4, 8], [0, 8, 16]]
+    assert np.array_equal(first[1]["y"], again[1]["y"])
+    assert tasks.power(x=2, to=3)["y"].tolist() == [0, 8, 16]  # by keyword, in this process
+    assert tasks.power(2, 2)["y"].tolist() == [0, 4, 8] and len(logged()) == 3  # a default
 
 
-def test_the_same_bytes_for_any_number_of_processes(tasks, monkeypatch):
-    found = []
+def test_the_same_bytes_for_any_number_of_processes(tmp_path, monkeypatch):
+    calls = [(data.SETTING_1._replace(batch=20), training.contestants(data.SETTING_1), seed, 3)
+             for seed in range(3)]
     for jobs in (1, 2):
-        monkeypatch.setattr(runs, "folder", Path(f"kept{jobs}"))
         with runs.processes(jobs) as pool:
             monkeypatch.setattr(runs, "executor", pool)
-            runs.parallel(tasks.square, [(x,) for x in range(4)])
-        found.append({path.name: path.read_bytes() for path in Path(f"kept{jobs}").iterdir()})
-    assert found[0] == found[1] and len(found[0]) == 4
+            monkeypatch.setattr(runs, "folder", tmp_path / str(jobs))
+            runs.parallel(training.train, calls)
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / jobs).iterdir()}
+                for jobs in "12")
+    assert one == two and len(one) == 3
 
 
-@pytest.mark.parametrize("damage", (b"", b"no numbers", None))
+@pytest.mark.parametrize("damage", (lambda file: file[:-30], lambda file: b"",
+                                    lambda file: b"no numbers"))
 def test_a_damaged_file_is_named_and_computed_anew(damage, tasks, capsys):
-    tasks.square(7)
+    tasks.power(7)
     (path,) = kept()
-    path.write_bytes(path.read_bytes()[:-30] if damage is None else damage)
-    assert tasks.square(7)["y"].tolist() == [0, 49 / 1, 98] and logged() == ["7", "7"]
-    assert f"{path}: not usable" in capsys.readouterr().err
-    assert tasks.square(7)["y"].size and logged() == ["7", "7"]
+    path.write_bytes(damage(path.read_bytes()))
+    for _ in range(2):
+        assert tasks.power(7)["y"].tolist() == [0, 49, 98]
+    assert logged() == ["7", "7"]  # once more, not twice
+    assert capsys.readouterr().err.count(f"{path}: not usable") == 1
+
+
+def test_two_calls_at_once_on_one_folder(tasks):
+    """Both compute each task at the same time; one writes while the other does."""
+    other = python("import tasks\nrun, = runs.parallel(tasks.twice, [(3,)])\nprint(run['y'])")
+    assert results(tasks.twice, (3,)) == [3] and printed(other) == ["3"]
+    assert logged() == ["3", "3"] and len(kept()) == 1
+
+    path = Path("kept", "file")
+    runs.write(path, lambda file: (file.write(b"last"), runs.write(
+        path, lambda other: other.write(b"first"))))
+    assert path.read_bytes() == b"last"
 
 
 def test_one_blas_thread_in_a_worker_and_the_parents_environment_as_it_was(tasks, monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
-    assert str(runs.parallel(tasks.square, [(1,)])[0]["threads"]) == "1"
+    assert runs.parallel(tasks.power, [(1,)])[0]["threads"] == "1"
     assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
 
 
 # ---- Keys ----------------------------------------------------------------------------------------
 
 
-def test_equal_arguments_have_one_key(tasks):
-    key = runs.key_of(tasks.square, (0.1, dict(a=1, b=[2, None])))
-    assert key == runs.key_of(tasks.square, (np.float64(0.1), dict(b=(2, None), a=np.int64(1))))
-    tasks.square(2)
-    tasks.square(x=2)
-    tasks.square(2, power=2)
-    assert logged() == ["2"]
-
-
 def test_every_argument_is_in_the_key(tasks):
     """Also what a setting is called, and all of its rates; and nesting is no sequence."""
-    setting = data.SETTING_1
-    calls = [(setting, ((SGD, dict(lr=0.1)),), 0), (setting, ((Adam, dict(lr=0.1)),), 0),
-             (setting, ((SGD, dict(lr=0.2)),), 0), (setting, ((SGD, dict(lr=0.1)),), 1),
-             (setting._replace(name="another"), ((SGD, dict(lr=0.1)),), 0),
-             (setting._replace(lr=dict(SGD=1)), ((SGD, dict(lr=0.1)),), 0),
-             (setting._replace(std=0.1), ((SGD, dict(lr=0.1)),), 0),
-             ((1, 2), 3), (1, (2, 3)), ("1", 2, 3), (True,), (1.5,), (None,), (range(3),)]
-    assert len({runs.key_of(tasks.bad, call) for call in calls}) == len(calls)
-    assert runs.key_of(tasks.bad, (1,)) != runs.key_of(tasks.odd, (1,))
+    setting, sgd = data.SETTING_1, ((SGD, dict(lr=0.1)),)
+    calls = [(setting, sgd, 0), (setting, sgd, 1), (setting, ((SGD, dict(lr=0.2)),), 0),
+             (setting, ((Adam, dict(lr=0.1)),), 0), (setting._replace(name="another"), sgd, 0),
+             (setting._replace(lr=dict(SGD=1)), sgd, 0), (setting._replace(std=0.1), sgd, 0),
+             ((1, 2), 3), (1, (2, 3)), (1, 2, 3), ("1", 2, 3), (1.0, 2, 3), (None,), (range(3),)]
+    assert len({runs.key_of(function, call) for call in calls
+                for function in (tasks.bad, tasks.odd)}) == 2 * len(calls)
     both = [(setting._replace(lr=dict(SGD=rate)),) for rate in (1, 2)]
-    assert [float(run["rate"]) for run in runs.parallel(tasks.rate, both)] == [1, 2]
+    assert results(tasks.rate, *both) == [1, 2]
 
 
-@pytest.mark.parametrize("unknown", (np.arange(3), object(), {1, 2}, contextlib.suppress()))
+def test_equal_arguments_have_one_key(tasks):
+    assert runs.key_of(tasks.power, (0.1, dict(a=1, b=[2, None]))) == runs.key_of(
+        tasks.power, (np.float64(0.1), dict(b=(2, None), a=np.int64(1))))
+
+
+@pytest.mark.parametrize("unknown", (np.arange(3), object(), {1, 2}, [np.zeros(1)]))
 def test_arguments_that_no_text_describes_are_refused(unknown, tasks):
-    with pytest.raises(TypeError, match="^task: got .*, wants"):
-        tasks.square(unknown)
+    with pytest.raises(TypeError, match="^task: got .*, wants numbers"):
+        runs.parallel(tasks.power, [(unknown,)])
 
 
 def test_an_edited_module_computes_anew(tasks, tmp_path):
-    """The reader's own, and, in a copy of the house, each of ours; a comment is enough."""
-    shutil.copytree(ROOT, tmp_path / "house", ignore=shutil.ignore_patterns(".*", "figures", "docs"))
-    text = "import sys\nsys.path[:0] = ['house', '.']\nimport runs, training, data, tasks\n" \
-        "from pathlib import Path\nruns.folder = Path('kept')\n" \
-        "both = training.contestants(data.SETTING_1, (tasks.Mine,), dict(Mine=1))\n" \
-        "print(float(tasks.with_optimizer(both)['beta']), len(list(Path('kept').glob('*'))))"
+    """The reader's own, in which the optimizer is, and, in a copy of the house, each of ours."""
+    (tmp_path / "house").mkdir()
+    for name in ("runs", *runs.BASE):
+        shutil.copy(ROOT / f"{name}.py", tmp_path / "house")
+    text = "sys.path[0] = 'house'; del sys.modules['runs']\nimport runs, tasks\n" \
+        "runs.folder = pathlib.Path('kept')\n" \
+        "print(float(tasks.beta(((tasks.Mine, dict(lr=1)),))['y']), len([*runs.folder.iterdir()]))"
 
     def run():
-        return subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True,
-                              text=True, check=True).stdout.split()
+        return printed(python(text))
 
     assert run() == run() == ["5.0", "1"]
-    (tmp_path / "tasks.py").write_text(TASKS.replace("BETA = 5", "BETA = 7"))
+    Path("tasks.py").write_text(TASKS.replace("BETA = 5", "BETA = 7"))
     assert run() == ["7.0", "2"]
-    for i, name in enumerate(runs.BASE):
-        with open(tmp_path / "house" / f"{name}.py", "a") as file:
+    for number, name in enumerate(runs.BASE, 3):
+        with open(f"house/{name}.py", "a") as file:
             file.write("# a comment\n")
-        assert run() == ["7.0", str(3 + i)], name
+        assert run() == ["7.0", str(number)], name
+    Path("tasks.py").write_text(TASKS)
+    assert run() == ["5.0", "8"]
 
 
 def test_a_value_that_a_session_changed_stops_it(tasks, monkeypatch):
     """Workers read the file: they would not see it. In this process it is another key."""
-    both = ((tasks.Mine, dict(lr=1)),)
-    assert float(runs.parallel(tasks.with_optimizer, [(both,)])[0]["beta"]) == 5
+    mine = ((tasks.Mine, dict(lr=1)),)
+    assert results(tasks.beta, (mine,)) == [5]
     monkeypatch.setattr(tasks, "BETA", -5)
-    with pytest.raises(runs.RunFailed, match="changed since this session began"):
-        runs.parallel(tasks.with_optimizer, [(both,)])
-    assert float(tasks.with_optimizer(both)["beta"]) == -5
+    with pytest.raises(runs.RunFailed, match="has changed since this session began"):
+        runs.parallel(tasks.beta, [(mine,)])
+    assert tasks.beta(mine)["y"] == -5 and len(kept()) == 2
+
+
+@pytest.mark.xfail(strict=True, reason="a function of another module in the place of ours is in no "
+                                       "key, nor known to workers")
+def test_a_function_that_a_session_replaced_is_noticed(tasks, monkeypatch):
+    """`training.clip = mine.clip`: the results must not be kept as if they were ours."""
+    task = data.SETTING_1._replace(batch=20), training.contestants(data.SETTING_1), 0, 3
+    with monkeypatch.context() as patch:
+        (Path("mine.py")).write_text("def clip(grad, setting): return 0 * grad")
+        import mine
+        patch.setattr(training, "clip", mine.clip)
+        other = training.train(*task)
+    assert not np.array_equal(training.train(*task)["loss"], other["loss"])
 
 
 # ---- What fails, fails alone ---------------------------------------------------------------------
 
 
 def test_a_task_that_raises_is_named_and_the_others_are_kept(tasks):
+    line = TASKS.splitlines().index('        raise RuntimeError("oh")') + 1
     calls = [(data.SETTING_1, ((SGD, dict(lr=0.1)),), seed) for seed in range(4)]
     with pytest.raises(runs.RunFailed) as error:
         runs.parallel(tasks.bad, calls)
-    assert str(error.value) == ("bad(Setting 1, SGD, lr 0.1, 1): RuntimeError: oh "
-                                "(tasks.py, line 25)")
-    assert len(kept()) == 3 and not list(Path("kept").glob("*.part"))
-    assert [float(run["y"]) for run in runs.parallel(tasks.bad, [*calls[:1], *calls[2:]])] == [
-        0, 2, 3]
+    assert str(error.value) == \
+        f"bad(Setting 1, SGD, lr 0.1, 1): RuntimeError: oh (tasks.py, line {line})"
+    assert len(kept()) == 3
+    assert results(tasks.bad, calls[0], *calls[2:]) == [0, 2, 3]
     assert sorted(logged()) == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize("kind", ("none", "file"))
-def test_what_is_no_dict_of_arrays_is_named(kind, tasks):
-    with pytest.raises(runs.RunFailed, match=rf"^odd\({kind}\): "):
+def test_a_task_that_returns_no_arrays_is_named(kind, tasks):
+    with pytest.raises(runs.RunFailed, match=rf"^odd\({kind}\): (Attribute|Type)Error"):
         runs.parallel(tasks.odd, [(kind,)])
-    assert not kept() and not list(Path("kept").glob("*.part"))
+    assert not kept()
 
 
 def test_a_worker_that_dies_is_said_and_the_same_call_does_the_rest(tasks):
-    calls = [(x, 2) for x in range(5)]
     with pytest.raises(runs.RunFailed, match="^a worker process died$"):
-        runs.parallel(tasks.dies, calls)
-    done = len(kept())
+        runs.parallel(tasks.slow, [(x, True) for x in range(4)])
+    assert len(kept()) == 2
     Path("again").touch()
-    assert [float(run["y"]) for run in runs.parallel(tasks.dies, calls)] == [0, 1, 2, 3, 4]
-    assert 2 <= done < 5 and len(kept()) == 5
+    assert results(tasks.slow, *[(x, True) for x in range(4)]) == [0, 1, 2, 3]
+    assert logged().count("0") == logged().count("1") == 1
 
 
-def test_a_full_disk_leaves_no_part(tmp_path):
-    def save(file):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
+@pytest.mark.xfail(strict=True, raises=BrokenExecutor, reason="submit is not inside a try")
+def test_a_worker_that_dies_while_tasks_are_handed_out(tasks, monkeypatch):
+    class Broken(Executor):
+        def submit(self, *task):
+            raise BrokenExecutor("a child process terminated abruptly")
 
-    with pytest.raises(OSError):
-        runs.write(tmp_path / "a" / "file", save)
-    assert not list((tmp_path / "a").iterdir())
-
-
-POSIX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc, forks")
+    monkeypatch.setattr(runs, "executor", Broken())
+    with pytest.raises(runs.RunFailed, match="^a worker process died$"):
+        runs.parallel(tasks.power, [(1,)])
 
 
-@POSIX
-@pytest.mark.parametrize("blow", ("SIGKILL", "SIGINT"))
-def test_a_blow_loses_nothing_that_is_done_and_leaves_no_process(blow, tasks, tmp_path):
-    """kill -9 of the parent; Ctrl-C, which the whole group gets."""
-    text = "import signal, tasks\n" \
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n" \
-        "runs.parallel(tasks.slow, [(x,) for x in range(6)])\n"
-    process = script(text, tmp_path, start_new_session=True)
-    for _ in range(300):
-        if Path("log").exists() and len(logged()) >= 4 and len(kept()) >= 2:
-            break
-        time.sleep(0.05)
-    if blow == "SIGKILL":
-        process.kill()
-    else:
-        os.killpg(process.pid, signal.SIGINT)
-    process.wait(10)
-    workers = {int(line.split()[1]) for line in Path("log").read_text().splitlines()}
-    for _ in range(100):
-        left = [pid for pid in workers if alive(pid)]
-        if not left:
-            break
-        time.sleep(0.05)
-    assert not left and len(workers) == 2
+def session(leader):
+    """The processes of a session that still run, whoever started them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, number = path.read_text().rpartition(")")[2].split()[:4]
+            found += [path.parent.name] if int(number) == leader and state != "Z" else []
+    return found
+
+
+PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+
+
+@PROC
+@pytest.mark.parametrize("send, blow", (
+    (os.kill, signal.SIGKILL), (os.killpg, signal.SIGINT), (os.kill, signal.SIGINT)))
+def test_a_blow_loses_nothing_that_is_done_and_leaves_no_process(send, blow, tasks):
+    """kill -9 of the parent; Ctrl-C, which the whole group gets; SIGINT to the parent alone."""
+    parent = python("import signal, tasks\n"
+                    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+                    "runs.parallel(tasks.slow, [(x,) for x in range(5)])", start_new_session=True)
+    tasks.until(lambda: Path("log").exists() and len(logged()) == 4 and len(kept()) == 2)
+    send(parent.pid, blow)
+    assert parent.wait(10) == -blow
+    tasks.until(lambda: not session(parent.pid))
     Path("again").touch()
-    assert script(text, tmp_path).wait(30) == 0
-    assert len(kept()) == 6 and logged().count("0") == logged().count("1") == 1
+    assert results(tasks.slow, *[(x,) for x in range(5)]) == [0, 1, 2, 3, 4]
+    assert logged().count("0") == logged().count("1") == 1
 
 
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+def test_an_interrupt_ends_our_workers_and_no_other_process(tasks, monkeypatch):
+    """A child of the user's own survives."""
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-
-def test_two_calls_on_one_folder(tasks, tmp_path):
-    text = "import tasks\nruns.parallel(tasks.square, [(x,) for x in range(20)])\n"
-    first, second = script(text, tmp_path), script(text, tmp_path)
-    assert first.wait(30) == second.wait(30) == 0
-    assert len(kept()) == 20 and not list(Path("kept").glob("*.part"))
-
-
-def test_our_end_is_not_that_of_others(tasks):
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
-    with pytest.raises(runs.RunFailed):
-        runs.parallel(tasks.odd, [("none",)])
-    assert other.poll() is None
-    other.kill()
-    other.wait()
+    monkeypatch.setattr(runs, "progress", interrupt)
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    child.start()
+    with pytest.raises(KeyboardInterrupt):
+        runs.parallel(tasks.slow, [(x,) for x in range(4)])
+    assert multiprocessing.active_children() == [child]
+    child.kill()
+    child.join()
 
 
 # ---- Where it runs -------------------------------------------------------------------------------
 
 
-def test_a_readers_executor(tasks, monkeypatch):
-    with ThreadPoolExecutor(2) as pool:
-        monkeypatch.setattr(runs, "executor", pool)
-        assert [run["y"][1] for run in runs.parallel(tasks.square, [(1,), (2,)])] == [1, 4]
-    assert {line.split()[1] for line in Path("log").read_text().splitlines()} == {str(os.getpid())}
+class Recording(Here):
+    def __init__(self):
+        self.seen = []
+
+    def submit(self, function, *arguments):
+        self.seen.append(arguments[-1])
+        return super().submit(function, *arguments)
+
+
+def test_a_readers_executor_is_used_as_it_is(tasks, monkeypatch):
+    with ThreadPoolExecutor(2) as threads:
+        for pool in (threads, Recording()):
+            monkeypatch.setattr(runs, "executor", pool)
+            monkeypatch.setattr(runs, "folder", Path(type(pool).__name__))
+            assert [run["y"][1] for run in runs.parallel(tasks.power, [(1,), (2,)])] == [1, 4]
+        assert pool.seen == [(1,), (2,)] and threads.submit(int).result() == 0  # still open
+    assert logged()[2:] == ["1", "2"] and processes() == {os.getpid()}
 
 
 TYPED = """
-import numpy as np, os, training, data
-{definition}
-run, = runs.parallel({function}, [(data.SETTING_1, training.contestants(data.SETTING_1, {rule}), 0, 3)])
-print(run["loss"].shape, len(list(runs.folder.glob("*.npz"))))
+import data, os, training
+setting, train = data.SETTING_1._replace(batch=20), training.train.__wrapped__
+seen = []
+
+class Own:
+    def __init__(self, lr): pass
+    def step(self, params, grad): seen.append("class"); return params
+
+def outer():
+    def inner(x): seen.append("inner"); return dict(y=x)
+    return inner
+
+def replaced(*task): seen.append("train"); return train(*task)
+
+sgd = training.contestants(setting)
+runs.parallel(training.train, [(setting, ((Own, dict(lr=1)),), 0, 1)])
+runs.parallel(runs.cached(outer()), [(1,)])
+training.train = replaced
+runs.parallel(training.along, [(training.loss_at, setting, sgd, 0, 1, (0,))])
+print(*seen, runs.folder.exists())
 """
-OWN = """class Own:
-    def __init__(self, lr): self.lr = lr
-    def step(self, params, grad): return params - self.lr * grad
-"""
 
 
-@pytest.mark.parametrize("definition, function, rule", (
-    (OWN, "training.train", "(Own,), dict(Own=1)"),
-    ("train = training.train.__wrapped__\ndef mine(*task): return train(*task)\n"
-     "training.train = mine", "training.train", ""),
-    ("def outer():\n    def inner(*task): return training.train(*task)\n    return inner\n"
-     "training.other = outer()", "training.other", "")))
-@pytest.mark.parametrize("stdin", (False, True))
-def test_typed_code_runs_here_and_is_not_kept(definition, function, rule, stdin, tmp_path):
-    """In a script without a guard, or one that comes from stdin, as in a notebook."""
-    text = TYPED.format(definition=definition, function=function, rule=rule)
-    if stdin:
-        start = f"import sys\nsys.path[:0] = [{str(ROOT)!r}]\nimport runs\n"
-        out = subprocess.run([sys.executable, "-"], input=start + text, cwd=tmp_path, text=True,
-                             capture_output=True).stdout
-    else:
-        script(text, tmp_path).wait(30)
-        out = (tmp_path / "out").read_text()
-    assert out.strip().endswith(", 3) 0"), out
+@pytest.mark.parametrize("file", ("script.py", "-"))
+def test_typed_code_runs_in_this_process_and_is_not_kept(file, tasks):
+    """In a script without a guard; from stdin, as in a notebook: a class, a function inside a
+    function, and one in the place of ours."""
+    assert printed(python(TYPED, file)) == ["class", "inner", "train", "False"]
 
 
-def test_a_script_without_guard(tasks, tmp_path):
-    text = "import tasks\nprint(runs.parallel(tasks.square, [(2,)])[0]['y'])\n"
-    assert script(text, tmp_path).wait(30) == 0
-    assert (tmp_path / "out").read_text() == "[0. 4. 8.]\n" and logged() == ["2"]
+def test_a_script_without_guard_from_stdin_has_workers(tasks):
+    text = "import os, tasks\nprint(runs.parallel(tasks.power, [(2,)])[0]['y'][1], os.getpid())"
+    four, parent = printed(python(text, "-"))
+    assert four == "4.0" and logged() == ["2"] and processes() != {int(parent)}
 
 
-def of_a_process(daemon, queue):
-    import tasks
-    queue.put(float(runs.parallel(tasks.square, [(3,)])[0]["y"][1]))
-
-
-@POSIX
-@pytest.mark.parametrize("daemon", (False, True))
-def test_inside_a_process(daemon, tasks):
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    process = context.Process(target=of_a_process, args=(daemon, queue), daemon=daemon)
-    process.start()
-    assert queue.get(timeout=30) == 9
-    process.join(30)
-    assert process.exitcode == 0
+def test_inside_a_process(tasks):
+    """Of multiprocessing; a daemon may have no children and does all itself."""
+    process = python("""
+import multiprocessing, tasks
+def job(x):
+    print(runs.parallel(tasks.power, [(x,)])[0]["y"][1])
+if __name__ == "__main__":
+    for x, daemon in ((2, False), (3, True)):
+        child = multiprocessing.get_context("spawn").Process(target=job, args=(x,), daemon=daemon)
+        child.start()
+        child.join(30)""")
+    assert printed(process) == ["4.0", "9.0"] and logged() == ["2", "3"] and len(kept()) == 2
 
 
 def test_a_system_without_processes(tasks, monkeypatch):
-    def refuse(*arguments):
-        raise OSError(38, "Function not implemented")
+    def refuse(*_):
+        raise FileNotFoundError(2, "No such file or directory", "/dev/shm")
 
     monkeypatch.setattr(runs, "ProcessPoolExecutor", refuse)
-    with pytest.raises(runs.RunFailed, match="can start no processes .*Function not implemented"):
-        runs.parallel(tasks.square, [(1,)])
+    with pytest.raises(runs.RunFailed, match="can start no processes .*No such file .*/dev/shm"):
+        runs.parallel(tasks.power, [(1,)])
 
 
 def test_not_more_processes_than_windows_allows(monkeypatch):
-    asked = []
-
     class Pool:
-        def __init__(self, count, *others):
+        def __init__(self, count, *_):
             asked.append(count)
 
         def shutdown(self, cancel_futures):
-            pass
+            asked.append(cancel_futures)
 
+    asked = []
     monkeypatch.setattr(runs, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
     for jobs in (None, 3, 100):
         with runs.processes(jobs):
             pass
-    assert asked == [min(61, os.cpu_count()), 3, 61]
+    assert asked == [61, True, 3, True, 61, True]
 
 
-def test_progress_is_for_terminals(tasks, monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
-    for stream in (Terminal(), io.StringIO(), None):
-        monkeypatch.setattr(sys, "stderr", stream)
-        runs.parallel(tasks.square, [(1,), (2,)])
+
+@pytest.mark.parametrize("stream", (Terminal(), io.StringIO(), None))
+def test_progress_is_for_terminals(stream, tasks, monkeypatch):
+    """Its last word clears the line. Without stderr all goes on, in silence."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(runs, "executor", Here())
+    runs.parallel(tasks.power, [(1,), (2,)])
+    if stream is None:
         runs.say("a word")
-        if stream is not None:
-            assert ("1 of 2 done, about " in stream.getvalue()) == stream.isatty()
+    else:
+        assert ("\r1 of 2 done, about " in stream.getvalue()) == stream.isatty()
+        assert stream.getvalue()[-52:] == stream.isatty() * f"\r{'':50}\r"
