@@ -541,7 +541,7 @@ def draw_heavy_tails(figure, arrays, found):
 heavy_tails.full = dict(steps=10_000, batches=5)
 
 
-def depth(seeds=6, steps=120, optimizers=BOTH, lr=None):
+def depth(seeds=6, steps=60, optimizers=BOTH, lr=None):
     """C9: With depth the Adam-SGD gap, noise tails and R_med ratio grow, and the loss falls.
 
     Objection: at the same iteration the optimizers are at different losses. So SGD's R_med over
