@@ -72,9 +72,13 @@ def parallel(function, tasks):
     with contextlib.nullcontext(executor) if executor else processes() as pool:
         # Workers start here. An empty __main__: they want nothing of the user's script, which may
         # then have no `if __name__ == "__main__"`, or come from a notebook.
-        with patch.dict(os.environ, ONE_THREAD), patch.dict(sys.modules, __main__=ModuleType("_")):
-            futures = [pool.submit(work, key_of(function, task), folder, function, task)
-                       for task in tasks]
+        try:
+            with patch.dict(os.environ, ONE_THREAD), \
+                    patch.dict(sys.modules, __main__=ModuleType("_")):
+                futures = [pool.submit(work, key_of(function, task), folder, function, task)
+                           for task in tasks]
+        except BrokenExecutor:
+            raise RunFailed("a worker process died") from None
         for done, _ in enumerate(as_completed(futures), 1):
             progress(done, len(futures), began)
     errors = [future.exception() for future in futures]

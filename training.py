@@ -421,8 +421,10 @@ def sweep(settings, candidates, rates, seeds, steps, every=50):
 def log_loss(by_rate):
     """For each rate of {rate: run} the mean over seeds of the log final loss: infinite if one
     diverged."""
-    with np.errstate(all="ignore"):
-        return {rate: np.log(final_loss(run["loss"])).mean() for rate, run in by_rate.items()}
+    final = {rate: final_loss(run["loss"]) for rate, run in by_rate.items()}  # (seeds,) each
+    with np.errstate(divide="ignore"):  # a loss of 0
+        return {rate: np.log(values).mean() if np.isfinite(values).all() else np.inf
+                for rate, values in final.items()}
 
 
 def best_rate(by_rate):

@@ -84,7 +84,7 @@ def interval(values):
     """Median of (seeds,) and the interval that the sign test decides by. A value that is unknown
     (NaN: both runs diverged, say) may lie anywhere."""
     n = len(values)
-    tails = np.cumsum([comb(n, k) for k in range(n + 1)]) / 2**n  # P(at most k heads)
+    tails = np.cumsum([comb(n, k) / 2**n for k in range(n + 1)])  # P(at most k heads)
     outside = (tails < CHANCE).sum()  # so many values at each end may lie beyond the bound
     with np.errstate(invalid="ignore"):  # the median of infinities
         middle = np.median(values)

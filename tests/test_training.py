@@ -20,6 +20,7 @@ from data import SETTING_1
 SMALL = SETTING_1._replace(batch=20)
 SGD, ADAM = (optimizers.SGD, dict(lr=0.02)), (optimizers.Adam, dict(lr=0.02))
 NAN, INF = np.nan, np.inf
+equal, close = np.testing.assert_array_equal, np.testing.assert_allclose
 train, along = training.train.__wrapped__, training.along.__wrapped__  # computed at every call
 noise = training.noise.__wrapped__
 
@@ -91,13 +92,8 @@ def test_the_protocol_by_hand(setting, factors):
     for i, optimizer in enumerate(("SGD", "Adam")):
         wanted = by_hand(setting, optimizer, 7, factors)
         for name in ("loss", "grad_norm"):
-            np.testing.assert_allclose(found[name][i], wanted[name], rtol=1e-6)
-        np.testing.assert_allclose(found["snapshots"][i], wanted["snapshots"][::3], 1e-6, 1e-9)
-
-
-@pytest.mark.parametrize("steps, every, count", ((1, 50, 1), (50, 50, 1), (51, 50, 2), (4, 1, 4)))
-def test_how_many_snapshots(steps, every, count):
-    assert train(SMALL, (SGD,), 0, steps, every)["snapshots"].shape == (1, count, 2, 3, 2, 5, 5)
+            close(found[name][i], wanted[name], rtol=1e-6)
+        close(found["snapshots"][i], wanted["snapshots"][::3], 1e-6, 1e-9)
 
 
 @pytest.mark.parametrize("name", ("clipping", "schedule"))
@@ -106,21 +102,9 @@ def test_a_misspelt_word_in_a_setting_does_not_mean_another(name):
         train(SMALL._replace(**{name: "globl"}), (SGD,), 0, 1)
 
 
-def test_linear_attention_alone_is_computed_from_gram_matrices():
-    for activation, kind in (("linear", linattn.Gram), ("softmax", data.Prompts),
-                             ("mlp", data.Prompts)):
-        setting = SMALL._replace(activation=activation)
-        assert isinstance(training.evaluation_batch(setting, 0), kind)
-        assert isinstance(training.fresh_batch(np.random.default_rng(0), setting), kind)
-
-
-def test_runs_share_batches_and_do_not_depend_on_their_company(monkeypatch):
+def test_runs_share_batches_and_do_not_depend_on_their_company():
     """Otherwise a comparison of optimizers would compare their luck, too."""
-    drawn, sample = [], data.sample_prompts
-    monkeypatch.setattr(data, "sample_prompts", lambda *arguments, **options: (
-        drawn.append(sample(*arguments, **options)), drawn[-1])[1])
     both = train(SMALL, (SGD, ADAM), 0, 4)
-    assert len({prompts.Z[0, 0, 0] for prompts in drawn}) == len(drawn) == 4  # fresh at each step
     for i, contestant in enumerate((SGD, ADAM)):
         for name, values in train(SMALL, (contestant,), 0, 4).items():
             assert np.array_equal(values[0], both[name][i])  # to the last bit
@@ -178,24 +162,14 @@ def test_a_run_that_diverges_disturbs_no_other(recwarn):
 # ---- Optimizers of a reader's --------------------------------------------------------------------
 
 
-class OwnBuffer:
-    """Plain gradient descent that goes on using the array it returns."""
+class Spoils:
+    """Gradient descent in place, that leaves nothing of the arrays that it was given before."""
 
     def __init__(self, lr):
-        self.lr, self.params = lr, None
+        self.lr, self.params = lr, np.zeros(())
 
     def step(self, params, grad):
-        self.params = params if self.params is None else self.params
-        self.params -= self.lr * grad
-        return self.params
-
-
-class Spoils(OwnBuffer):
-    """Works in place, and leaves nothing of the arrays that it was given before."""
-
-    def step(self, params, grad):
-        if self.params is not None:
-            self.params *= NAN
+        self.params *= NAN
         self.params = params
         params -= self.lr * grad
         grad *= NAN
@@ -206,10 +180,9 @@ class Spoils(OwnBuffer):
 def test_an_optimizer_may_keep_and_alter_the_arrays(setting):
     """All is as with an optimizer that alters nothing, also for those who come after it."""
     plain = optimizers.SGD, dict(lr=0.02, momentum=0.0)
-    rules = plain, (OwnBuffer, dict(lr=0.02)), (Spoils, dict(lr=0.02)), plain
-    for values in train(setting, rules, 0, 5, every=1).values():
+    for values in train(setting, (plain, (Spoils, dict(lr=0.02)), plain), 0, 5, every=1).values():
         assert np.isfinite(values).all()
-        np.testing.assert_allclose(values[1:], np.stack(3 * [values[0]]), rtol=1e-12)
+        close(values[1:], np.stack(2 * [values[0]]), rtol=1e-12)
 
 
 class Odd:
@@ -287,6 +260,7 @@ def test_smoothness_and_condition(activation, rel):
     wanted = h[-1] / (h[len(h) // 2] + h[(len(h) - 1) // 2]) * 2
     assert training.condition(theta, None, prompts) == pytest.approx(wanted, rel=rel)
     assert np.isnan(training.smoothness(theta, theta, prompts))  # no step, no direction
+    equal(training.r_med(np.array([[-8, 1, 2.0], [0, -3, 6]])), [4, 2])  # zeros count
 
 
 def test_loss_gradient_and_hessian():
@@ -294,17 +268,12 @@ def test_loss_gradient_and_hessian():
     for measure, wanted in (
             (training.loss_at, loss), (training.gradient_norm, np.sqrt((grad**2).sum())),
             (training.diagonal, np.diag(H)), (training.spectral_norm, np.linalg.norm(H, 2))):
-        np.testing.assert_allclose(measure(theta, theta + step, prompts), wanted, 1e-5, 1e-6)
+        close(measure(theta, theta + step, prompts), wanted, 1e-5, 1e-6)
 
 
 def test_the_spectral_norm_counts_negative_eigenvalues(monkeypatch):
     monkeypatch.setattr(linattn, "hessian", lambda params, prompts: np.diag([-3.0, 1.0, 2.0]))
     assert training.spectral_norm(None, None, None) == 3
-
-
-def test_r_med():
-    """Along the last axis; zeros count."""
-    np.testing.assert_array_equal(training.r_med(np.array([[-8, 1, 2.0], [0, -3, 6]])), [4, 2])
 
 
 def test_clipped_smoothness():
@@ -321,7 +290,7 @@ def test_clipped_smoothness():
         values, np.clip(values, -a, a), np.clip(values, -b, b), np.sign(values))]
         for values, a, b in ((g, high, middle), (step, 3.7, 2.5))]
     found = training.clipped_smoothness(theta, theta + step.reshape(theta.shape), prompts)
-    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    close(found, wanted, rtol=1e-4)
     assert len(training.CLIPPED) == 4
     assert np.isnan(training.clipped_smoothness(theta, theta, prompts)[1]).all()
 
@@ -354,8 +323,8 @@ def test_along_is_nan_where_a_run_had_diverged(monkeypatch, recwarn):
     first = [(theta, theta), (theta, lost), (NAN * theta, NAN * theta)]
     monkeypatch.setattr(training, "train", lambda *task: dict(
         snapshots=np.array([first, [(theta, theta)] * 3])))
-    found = along(lambda before, after, prompts: (1 + before - after).ravel(), SMALL, (SGD, ADAM), 0,
-                  101, (0, 1, 2))["values"]
+    found = along(lambda before, after, _: (1 + before - after).ravel(), SMALL, (SGD, ADAM), 0, 101,
+                  (0, 1, 2))["values"]
     assert (found[0, 0] == 1).all() and np.isnan(found[0, 1:]).all() and (found[1] == 1).all()
     assert not recwarn.list
 
@@ -368,7 +337,7 @@ def test_noise():
     grads = [linattn.textbook_loss_and_grad(params, data.sample_prompts(batches, 20, 20, 5))[1]
              for _ in range(105)]
     wanted = [np.sqrt(((grad - np.mean(grads[:100], axis=0)) ** 2).sum()) for grad in grads[100:]]
-    np.testing.assert_allclose(found["norms"], wanted, rtol=1e-9)
+    close(found["norms"], wanted, rtol=1e-9)
     assert np.shape(found["null"]) == (20, 5)
 
 
@@ -388,7 +357,7 @@ def test_the_null_is_gaussian_with_the_noises_mean_and_covariance(monkeypatch):
     noises[:, 0] *= rng.choice([0.1, 3.0], 2000, p=[0.9, 0.1])
     noises = np.hstack([noises + [1.0, -2.0, 0.0], np.full((2000, 1), 1.5)])
     found = noise_of(noises, monkeypatch)
-    np.testing.assert_allclose(found["norms"], np.linalg.norm(noises, axis=1))
+    close(found["norms"], np.linalg.norm(noises, axis=1))
     m, S, squares = noises.mean(axis=0), np.cov(noises.T), np.array(found["null"]) ** 2
     assert squares.shape == (20, 2000) and len(np.unique(squares)) == 40_000
     variance = 2 * np.trace(S @ S) + 4 * m @ S @ m
@@ -412,7 +381,7 @@ def test_the_null_of_few_draws(mean, normal, monkeypatch):
     noises = np.array([[3.0, 1, 0, 0, 0, 0], [-3, 1, 0, 0, 0, 0], [0, -1, 1, 0, 0, 0],
                        [0, -1, -1, 0, 0, 0]])  # squares: 18, 4, 2
     squares = np.array(noise_of(noises + mean, monkeypatch)["null"]) ** 2
-    np.testing.assert_allclose(squares, 600 if mean else 24 / 3)
+    close(squares, 600 if mean else 24 / 3)
 
 
 def test_noise_norms(monkeypatch):
@@ -433,14 +402,14 @@ def test_final_loss():
     one rare prompt. Infinite if the run diverged."""
     loss = np.full((4, 30), 100.0)
     loss[:, -3:] = (1, 2, 9), (1, 2, NAN), (0, 0, 9), (1, INF, INF)
-    np.testing.assert_array_equal(training.final_loss(loss), [2, INF, 0, INF])
+    equal(training.final_loss(loss), [2, INF, 0, INF])
     assert training.final_loss(np.array([5.0, 4, 3])) == 3
 
 
 def test_ratio(recwarn):
     """A run that diverged counts against its optimizer; of two nothing is known."""
     found = training.ratio(np.array([6, INF, 2, INF, 1]), np.array([2, 2, INF, INF, 0]))
-    np.testing.assert_array_equal(found, [3, INF, 0, NAN, INF])
+    equal(found, [3, INF, 0, NAN, INF])
     assert not recwarn.list
 
 
@@ -452,8 +421,8 @@ def test_steps_to():
     loss[1, 60:] = 0  # the 25th of the last 50 at index 84 makes their median 4.5, the 26th 0
     loss[2] = 0
     loss[3, 30:] = NAN
-    np.testing.assert_array_equal(training.steps_to(4, loss), [INF, 86, 1, INF])
-    np.testing.assert_array_equal(training.steps_to(5, loss), [INF, 85, 1, INF])
+    equal(training.steps_to(4, loss), [INF, 86, 1, INF])
+    equal(training.steps_to(5, loss), [INF, 85, 1, INF])
     early = np.array([9.0, 3.0, 1.0, 1.0])
     assert training.last_fifty(early).tolist() == [9, 6, 3, 2]
     assert [training.steps_to(target, early) for target in (7, 4, 2.5, 2)] == [2, 3, 4, INF]
@@ -468,7 +437,7 @@ def test_running_median():
     spike = np.array([1.0] * 149 + [1e9])
     assert training.running_median(spike).tolist() == 50 * [1]  # a median, not a mean
     assert training.running_median(loss[:, :3]).tolist() == loss[:, :3].tolist()
-    assert training.block_centres(3).tolist() == [0, 1, 2] and len(training.block_centres(1234)) == 50
+    assert training.block_centres(3).tolist() == [0, 1, 2]
 
 
 def test_points_of_a_path():
@@ -476,8 +445,8 @@ def test_points_of_a_path():
     assert training.points_of(10_000, 3) == (0, 99, 199)
     assert training.points_of(51, 50) == (0, 1) and training.points_of(50, 50) == (0,)
     assert training.points_of(100, 3, every=10) == (0, 4, 9)
-    path = np.array([[100.0] + 9 * [1.0], [100.0] + 8 * [2.0] + [NAN], [0, 1, 1, 1, 1, 9, 9, 9, 9, 9]])
-    np.testing.assert_array_equal(training.without_start(path), [1, NAN, 9])
+    path = np.array([[100.0] + 9 * [1.0], 9 * [2.0] + [NAN], 5 * [1.0] + 5 * [9.0]])
+    equal(training.without_start(path), [1, NAN, 9])
     assert training.without_start(np.arange(4.0), start=0.5) == 2.5
 
 
@@ -522,7 +491,7 @@ def test_the_grid():
                         ("usual", "Lion"): [0.002, 0.005, 0.01, 0.02],
                         ("small", "SGD"): [5, 10, 20, 50, 100],
                         ("small", "Lion"): [0.02, 0.05, 0.1, 0.2]}.items():
-        np.testing.assert_allclose(found[pair], rates)
+        close(found[pair], rates)
 
 
 SETTINGS = {"a": SETTING_1, "b": SETTING_1._replace(layers=2)}
@@ -549,7 +518,8 @@ def asked(monkeypatch):
 
 def test_sweep(asked):
     """Every candidate's run at every rate in every setting, seeds first, none mixed up."""
-    rates = {("a", "one"): [0.1, 0.01], ("a", "two"): [0.001], ("b", "one"): [5], ("b", "two"): [2, 1]}
+    rates = {("a", "one"): [0.1, 0.01], ("a", "two"): [0.001],
+             ("b", "one"): [5], ("b", "two"): [2, 1]}
     found = training.sweep(SETTINGS, CANDIDATES, rates, range(2, 5), 4, every=7)
     assert {pair: list(by_rate) for pair, by_rate in found.items()} == rates
     for (name, each), by_rate in found.items():
@@ -583,7 +553,7 @@ def runs_with(*finals):
     (([3, 3], [1, 8], [0.1, NAN]), 2), (([3, 3], [1, 10], [0.1, INF]), 1),  # of logarithms
     (([3, 3], [0, 4]), 2), (([0, 4], [3, 3]), 1),  # a loss of exactly 0 ranks first
     (([1, NAN], [9, 9]), 2), (([NAN, 1], [NAN, 1]), 1),
-    pytest.param(([0, NAN], [9, 9]), 2, marks=pytest.mark.xfail(strict=True, reason="inf - inf"))))
+    (([0, NAN], [9, 9]), 2)))
 def test_the_best_rate(finals, best, recwarn):
     """That of the lowest mean log loss at which no seed diverged."""
     assert training.best_rate(runs_with(*finals)) == best
