@@ -2,14 +2,20 @@
 
 For each claim one function that measures, at the paper's protocol and nothing else, and one that
 draws. The same names in robust.py ask the same claims harder (`--robust`); questions.py goes beyond
-the paper.
+the paper. The command line does, for each,
+
+    arrays, parts = NAME(seeds, steps, ...)
+    found = measured(parts)                                    # verdicts.py
+    headline, caption = draw_NAME(figure, arrays, found)       # by plotting.picture
 
     seeds, steps     how many seeds, from 0 on (from FRESH = 1000 on where it says so); iterations
     optimizers, lr   classes, the first two compared; {class's name: rate} instead of the setting's
-    run              what `train` returns, or `along`: arrays, the first axis the optimizers
+    run              a dict of arrays, the first axis the optimizers: loss, grad_norm, snapshots of
+                     `train`; values of `along`, which measures at snapshots of the same runs
+    point            the number of a snapshot, one every 50 steps
     arrays           what is drawn, by name; kept in NAME.npz, from which the figure is drawn again
     parts            what was measured and what is claimed of it (verdicts.py); `found` has them by
-                     key, with median over seeds, interval and decision
+                     key: median over seeds, interval, decision; in an f-string "1.5 (open)"
     NAME.full        the arguments of `--full`; the defaults are a first look
 
 The loop is `train` in training.py. Source: Ahn et al., ICLR 2024, arXiv 2310.01082.
@@ -59,8 +65,8 @@ def adam_vs_sgd(seeds=6, steps=667, optimizers=BOTH, lr=None):
 
 
 def gaps(name, names, final, **bound):
-    """Parts from final losses (seeds, optimizers): the first optimizer's over each other one's, of
-    which a bound may be claimed, and each by itself."""
+    """Parts from final losses (seeds, optimizers): "NAME SGD / Adam", the first optimizer's over
+    another one's, with the bound, above= or below=; and "NAME SGD", "NAME Adam" without one."""
     parts = [Part(f"{name} {names[0]} / {each}", f"{name}: final loss {names[0]} / {each}",
                   ratio(final[:, 0], final[:, i]), **bound)
              for i, each in enumerate(names) if i > 0]
@@ -125,8 +131,8 @@ def condition_number(seeds=6, steps=667, optimizers=BOTH, lr=None, batches=1):
 
     Figure 3 and table 1. R_med = max |H_ii| / median |H_ii| over the diagonal of the Hessian H of
     the loss, at the published rates. Claimed, of SGD's over Adam's, per seed, on one evaluation
-    batch of 1,000 prompts: above 1 at iterations 750 and 1250 (of a shorter run: at its last
-    snapshot). Primary: 1250. Drawn along the path is the typical of so many batches.
+    batch of 1,000 prompts: above 1 at iterations 750 and 1250 (of a run that has neither: at its
+    last snapshot). Primary: the last of them. Drawn along the path is the median over `batches`.
     """
     names = [optimizer.__name__ for optimizer in optimizers]
     last = (steps - 1) // 50 * 50
@@ -486,40 +492,44 @@ def depth(seeds=6, steps=125, optimizers=BOTH, lr=None, batches=1):
     names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, steps // 5)
     points, numbers = points_of(steps, 10), range(FRESH, FRESH + seeds)
     arrays, parts = {"optimizers": names}, []
-    final, wide, over = [], [], []  # by depth: (seeds, optimizers), (seeds,), (seeds, batches)
+    final, noise_spread, R_ratio = [], [], []  # by depth: (seeds, optimizers), (seeds,), (seeds, 2)
     for setting in DEEP:
         both = contestants(setting, optimizers, lr)
         runs = parallel(train, [(setting, both, seed, steps) for seed in numbers])
         final.append(final_loss(np.array([run["loss"] for run in runs])))
-        wide.append(spread(noise_norms(setting, seeds, draws)[0]))
+        noise_spread.append(spread(noise_norms(setting, seeds, draws)[0]))
         values = np.array([run["values"] for run in parallel(along, [
             (condition, setting, both, seed, steps, points, batches) for seed in numbers])])
         # values: R_med (seeds, optimizers, points, batches)
         along_path = ratio(values[:, 0], values[:, 1])  # (seeds, points, batches)
         first = without_start(along_path[..., 0])
         typical = without_start(np.median(along_path, axis=-1))
-        over.append(np.stack([first, typical], axis=-1))
+        R_ratio.append(np.stack([first, typical], axis=-1))
         if setting.layers > 2:
             parts += gaps(setting.name, names, final[-1])
         parts += [Part(f"{setting.name} noise", f"{setting.name}: 99 % quantile over median of the "
-                       "noise norm", wide[-1]),
+                       "noise norm", noise_spread[-1]),
                   Part(f"{setting.name} R_med", f"{setting.name}: ratio of R_med, typical batch",
                        typical)]
-    final, wide, over = map(np.array, (final, wide, over))  # (depths, seeds, ...)
+    final, R_ratio = np.array(final), np.array(R_ratio)  # (depths, seeds, ...)
     gap = ratio(final[..., 0], final[..., 1])  # (depths, seeds)
-    deep = np.cbrt(over[1] * over[2] * over[3]) / over[0]  # (seeds, first and typical batch)
+    two, four, six, eight = R_ratio[..., 0]  # on the first batch, (seeds,) each
+    R_growth = np.cbrt(four * six * eight) / two
+    two, four, six, eight = noise_spread  # (seeds,) each
+    noise_growth = np.sqrt(six * eight / (two * four))
     parts += [
         Part("gap", f"gap {' / '.join(names[:2])}, L = 8 over 2", ratio(gap[3], gap[0]), above=1),
         Part("noise", "99 % quantile over median of the noise norm, L = 6, 8 over 2, 4",
-             np.sqrt(wide[2] * wide[3] / (wide[0] * wide[1])), above=1),
+             noise_growth, above=1),
         Part("R_med", "ratio of R_med at the same iteration, first batch, L = 4, 6, 8 over 2",
-             deep[:, 0], above=1)]
+             R_growth, above=1)]
     parts += [Part(f"loss {each}", f"final loss {each}, L = 2 over 8",
                    ratio(final[0, :, i], final[3, :, i]), above=1) for i, each in enumerate(names)]
     lower = (final[0] < BETWEEN_PLATEAUS).sum(axis=0)  # (optimizers,)
     parts.append(Part("plateaus", "L = 2: seeds that end on the lower of the two plateaus, 0.054",
                       ", ".join(f"{each} {lower[i]} of {seeds}" for i, each in enumerate(names))))
-    arrays |= {"spread": wide.T, "first ratio": over[..., 0].T, "typical ratio": over[..., 1].T}
+    arrays |= {"spread": np.transpose(noise_spread), "first ratio": R_ratio[..., 0].T,
+               "typical ratio": R_ratio[..., 1].T}
     arrays |= {f"final {each}": final[..., i].T for i, each in enumerate(names)}  # (seeds, depths)
     return arrays, parts
 

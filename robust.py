@@ -37,7 +37,7 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5):
     infinitely many steps. Such a target is near the level at which a run ends; so the same is
     measured for the next two higher ones. A limit: quantiles of the loss of single prompts.
     """
-    tried, rates, target = chosen_rates(optimizers, steps)
+    rates, target = chosen_rates(optimizers, steps)
     confirmed = sweep(PAPER_SETTINGS, by_name(optimizers), at_chosen(rates),
                       range(FRESH, FRESH + seeds), steps)
     names = [optimizer.__name__ for optimizer in optimizers]
@@ -72,9 +72,9 @@ LADDER = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.000
 
 
 def chosen_rates(optimizers, steps):
-    """From three pilot seeds at this length: what was tried, as of `sweep`; {(setting, optimizer):
-    {"final loss": rate, "steps": rate, "published": rate}}; {setting: target}, the lowest loss of
-    the ladder that all optimizers reach."""
+    """From three pilot seeds at this length, two dicts: {(setting, optimizer): {"final loss": rate,
+    "steps": rate, "published": rate}}, and {setting: target}, the lowest loss of the ladder that
+    all optimizers reach."""
     candidates = by_name(optimizers)
     tried = sweep(PAPER_SETTINGS, candidates, grid(PAPER_SETTINGS, candidates, sgd=(0.005, 0.5)),
                   range(3), steps)
@@ -92,10 +92,11 @@ def chosen_rates(optimizers, steps):
                                  "steps": soonest[each]}
             if each in ("SGD", "Adam"):
                 rates[name, each]["published"] = setting.lr[each]
-    return tried, rates, target
+    return rates, target
 
 
 def at_chosen(rates):
+    """The grid of these rates, for `sweep`."""
     return {pair: sorted(set(chosen.values())) for pair, chosen in rates.items()}
 
 
@@ -630,7 +631,7 @@ def learning_rates(seeds=6, steps=200, optimizers=BOTH, others=0):
     optimizer in each setting: below 2. Besides, with `others` steps (half as many where they are
     costly), two seeds: the grids behind the rates of the other settings.
     """
-    _, rates, _ = chosen_rates(optimizers, steps)
+    rates, _ = chosen_rates(optimizers, steps)
     confirmed = sweep(PAPER_SETTINGS, by_name(optimizers), at_chosen(rates),
                       range(FRESH, FRESH + seeds), steps)
     names = [each for each in by_name(optimizers) if each in ("SGD", "Adam")]

@@ -49,7 +49,7 @@ def cached(function):
     def wrapper(*arguments, **options):
         bound = signature.bind(*arguments, **options)
         bound.apply_defaults()
-        if typed(function, bound.args):
+        if not_importable(function, bound.args):
             return function(*bound.args)
         path = folder / f"{function.__name__}-{key_of(function, bound.args)[:16]}.npz"
         result = read_back(path)
@@ -64,10 +64,12 @@ def parallel(function, tasks):
     """[function(*task) for task in tasks], computed in processes, one for each core.
 
     Code that no other process can import (typed into a notebook or a script, or inside a function)
-    runs in this process, and is not kept. Raises RunFailed with a line for each task that failed.
+    runs in this process, and is not kept; so does all in a daemon, which may start no processes.
+    Raises RunFailed with a line for each task that failed.
     """
     tasks, began = list(tasks), time.monotonic()
-    if multiprocessing.current_process().daemon or any(typed(function, task) for task in tasks):
+    daemon = multiprocessing.current_process().daemon
+    if daemon or any(not_importable(function, task) for task in tasks):
         return [work(None, folder, function, task) for task in tasks]
     with contextlib.nullcontext(executor) if executor else processes() as pool:
         # Workers start here. An empty __main__: they want nothing of the user's script, which may
@@ -193,7 +195,7 @@ def code_of(name):
     return SOURCES[name], sorted(plain.items())
 
 
-def typed(function, arguments):
+def not_importable(function, arguments):
     """Whether there is code that another process cannot import, also in the place of ours."""
     ours = [value for name in BASE if name in sys.modules
             for value in vars(sys.modules[name]).values()]
