@@ -333,8 +333,12 @@ def test_a_blow_loses_nothing_that_is_done_and_leaves_no_process(send, blow, tas
                     "runs.parallel(tasks.slow, [(0,), (1,), (2,)])", start_new_session=True)
     tasks.until(lambda: Path("log").exists() and len(logged()) == 3 and len(kept()) == 2)
     send(parent.pid, blow)
-    assert parent.wait(10) == -blow
-    tasks.until(lambda: not session(parent.pid))
+    try:
+        assert parent.wait(10) == -blow
+        tasks.until(lambda: not session(parent.pid))
+    finally:
+        for left in session(parent.pid):
+            os.kill(int(left), signal.SIGKILL)
     Path("again").touch()
     assert results(tasks.slow, (0,), (1,), (2,)) == [0, 1, 2] and len(kept()) == 3
     assert sorted(logged()) == ["0", "1", "2", "2"]
@@ -458,7 +462,7 @@ TERMINAL = type("Terminal", (io.StringIO,), dict(isatty=lambda self: True))
 
 
 @pytest.mark.parametrize("stream", (TERMINAL(), io.StringIO(), None))
-def test_progress_is_for_terminals(stream, tasks, monkeypatch):
+def test_progress_is_for_terminals(stream, tasks, monkeypatch, capsys):
     """Its last word clears the line. Without stderr all goes on, in silence."""
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(runs, "executor", Here())
@@ -468,3 +472,4 @@ def test_progress_is_for_terminals(stream, tasks, monkeypatch):
     else:
         assert ("\r1 of 2 done, about " in stream.getvalue()) == stream.isatty()
         assert stream.getvalue()[-52:] == stream.isatty() * f"\r{'':50}\r"
+    assert not capsys.readouterr().out

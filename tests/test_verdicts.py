@@ -56,14 +56,16 @@ def test_between_two_bounds(values, wanted):
     assert one(values, above=0.5, below=1.5).decision == wanted
 
 
-@pytest.mark.parametrize("n, low, high", ((5, -INF, INF), (6, 1, 6), (10, 2, 9), (12, 3, 10),
+@pytest.mark.parametrize("n, low, high", ((5, 0, 6), (6, 1, 6), (10, 2, 9), (12, 3, 10),
                                           (18, 5, 14)))
 def test_the_interval_lies_between_two_seeds(n, low, high):
     """Of 6 the smallest and the largest, of 12 the third and the tenth; beside it the median."""
-    values = np.random.default_rng(0).permutation(np.arange(1.0, n + 1))
-    assert interval(values) == ((n + 1) / 2, low, high)
+    ordered = np.array([-INF, *2.0 ** np.arange(n), INF])
+    low, middle, high = ordered[low], ordered[[(n + 1) // 2, n // 2 + 1]].mean(), ordered[high]
+    values = np.random.default_rng(0).permutation(ordered[1:-1])
+    assert interval(values) == (middle, low, high)
     each = one(list(values))
-    assert (each.median, each.interval, each.decision) == ((n + 1) / 2, (low, high), "")
+    assert (each.median, each.interval, each.decision) == (middle, (low, high), "")
 
 
 def test_picture_and_verdict_cannot_disagree():
