@@ -165,6 +165,8 @@ def arguments_of(name, given):
         found["optimizers"] = tuple(given.optimizers)
         if len(given.optimizers) < min(2, len(usual["optimizers"])):
             raise ValueError("optimizers: got one, wants two or more to compare")
+        if len(set(given.optimizers)) < len(given.optimizers):
+            raise ValueError("optimizers: got one twice, wants each once")
     if given.lr and "lr" in usual:
         found["lr"] = rates(given.lr, [each.__name__ for each in found["optimizers"]])
     return found
@@ -540,7 +542,8 @@ def next_step(name, given):
     own = [f"{each.__module__}.{each.__name__}".removeprefix("optimizers.")
            for each in given.optimizers or ()]
     words = ["python", "experiments.py", name, *["--robust"] * given.robust, "--full",
-             *(["--optimizers", *own] if own else []), *(["--lr", *given.lr] if given.lr else [])]
+             *(["--optimizers", *own] if own else []), *(["--lr", *given.lr] if given.lr else []),
+             *(["--out", given.out] if given.out != "results" else [])]
     return shlex.join(words)
 
 

@@ -101,7 +101,8 @@ def slides(draw, arrays, found, verdict=""):
         for other in panels:  # what the panel shared with others of its column and row
             there = other.get_subplotspec()
             if there.colspan == place.colspan:
-                keep.set_title(keep.get_title() or other.get_title())
+                keep.set_title(keep.get_title() or other.get_title(),
+                               fontsize=SLIDE["axes.titlesize"])
                 keep.set_xlabel(keep.get_xlabel() or other.get_xlabel())
             if there.rowspan == place.rowspan:
                 keep.set_ylabel(keep.get_ylabel() or other.get_ylabel())

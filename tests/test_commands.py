@@ -218,6 +218,7 @@ def test_the_number_that_decides():
     (["C1", "--lr", "SGD=x"], "lr: got 'SGD=x'"), (["C1", "--lr", "Muon=1"], "lr: got 'Muon=1'"),
     (["C1", "--lr", "-1"], "lr: got '-1'"), (["C2", "--lr", "1"], "--lr: gradient_noise takes none"),
     (["C1", "--optimizers", "SGD"], "wants two or more"),
+    (["C1", "--optimizers", "SGD", "Adam", "Adam"], "wants each once"),
     (["C1", "--optimizers", "SGD", "Nadam"], "--optimizers: got 'Nadam'"),
     (["C1", "--optimizers", "SGD", "mine.Foo"], "No module named 'mine'"),
     (["--lr", "0.01"], "got no experiment"), (["--full"], "got no experiment"),

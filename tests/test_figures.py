@@ -97,6 +97,7 @@ def test_slides_fill_the_page_with_one_panel():
         box = ax.get_position()
         assert box.width > 0.6 and box.height > 0.5
         assert ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
+        assert ax.title.get_fontsize() > ax.xaxis.label.get_fontsize()
         assert figure.get_suptitle().startswith("C9: L = 8 over 2: SGD / Adam of the final loss")
 
 
