@@ -93,44 +93,61 @@ def granularity(seeds=6, steps=125, settings=("Setting 1",)):
 
     SGD scales nothing, Adam every coordinate. Between the two: the momentum over its root mean
     square, taken over all parameters, a layer, a block (a matrix P_l or Q_l), a row, a coordinate
-    (sign descent); and its polar factor, block by block (Muon). Each at the best of seven rates.
+    (sign descent); and its polar factor, block by block (Muon). Fixed layer rates are a control
+    that normalises nothing: SGD with a factor for each layer that stays the same for the whole run,
+    one over the median gradient norm of that layer in the runs of "a layer" at its best rate on the
+    seeds 0, 1, 2. Each at the best of seven rates (five for the two SGDs).
+
     Settings: of the paper, at a constant rate or at one that falls linearly to 0 ("Setting 1,
-    falling rate"), or L = 6 in Setting 1. Measured: the final loss of each over Adam's; and the
-    share of the log gap from SGD to Adam that it closes, log(SGD / it) over the mean of
-    log(SGD / Adam), where the interval of SGD / Adam lies above 1 (the share's interval leaves out
-    that the mean is uncertain). Adam differs in more than how finely it scales: its steps get
-    shorter where gradients change sign. Why blocks may matter: the Hessian's spectra at
-    initialisation, block by block (Zhang et al. 2024, arXiv 2402.16788), on one evaluation batch,
-    without the last layer, whose P has no gradient.
+    falling rate"), or Setting 1 with variances of x in geometric steps whose largest is 4 or 16
+    times the smallest, with mean 1 ("Setting 1, ratio 4"; w as in data.py's `covariance`). Isotropic
+    x has no coordinate that differs from another: there is nothing that a scale for each could
+    mend. Measured: the final loss of each over Adam's; and the share of the log gap from SGD to
+    Adam that it closes, log(SGD / it) over the mean of log(SGD / Adam), where the interval of SGD /
+    Adam lies above 1 (the share's interval leaves out that the mean is uncertain). Adam differs in
+    more than how finely it scales: its steps get shorter where gradients change sign. Why blocks
+    may matter: the Hessian's spectra at initialisation, block by block (Zhang et al. 2024, arXiv
+    2402.16788), on one evaluation batch, without the last layer, whose P has no gradient.
     """
     known = PAPER_SETTINGS | {f"{name}, falling rate": setting._replace(schedule="linear")
                               for name, setting in PAPER_SETTINGS.items()}
-    known["Setting 1, L = 6"] = SETTING_1._replace(layers=6)
+    for largest in (4, 16):
+        known[f"Setting 1, ratio {largest}"] = unequal_variances(SETTING_1, largest)
     settings = {name: known[name] for name in settings}
-    arrays, parts, rates = {"settings": list(settings), "scalings": list(SCALINGS)}, [], []
-    runs, best = tuned(settings, SCALINGS, grid(settings, SCALINGS), seeds, steps)
-    for name in settings:
-        final = {each: final_loss(runs[name, each]["loss"]) for each in SCALINGS}  # (seeds,) each
+    rates = grid(settings, SCALINGS, sgd=(0.02, 0.5))
+    tried = sweep(settings, SCALINGS, rates, range(3), steps)
+    best = {pair: [best_rate(by_rate)] for pair, by_rate in tried.items()}
+    runs = sweep(settings, SCALINGS, best, range(FRESH, FRESH + seeds), steps)
+    runs = {pair: run for pair, by_rate in runs.items() for run in by_rate.values()}
+    arrays, parts, besides = {"settings": list(settings), "scalings": [*SCALINGS, FIXED]}, [], []
+    for name, setting in settings.items():
+        factors = layer_factors(tried[name, "a layer"][best[name, "a layer"][0]])
+        fixed, words = tuned({name: setting}, {FIXED: (FixedLayerRates, dict(factors=factors))},
+                             {(name, FIXED): rates[name, "SGD"]}, seeds, steps)
+        final = {each: final_loss((runs | fixed)[name, each]["loss"])
+                 for each in arrays["scalings"]}  # (seeds,) each
         over = {each: ratio(values, final["Adam"]) for each, values in final.items()}
         parts += [Part(f"{name} {each}", f"{name}: final loss {each} / Adam", over[each])
-                  for each in SCALINGS if each != "Adam"]
+                  for each in final if each != "Adam"]
         if interval(over["SGD"])[1] > 1:  # its lower end
             gap = np.log(over["SGD"])  # (seeds,)
             parts += [Part(f"{name} share {each}",
                            f"{name}: share of the log gap that {each} closes",
                            (gap - np.log(over[each])) / gap.mean())
-                      for each in SCALINGS if each not in ("SGD", "Adam")]
-        for each, word in zip(SCALINGS, best[name].split(", ")):
-            rates += [Part(f"{name} loss {each}", f"{name}: final loss {each}", final[each]),
-                      Part(f"{name} rate {each}", f"{name}: best rate {each}",
-                           word.removeprefix(f"{each} "))]
+                      for each in final if each not in ("SGD", "Adam")]
+        besides += [Part(f"{name} loss {each}", f"{name}: final loss {each}", values)
+                    for each, values in final.items()]
+        besides.append(Part(f"{name} rates", f"{name}: best rates", ", ".join(
+            [*(f"{each} {rate_in_words(tried[name, each])}" for each in SCALINGS), words[name]])))
+        besides.append(Part(f"{name} factors", f"{name}: fixed factors of the layers",
+                            " : ".join(f"{factor:.2g}" for factor in factors)))
         arrays[f"{name} final"] = np.array(list(final.values()))  # (scalings, seeds)
     spectra = np.array([run["values"] for run in parallel(  # (seeds, blocks, d^2)
         block_spectra, [(SETTING_1, FRESH + seed) for seed in range(seeds)])])
     P, Q = (np.median(spectra[:, which:-2:2], axis=(1, 2)) for which in (0, 1))  # (seeds,)
     parts.append(Part("spectra", "Hessian's blocks: median |eigenvalue| of Q over that of P",
                       Q / P))
-    return arrays | {"spectra": spectra[0]}, parts + rates
+    return arrays | {"spectra": spectra[0]}, parts + besides
 
 
 SCALINGS = {  # from none to one for each parameter
@@ -143,6 +160,34 @@ SCALINGS = {  # from none to one for each parameter
     "Muon": (Muon, {}),
     "Adam": (Adam, {}),
 }
+FIXED = "fixed layer rates"
+
+
+class FixedLayerRates(SGD):
+    """SGD whose rate is multiplied, for layer l, by factors[l]."""
+
+    def __init__(self, lr, factors):
+        super().__init__(lr)
+        self.factors = factors
+
+    def direction(self, v):
+        return np.reshape(self.factors, (-1, 1, 1, 1)) * v
+
+
+def layer_factors(run):
+    """One over the median gradient norm of each layer over seeds and steps, (layers,); scaled so
+    that their geometric mean is 1."""
+    factors = 1 / np.median(run["layer_grad_norm"], axis=(0, 1))
+    return tuple(factors / np.exp(np.log(factors).mean()))
+
+
+def unequal_variances(setting, largest):
+    """The setting with variances of x in geometric steps from 1 to `largest`, then scaled to mean
+    1."""
+    variances = np.geomspace(1, largest, setting.data["d"])
+    covariance = tuple(map(tuple, np.diag(variances / variances.mean()).tolist()))
+    return setting._replace(name=f"{setting.name}, ratio {largest}",
+                            data=dict(setting.data, covariance=covariance))
 
 
 @cached
@@ -156,28 +201,28 @@ def block_spectra(setting, seed):
 
 
 def draw_granularity(figure, arrays, found):
-    """"SETTING final" (scalings, seeds) over Adam's, constant rates, falling ones and L = 6 apart;
-    and "spectra" (blocks, eigenvalues)."""
+    """"SETTING final" (scalings, seeds) over Adam's, a panel each for constant rates, falling ones
+    and unequal variances; and "spectra" (blocks, eigenvalues)."""
     names, scalings = list(arrays["settings"]), list(arrays["scalings"])
-    groups = {"constant rate": [name for name in names if name in PAPER_SETTINGS],
-              "falling rate": [name for name in names if name.endswith("falling rate")],
-              "L = 6, constant rate": [name for name in names if name.endswith("L = 6")]}
+    groups = {"isotropic x": [name for name in names if name in PAPER_SETTINGS],
+              "falling rate": [name for name in names if "falling" in name],
+              "unequal variances": [name for name in names if "ratio" in name]}
     groups = {title: shown for title, shown in groups.items() if shown}
     *panels, last = figure.subplots(1 + len(groups) // 2, 2).flat
+    shown_scalings = [each for each in scalings if each != "Adam"]
     for ax, (title, shown) in zip(panels, groups.items()):
-        if title == "falling rate":
-            ax.sharey(panels[0])
-        over = [arrays[f"{name} final"] / arrays[f"{name} final"][-1] for name in shown]
-        curves(ax, range(len(scalings)), np.transpose(over, (2, 0, 1)),
-               [name.removesuffix(", falling rate") for name in shown], path=False, yscale="log",
-               title=title, ylabel="final loss / Adam's")
-        ax.set_xticks(range(len(scalings)), [each.replace(" ", "\n") for each in scalings],
-                      fontsize="small")
+        for i, name in enumerate(shown):
+            final = arrays[f"{name} final"]
+            over = [final[scalings.index(each)] / final[scalings.index("Adam")]
+                    for each in shown_scalings]
+            look = plotting.OTHER_LOOKS[i]
+            dots(ax, [each.replace(" ", "\n") for each in shown_scalings], over,
+                 shift=0.22 * (i - (len(shown) - 1) / 2), colour=look["color"],
+                 label=name.removesuffix(", falling rate").removeprefix("Setting 1, "))
+        ax.set(yscale="log", title=title, ylabel="final loss / Adam's")
+        ax.tick_params(axis="x", labelsize="x-small")
         reference(ax, 1)
-        note(ax, "a layer / Adam:\n" + ", ".join(str(found[f"{name} a layer"]) for name in shown),
-             at=(0.63, 0.96))
-        if len(shown) > 1:
-            plotting.legend(ax)
+        ax.legend()
     for b, spectrum in enumerate(arrays["spectra"][:-2]):  # the last P has no gradient
         last.plot(1 + np.arange(len(spectrum)), spectrum[::-1],
                   **dict(plotting.look("PQ"[b % 2], b % 2), marker=""),
@@ -187,17 +232,18 @@ def draw_granularity(figure, arrays, found):
     last.legend()
     shown = groups[next(iter(groups))]
     words = "; ".join(f"{each} " + ", ".join(str(found[f"{name} {each}"]) for name in shown)
-                      for each in ("SGD", "one scale", "a layer"))
+                      for each in ("SGD", "one scale", "a layer", FIXED))
     return (f"Final loss over Adam's in {', '.join(shown)}: {words}",
-            "Every optimizer at the best of seven rates; line: median over seeds, band: smallest "
-            "to largest; dotted: 1, as Adam. One scale: the momentum over its root mean square; a "
-            "layer, a block, a row: the same for each of these. Last panel: eigenvalues of the "
+            "Every optimizer at its best of seven rates (SGD of five); a dot for each seed, bar: "
+            "median; dotted: 1, as Adam. One scale: the momentum over its root mean square; a "
+            "layer, a block, a row: the same for each of these. Fixed layer rates: SGD with a "
+            "constant factor for each layer, read off other seeds. Last panel: eigenvalues of the "
             "Hessian's diagonal blocks P and Q of all layers but the last, at initialisation, one "
             "seed.")
 
 
-granularity.full = dict(steps=2000, settings=(
-    *PAPER_SETTINGS, *(f"{name}, falling rate" for name in PAPER_SETTINGS), "Setting 1, L = 6"))
+granularity.full = dict(seeds=8, steps=2000, settings=(
+    *PAPER_SETTINGS, "Setting 1, falling rate", "Setting 1, ratio 4", "Setting 1, ratio 16"))
 
 
 def schedules(seeds=6, steps=60):

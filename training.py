@@ -31,9 +31,10 @@ def train(setting, contestants, seed, steps, every=50):
     """Train the contestants side by side: the same initial weights, the same fresh batches.
 
     Returns loss and grad_norm (contestants, steps), both taken before the step, the norm before
-    clipping; and snapshots (contestants, ceil(steps / every), 2, *params.shape), the params before
-    and after steps 0, every, 2 every, ... As no batch is seen twice (unless setting.fixed), the
-    training loss is an unbiased test loss.
+    clipping; layer_grad_norm (contestants, steps, layers), the same layer by layer (of an MLP's
+    flat params: of all); and snapshots (contestants, ceil(steps / every), 2, *params.shape), the
+    params before and after steps 0, every, 2 every, ... As no batch is seen twice (unless
+    setting.fixed), the training loss is an unbiased test loss.
 
     The prediction is a polynomial of degree 3^L in a prompt, so deep models overflow on a rare one:
     such a step moves nothing, and counts as an infinite loss. A run that has `diverged` is left
@@ -46,6 +47,8 @@ def train(setting, contestants, seed, steps, every=50):
     params = [start for _ in contestants]
     loss = np.full((len(contestants), steps), np.nan)
     grad_norm = np.full((len(contestants), steps), np.nan)
+    layers = 1 if start.ndim == 1 else len(start)
+    layer_grad_norm = np.full((len(contestants), steps, layers), np.nan)
     snapshots = np.full((len(contestants), ceil(steps / every), 2, *start.shape), np.nan)
     for t in range(steps):
         if t == 0 or not setting.fixed:
@@ -56,17 +59,19 @@ def train(setting, contestants, seed, steps, every=50):
             before = params[i]
             loss[i, t], grad = gradient(before, prompts)
             grad_norm[i, t] = np.linalg.norm(grad)
+            layer_grad_norm[i, t] = np.linalg.norm(grad.reshape(layers, -1), axis=1)
             if np.isfinite([loss[i, t], grad_norm[i, t]]).all():
                 after = stepped(rule, before, clip(grad, setting))
                 left = rate_left(setting, t / steps)
                 params[i] = after if left == 1 else before + left * (after - before)
             else:
-                loss[i, t] = grad_norm[i, t] = np.inf
+                loss[i, t] = grad_norm[i, t] = layer_grad_norm[i, t] = np.inf
             if not np.isfinite(params[i]).all():
-                loss[i, t] = grad_norm[i, t] = np.nan
+                loss[i, t] = grad_norm[i, t] = layer_grad_norm[i, t] = np.nan
             if t % every == 0:
                 snapshots[i, t // every] = before, params[i]
-    return dict(loss=loss, grad_norm=grad_norm, snapshots=snapshots)
+    return dict(loss=loss, grad_norm=grad_norm, layer_grad_norm=layer_grad_norm,
+                snapshots=snapshots)
 
 
 def diverged(loss):

@@ -48,13 +48,14 @@ def by_hand(setting, optimizer, seed, factors):
     init, gradient = model(setting)
     weights, batches = (np.random.Generator(np.random.SFC64(child))
                         for child in np.random.SeedSequence(seed).spawn(2))
-    theta, m, v, losses, norms, path = init(weights), 0, 0, [], [], []
+    theta, m, v, losses, norms, layers, path = init(weights), 0, 0, [], [], [], []
     for t, factor in enumerate(factors):
         if t == 0 or not setting.fixed:
             prompts = data.sample_prompts(batches, setting.batch, **setting.data)
         loss, g = gradient(theta, prompts)
         losses.append(loss)
         norms.append(np.sqrt((g**2).sum()))
+        layers.append([norms[-1]] if g.ndim == 1 else [np.sqrt((each**2).sum()) for each in g])
         if setting.clipping == "global":
             g = g * min(1, setting.clip / norms[-1])
         elif setting.clipping == "coordinates":
@@ -68,7 +69,7 @@ def by_hand(setting, optimizer, seed, factors):
             step = -0.02 * m / (1 - 0.9 ** (t + 1)) / (np.sqrt(v / (1 - 0.9 ** (t + 1))) + 1e-8)
         path.append((theta, theta + factor * step))
         theta = path[-1][1]
-    return dict(loss=losses, grad_norm=norms, snapshots=path)
+    return dict(loss=losses, grad_norm=norms, layer_grad_norm=layers, snapshots=path)
 
 
 PAPER = data.Setting("as printed", dict(n=20, d=5), dict(SGD=0.02, Adam=0.02), clip=1.0, layers=3,
@@ -92,7 +93,7 @@ def test_the_protocol_by_hand(changes, factors):
     found = train(SETTING_1._replace(**changes), training.contestants(SETTING_1), 7, 4, every=3)
     for i, optimizer in enumerate(("SGD", "Adam")):
         wanted = by_hand(PAPER._replace(**changes), optimizer, 7, factors or (1, 1, 1, 1))
-        for name in ("loss", "grad_norm"):
+        for name in ("loss", "grad_norm", "layer_grad_norm"):
             close(found[name][i], wanted[name], rtol=1e-6)
         close(found["snapshots"][i], wanted["snapshots"][::3], 1e-6, 1e-9)
 
