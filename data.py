@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 FAMILIES = ("gaussian", "sphere", "gamma", "student")
+NOISES = ("gaussian", "student", "outliers")
+PREPARED = ("nothing", "scaled", "whitened")
 
 
 class Prompts(NamedTuple):
@@ -24,7 +26,8 @@ class Prompts(NamedTuple):
 
 
 def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0.1, scale=10.0,
-                   df=5.0, second_moment=None, noise=0.0, covariance=None, hidden=None):
+                   df=5.0, second_moment=None, noise=0.0, noise_family="gaussian", covariance=None,
+                   hidden=None, prepared="nothing"):
     """Draw a batch of prompts.
 
     rng : numpy.random.Generator
@@ -34,6 +37,12 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
         Gamma(0.1, 10): against Gamma(2.5, 2), E|x|^2 falls from 5 to 1 as the tail grows.
     second_moment : if given, x is rescaled so that E|x|^2 is this number whatever the tail.
     noise : standard deviation of the noise on the context's labels; the target stays clean.
+    noise_family : its distribution, of that standard deviation: "gaussian"; "student", with 2.5
+        degrees of freedom; "outliers", Gaussian on a tenth of the labels, 0 on the others.
+    prepared : what is done to a prompt before anybody sees it: "nothing"; "scaled", every pair
+        (x, y) over |x|, the target over the query's |x|; "whitened", x -> S^(-1/2) x with S the
+        mean of x x^T over the context, which leaves labels as they are (a thousandth of its mean
+        eigenvalue is added to S).
     covariance : (d, d) matrix Sigma = root root^T: x becomes root x and w ~ N(0, Sigma^-1) instead
         of N(0, I). E|x|^2 and the families above describe x before that.
     hidden : if given, labels are <w, f(x)>, f(x) = W2 relu(W1 x + b1) + b2 a ReLU network of this
@@ -42,7 +51,9 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
 
     Raises ValueError, naming the argument, for anything else, and if an entry of Z overflows.
     """
-    _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise, hidden)
+    _check(rng, batch, n, d, shape, scale, df, second_moment, noise, hidden)
+    _check_choices(covariates=(covariates, FAMILIES), noise_family=(noise_family, NOISES),
+                   prepared=(prepared, PREPARED))
     batch, n, d = int(batch), int(n), int(d)  # an np.int8 or np.float32 overflows
     hidden = None if hidden is None else int(hidden)
     shape, scale, df = float(shape), float(scale), float(df)
@@ -78,7 +89,16 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
     target = Z[:, d, n].copy()
     Z[:, d, n] = 0.0
     if noise > 0:
-        Z[:, d, :n] += noise * rng.standard_normal((batch, n))
+        Z[:, d, :n] += noise * _unit_noise(rng, noise_family, (batch, n))
+    if prepared == "scaled":
+        length = np.linalg.norm(Z[:, :d], axis=1)  # (batch, n+1)
+        Z /= length[:, None]
+        target /= length[:, n]
+    elif prepared == "whitened":
+        S = Z[:, :d, :n] @ Z[:, :d, :n].mT / n
+        values, vectors = np.linalg.eigh(S)
+        values += 1e-3 * values.mean(axis=1, keepdims=True)
+        Z[:, :d] = vectors / np.sqrt(values)[:, None] @ (vectors.mT @ Z[:, :d])
     if not np.isfinite(Z).all() or not np.isfinite(target).all():
         raise ValueError("Z: got infinite or undefined entries, wants arguments nearer to 1")
     Z.flags.writeable = target.flags.writeable = False
@@ -93,13 +113,14 @@ class Setting(NamedTuple):
     lr: dict  # learning rate of each optimizer
     clip: float = 1.0  # limit of the gradient's global norm
     layers: int = 3
-    activation: str = "linear"  # or another of linattn's, or "mlp": linear behind an MLP
+    activation: str = "linear"  # or another of linattn's, or of training.py's `gradient_of`
     full: bool = False  # train all of P and Q, not only their top-left blocks
     std: float = 0.05  # of the initial entries
     batch: int = 1000
     fixed: bool = False  # one batch for all steps
     clipping: str = "global"  # or "coordinates", or "none"
-    schedule: str = "constant"  # or "linear", or "cosine": the rate falls to 0 within the run
+    schedule: str = "constant"  # or "linear", "cosine": the rate falls to 0 within the run; or
+    # "warm-up": it rises from 0 to the full rate over the first tenth
 
 
 # Data: the paper's section 3. Rates and clip limits: the authors' code, their best of a grid of ten
@@ -127,14 +148,28 @@ NONLINEAR_TASK = Setting("MLP", dict(n=20, d=5, hidden=10), dict(SGD=0.05, Adam=
                          activation="mlp", std=0.1, batch=2000)  # all of it the authors'
 
 
-def _check(rng, batch, n, d, covariates, shape, scale, df, second_moment, noise, hidden):
+def _unit_noise(rng, family, shape):
+    """Noise of variance 1."""
+    noise = rng.standard_normal(shape)
+    if family == "student":  # a normal over the root of chi^2 / df has variance df / (df - 2)
+        noise *= np.sqrt(0.5 / rng.chisquare(2.5, shape))
+    elif family == "outliers":
+        noise *= np.sqrt(10) * (rng.random(shape) < 0.1)
+    return noise
+
+
+def _check_choices(**choices):
+    for name, (value, known) in choices.items():
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"{name}: got {value!r}, wants one of {', '.join(known)}")
+
+
+def _check(rng, batch, n, d, shape, scale, df, second_moment, noise, hidden):
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng: got {rng!r}, wants a numpy.random.Generator")
     for name, value in dict(batch=batch, n=n, d=d, hidden=1 if hidden is None else hidden).items():
         if not isinstance(value, (int, np.integer)) or value is True or not 1 <= value < 1e6:
             raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
-    if not isinstance(covariates, str) or covariates not in FAMILIES:
-        raise ValueError(f"covariates: got {covariates!r}, wants one of {', '.join(FAMILIES)}")
     # from 1e-100 to 1e100, so that shape * scale, and second_moment over it, stay floats
     numbers = dict(shape=shape, scale=scale, df=df, noise=noise,
                    second_moment=1.0 if second_moment is None else second_moment)

@@ -105,36 +105,48 @@ def _textbook_forward(pairs, Z, activation):
     mask = np.append(np.ones(n), 0) / (1 if activation == "softmax" else n)
     for l, (P, Q) in enumerate(pairs):
         X = Z if l < len(pairs) - 1 else Z[:, :, -1:]
-        R = _act(Z.mT @ Q @ X, activation)  # [n+1 keys, D] [D, D] [D, m] -> [n+1 keys, m queries]
-        V = Z * mask @ R  # [D, n+1] [n+1, m] -> [D, m]
-        cache.append((Z, X, mask, R, V))
-        Z = X + P @ V
+        Z, parts = _attention(P, Q, Z, X, mask, activation)
+        cache.append(parts)
     return -Z[:, -1, -1], cache
 
 
+def _attention(P, Q, Z, X, mask, activation):
+    """One layer: Z' (batch, D, m) for the m columns X of Z, and what its backward pass needs."""
+    R = _act(Z.mT @ Q @ X, activation)  # [n+1 keys, D] [D, D] [D, m] -> [n+1 keys, m queries]
+    V = Z * mask @ R  # [D, n+1] [n+1, m] -> [D, m]
+    return X + P @ V, (Z, X, mask, R, V)
+
+
 def _textbook_backprop(params, Z, target, activation):
-    """Sum of squared errors and its gradient. Each line is the forward line in its comment, in
-    reverse: F = B E gives dB = dF E^T, dE = B^T dF; what is used twice receives twice."""
+    """Sum of squared errors and its gradient."""
     pairs, k = _embed(params, Z.shape[1]), params.shape[-1]
     prediction, cache = _textbook_forward(pairs, Z, activation)
     error, grad = prediction - target, np.empty_like(pairs)
     dZ = np.zeros((*Z.shape[:2], 1), pairs.dtype)
     dZ[:, -1, -1] = -2 * error  # loss = error^2, prediction = -Z[d, n]
     for l in reversed(range(len(pairs))):
-        (P, Q), (Z, X, mask, R, V), dX = pairs[l], cache[l], dZ  # Z' = X + P V: dX = dZ'
-        grad[l, 0] = (dX @ V.mT).sum(0)  # dP = dZ' V^T, summed over prompts
-        dV = P.T @ dX
-        dZ = dV @ R.mT * mask  # V = (Z mask) R
-        dR = (Z * mask).mT @ dV
-        if activation in ("linear", "relu"):  # R = S, or S where it is positive
-            dS = dR if activation == "linear" else dR * (R.real > 0)
-        else:  # R_i = exp(S_i) / sum_j exp(S_j): dS_i = R_i (dR_i - sum_j R_j dR_j)
-            dS = R * (dR - (R * dR).sum(axis=1, keepdims=True))
-        ZdS = Z @ dS
-        grad[l, 1] = (ZdS @ X.mT).sum(0)  # dQ, from S = Z^T Q X: Z dS X^T
-        dZ += Q @ X @ dS.mT
-        dZ[:, :, -X.shape[2] :] += dX + Q.T @ ZdS  # X is Z, or its last column
+        dZ, *grad[l] = _attention_backprop(*pairs[l], cache[l], dZ, activation)
     return (error * error).sum(), grad[:, :, :k, :k]
+
+
+def _attention_backprop(P, Q, parts, dX, activation):
+    """dZ, and dP and dQ summed over prompts, from dX = dZ' (batch, D, m), as Z' = X + P V. Each
+    line is the forward line in its comment, in reverse: F = B E gives dB = dF E^T, dE = B^T dF;
+    what is used twice receives twice."""
+    Z, X, mask, R, V = parts
+    dP = (dX @ V.mT).sum(0)  # Z' = X + P V
+    dV = P.T @ dX
+    dZ = dV @ R.mT * mask  # V = (Z mask) R
+    dR = (Z * mask).mT @ dV
+    if activation in ("linear", "relu"):  # R = S, or S where it is positive
+        dS = dR if activation == "linear" else dR * (R.real > 0)
+    else:  # R_i = exp(S_i) / sum_j exp(S_j): dS_i = R_i (dR_i - sum_j R_j dR_j)
+        dS = R * (dR - np.einsum("bjm,bjm->bm", R, dR)[:, None])
+    ZdS = Z @ dS
+    dQ = (ZdS @ X.mT).sum(0)  # S = Z^T Q X
+    dZ += Q @ X @ dS.mT
+    dZ[:, :, -X.shape[2] :] += dX + Q.T @ ZdS  # X is Z, or its last column
+    return dZ, dP, dQ
 
 
 def _act(S, activation):
@@ -144,7 +156,7 @@ def _act(S, activation):
     if activation == "softmax":
         S[:, -1] = -np.inf  # not over the query's own key
     weights = np.exp(S - S.max(axis=1, keepdims=True))  # exp(0) at most
-    return weights / weights.sum(axis=1, keepdims=True)
+    return weights / np.einsum("bjm->bm", weights)[:, None]
 
 
 # ---- Linear attention through the Gram matrix ---------------------------------------------------
@@ -348,12 +360,12 @@ def _second(pairs, cache, q1, G1, A1=None):
 
 # ---- Shapes and chunks --------------------------------------------------------------------------
 
-def _embed(params, D):
-    """The pairs (P, Q) of all layers as full matrices, (layers, 2, D, D)."""
-    fits = params.size and params.shape in [(*params.shape[:1], 2, k, k) for k in (D - 1, D)]
-    wants = f"(layers, 2, k, k) with k = {D - 1} or {D} for prompts with d = {D - 1}"
+def _embed(params, D, count=2):
+    """The matrices of all layers, P and Q first, as full ones, (layers, count, D, D)."""
+    fits = params.size and params.shape in [(*params.shape[:1], count, k, k) for k in (D - 1, D)]
+    wants = f"(layers, {count}, k, k) with k = {D - 1} or {D} for prompts with d = {D - 1}"
     _require(fits, "params", f"shape {params.shape}", wants)
-    pairs, k = np.zeros((len(params), 2, D, D), params.dtype), params.shape[-1]
+    pairs, k = np.zeros((len(params), count, D, D), params.dtype), params.shape[-1]
     pairs[:, 0, -1, -1] = 1
     pairs[:, :, :k, :k] = params
     return pairs

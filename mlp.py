@@ -1,17 +1,23 @@
-"""An MLP in front of linear attention, by hand: the authors' nonlinear regression (C12) alone needs
-it.
+"""Relatives of the model, by hand: an MLP in front of linear attention (the authors' nonlinear
+regression, C12); an MLP after each layer of softmax attention (the last rung of `ladder`); and no
+attention at all (`without_attention`).
 
-The columns of a prompt become (f(x), y) with f(x) = W2 relu(W1 x + b1) + b2 before the attention
-of linattn.py, with full matrices (k = D), sees them. Letters are those of linattn.py. Parameters
-are one flat array: W1, b1, W2, b2, then the attention's. Source: Ahn et al., ICLR 2024, arXiv
-2310.01082, and the authors' code.
+In front: the columns of a prompt become (f(x), y) with f(x) = W2 relu(W1 x + b1) + b2 before the
+attention of linattn.py, with full matrices (k = D), sees them. Parameters are one flat array: W1,
+b1, W2, b2, then the attention's. Letters are those of linattn.py. Source: Ahn et al., ICLR 2024,
+arXiv 2310.01082, and the authors' code; the last two are ours.
 """
+
+from collections import namedtuple
 
 import numpy as np
 
-from linattn import (COMPLEX, _checked_prompts, _check_init, _check_whole, _diagonal, _embed,
-                     _finite, _gram, _gram_backprop, _over_chunks, _require, _second)
+from linattn import (COMPLEX, _attention, _attention_backprop, _checked_prompts, _check_init,
+                     _check_whole, _diagonal, _embed, _finite, _gram, _gram_backprop, _over_chunks,
+                     _require, _second, init_params)
 
+
+# ---- In front ------------------------------------------------------------------------------------
 
 def init_mlp_params(rng, layers=3, d=5, hidden=30, std=0.1):
     """Flat: W1 (hidden, d), b1 (hidden,), W2 (d, hidden), b2 (d,), uniform on +-1 / sqrt(columns of
@@ -112,3 +118,92 @@ def _mlp_diagonal(params, Z, target, layers):
         diagonal += [along(np.outer(unit, inputs[j]))
                      for unit in np.eye(len(W2)) for j in range(len(inputs))]
     return loss, np.append(diagonal, _diagonal(attention, G, q, target)[1])
+
+
+# ---- After each layer: a Transformer with softmax attention, without normalisation ---------------
+
+# To a column z a layer does z' = z + attention, z'' = z' + W2 relu(W1 z'). Params, of shape
+# (layers, 10, k, k), hold [l, 0] = P, [l, 1] = Q, [l, 2:6] = W1, (4 k, k), as four blocks one below
+# the other, and [l, 6:10] = W2, (k, 4 k), as four side by side.
+
+def init_transformer_params(rng, layers=3, d=5, std=0.05, full=False):
+    """Attention as from `init_params`, then the MLPs' entries, all from N(0, std^2)."""
+    attention = init_params(rng, layers, d, std, full)
+    shape = (len(attention), 8, *attention.shape[2:])
+    return np.concatenate([attention, std * rng.standard_normal(shape)], axis=1)
+
+
+def transformer_loss_and_grad(params, prompts):
+    """`loss_and_grad` of softmax attention with a residual ReLU MLP after each layer; prompts with
+    .Z and .target."""
+    params = _finite("params", params, COMPLEX)
+    return _over_chunks(_transformer_backprop, params, _checked_prompts(prompts))
+
+
+def _transformer_backprop(params, Z, target):
+    """Sum of squared errors and its gradient; only the query goes through the last layer.
+
+        a = W1 z'          ->  dW1 = da z'^T   dz' += W1^T da
+        h = relu(a)        ->  da = dh where a > 0, else 0
+        z'' = z' + W2 h    ->  dW2 = dz'' h^T  dh = W2^T dz''  dz' = dz''
+    """
+    D, n, k = Z.shape[1], Z.shape[2] - 1, params.shape[-1]
+    matrices, cache = _embed(params, D, 10), []
+    mask, grad = np.append(np.ones(n), 0), np.empty_like(matrices)
+    for l, (P, Q, *rest) in enumerate(matrices):
+        X = Z if l < len(matrices) - 1 else Z[:, :, -1:]
+        W1, W2 = np.vstack(rest[:4]), np.hstack(rest[4:])
+        attended, parts = _attention(P, Q, Z, X, mask, "softmax")
+        a = W1 @ attended  # [4 D, D] [D, m] -> [4 D, m]
+        h = a * (a.real > 0)
+        Z = attended + W2 @ h
+        cache.append((W1, W2, attended, a, h, parts))
+    error = -Z[:, -1, -1] - target
+    dZ = np.zeros((len(Z), D, 1), matrices.dtype)
+    dZ[:, -1, -1] = -2 * error
+    for l in reversed(range(len(matrices))):
+        W1, W2, attended, a, h, parts = cache[l]
+        dW2 = (dZ @ h.mT).sum(0)
+        da = W2.T @ dZ * (a.real > 0)
+        dW1 = (da @ attended.mT).sum(0)
+        dZ = dZ + W1.T @ da
+        grad[l, 2:] = *np.split(dW1, 4), *np.split(dW2, 4, axis=1)
+        dZ, *grad[l, :2] = _attention_backprop(*matrices[l, :2], parts, dZ, "softmax")
+    return (error * error).sum(), grad[:, :, :k, :k]
+
+
+# ---- No attention: the layers z' = z + P Q z of a deep linear network ----------------------------
+
+Columns = namedtuple("Columns", "z target")  # (batch, D) and (batch,), by `columns`
+
+
+def columns(prompts):
+    """What the network sees: z = (x, 0) with the query's x, and the target <w, x> with the same
+    w = (1, ..., 1) for all prompts. (It could not know a w that changes.)"""
+    z = prompts.Z[:, :, -1]  # its label is 0
+    return Columns(z, z.sum(axis=1))
+
+
+def network_loss_and_grad(params, columns):
+    """Mean squared error of the network and its gradient, for params (layers, 2, D, D), [l, 0] =
+    P_l and [l, 1] = Q_l, and `Columns`. It is linear attention with the prompt's G taken out; the
+    prediction is minus the last entry of the last z, too.
+
+        u = Q z         ->  dQ = du z^T    dz += Q^T du
+        z' = z + P u    ->  dP = dz' u^T   du = P^T dz'   dz = dz'
+    """
+    params, (z, target) = _finite("params", params, COMPLEX), columns
+    cache, grad = [], np.empty_like(params)
+    for P, Q in params:
+        u = z @ Q.T  # a batch of columns is stored as rows
+        cache.append((z, u))
+        z = z + u @ P.T
+    error = -z[:, -1] - target
+    dz = np.zeros(z.shape, params.dtype)
+    dz[:, -1] = -2 * error / len(error)
+    for l in reversed(range(len(params))):
+        (P, Q), (z, u) = params[l], cache[l]
+        du = dz @ P
+        grad[l] = dz.T @ u, du.T @ z
+        dz = dz + du @ Q
+    return (error * error).mean().item(), grad

@@ -299,7 +299,8 @@ def heat(ax, values, rows, columns, **labels):
     for (i, j), value in np.ndenumerate(values):
         ax.text(j, i, two_digits(value) if good[i, j] else "X", ha="center", va="center",
                 color="white" if good[i, j] and logs[i, j] < (low + high) / 2 else "black")
-    ax.set_xticks(range(len(columns)), [f"{each:g}" for each in columns])
+    ax.set_xticks(range(len(columns)), [each if isinstance(each, str) else f"{each:g}"
+                                        for each in columns])
     ax.set_yticks(range(len(rows)), rows)
     ax.set(**labels)
     ax.grid(False)

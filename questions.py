@@ -14,11 +14,11 @@ from data import (DEEP, PAPER_SETTINGS, SETTING_1, SETTING_3, SPHERICAL, Setting
 from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
 from plotting import TITLES, curves, dots, heat, note, reference
 from runs import cached, parallel
-from training import (FRESH, along, best_rate, by_name, condition, contestants, diagonal,
-                      evaluation_batch, evaluation_prompts, final_loss, generator, grid, initial,
-                      log_loss, loss_at, noise_norms, points_of, r_med, rate_in_words, ratio,
-                      spread, steps_to, streams, sweep, tail, tail_shares, train, tuned,
-                      without_start)
+from training import (FRESH, along, best_rate, block_centres, by_name, condition, contestants,
+                      diagonal, evaluation_batch, evaluation_prompts, final_loss, generator, grid,
+                      initial, log_loss, noise_norms, points_of, r_med, rate_in_words, ratio,
+                      running_median, smoothness, spread, steps_to, streams, sweep, tail,
+                      tail_shares, train, tuned, without_start)
 from verdicts import Part, interval
 
 BOTH = (SGD, Adam)
@@ -100,14 +100,14 @@ def granularity(seeds=6, steps=125, settings=("Setting 1",)):
 
     Settings: of the paper, at a constant rate or at one that falls linearly to 0 ("Setting 1,
     falling rate"), or Setting 1 with variances of x in geometric steps whose largest is 4 or 16
-    times the smallest, with mean 1 ("Setting 1, ratio 4"; w as in data.py's `covariance`). Isotropic
-    x has no coordinate that differs from another: there is nothing that a scale for each could
-    mend. Measured: the final loss of each over Adam's; and the share of the log gap from SGD to
-    Adam that it closes, log(SGD / it) over the mean of log(SGD / Adam), where the interval of SGD /
-    Adam lies above 1 (the share's interval leaves out that the mean is uncertain). Adam differs in
-    more than how finely it scales: its steps get shorter where gradients change sign. Why blocks
-    may matter: the Hessian's spectra at initialisation, block by block (Zhang et al. 2024, arXiv
-    2402.16788), on one evaluation batch, without the last layer, whose P has no gradient.
+    times the smallest, with mean 1 ("Setting 1, ratio 4"; w as in data.py's `covariance`). Of
+    isotropic x no coordinate differs from another: a scale for each has nothing to mend. Measured:
+    the final loss of each over Adam's; and the share of the log gap from SGD to Adam that it
+    closes, log(SGD / it) over the mean of log(SGD / Adam), where the interval of SGD / Adam lies
+    above 1 (the share's interval leaves out that the mean is uncertain). Adam differs in more than
+    how finely it scales: its steps get shorter where gradients change sign. Why blocks may matter:
+    the Hessian's spectra at initialisation, block by block (Zhang et al. 2024, arXiv 2402.16788),
+    on one evaluation batch, without the last layer, whose P has no gradient.
     """
     known = PAPER_SETTINGS | {f"{name}, falling rate": setting._replace(schedule="linear")
                               for name, setting in PAPER_SETTINGS.items()}
@@ -302,7 +302,7 @@ def draw_schedules(figure, arrays, found):
 schedules.full = dict(steps=4000)
 
 
-def edge_of_stability(seeds=6, steps=300, batches=1):
+def edge_of_stability(seeds=6, steps=200, batches=1):
     """Question: Is SGD's rate at its limit?
 
     On a quadratic of curvature H gradient descent with momentum 0.9 diverges where the largest
@@ -312,6 +312,11 @@ def edge_of_stability(seeds=6, steps=300, batches=1):
     points are also given without those where this step or one of the 50 before it was clipped. With
     fresh batches a lower rate may already be unstable. Measured: the eigenvalue over the limit, at
     the start and in the median over the path without its first tenth.
+
+    If the limit binds at the start alone, a rate that rises from 0 over the first tenth of the
+    steps (warm-up) should let SGD take a higher one. SGD and Adam each at the best of their rates,
+    with and without warm-up. Measured: the final loss with warm-up over that without it, and SGD's
+    over Adam's.
     """
     rates, points = (0.05, 0.1, 0.2), points_of(steps, 20)
     t = 50 * np.array(points)
@@ -339,29 +344,51 @@ def edge_of_stability(seeds=6, steps=300, batches=1):
             Part(f"{rate:g} loss", f"rate {rate:g}: final loss",
                  final_loss(np.array([run["loss"][0] for run in runs])))]
         arrays[f"rate {rate:g}"] = typical / limit
+    settings = {"constant": SETTING_1, "warm-up": SETTING_1._replace(schedule="warm-up")}
+    both = by_name(BOTH)
+    runs, best = tuned(settings, both, grid(settings, both, sgd=(0.05, 2.0), other=(0.005, 0.1)),
+                       seeds, steps)
+    final = {pair: final_loss(run["loss"]) for pair, run in runs.items()}  # (seeds,) each
+    for each in both:
+        parts.append(Part(f"warm-up {each}", f"{each}: final loss warm-up / constant",
+                          ratio(final["warm-up", each], final["constant", each])))
+        for kind in settings:
+            arrays[f"{kind} {each}"] = final[kind, each]
+    for kind in settings:
+        parts += [Part(f"{kind} SGD / Adam", f"{kind}: final loss SGD / Adam",
+                       ratio(final[kind, "SGD"], final[kind, "Adam"])),
+                  Part(f"{kind} rates", f"{kind}: best rates", best[kind])]
     return arrays, parts
 
 
-def sharpness(before, _, prompts):
+def sharpness(_, before, __, prompts):
     """Largest eigenvalue of the Hessian."""
     return np.linalg.eigvalsh(linattn.hessian(before, prompts))[-1]
 
 
 def draw_edge_of_stability(figure, arrays, found):
-    """One panel: of each of "names" the eigenvalue over its limit (seeds, points)."""
-    ax, names = figure.subplots(), list(arrays["names"])
+    """Of each of "names" the eigenvalue over its limit (seeds, points); and "SCHEDULE OPTIMIZER",
+    final losses (seeds,)."""
+    (ax, ends), names = figure.subplots(1, 2, width_ratios=(3, 2)), list(arrays["names"])
     curves(ax, arrays["iteration"], np.stack([arrays[name] for name in names], axis=1), names,
            yscale="log", title="SGD, Setting 1", xlabel="iteration",
            ylabel="largest eigenvalue of the Hessian\nover 2 (1 + momentum) / learning rate")
     reference(ax, 1)
-    return ("SGD's largest eigenvalue over the limit of stability in Setting 1, rate 0.2: "
-            f"{found['0.2 start']} at the start, then {found['0.2']}",
+    for i, each in enumerate(("SGD", "Adam")):
+        dots(ends, ["constant", "warm-up"], [arrays[f"constant {each}"], arrays[f"warm-up {each}"]],
+             shift=0.2 * i, label=each, colour=plotting.look(each, i)["color"], yscale="log",
+             title="at the best rate", ylabel="final loss")
+    ends.legend()
+    return ("SGD's largest eigenvalue over the limit in Setting 1, rate 0.2: "
+            f"{found['0.2 start']} at the start, then {found['0.2']}; loss with warm-up / without "
+            f"{found['warm-up SGD']}",
             "The limit is 2 (1 + momentum) / lr, beyond which gradient descent with momentum "
             "diverges on a quadratic. Line: median over seeds, band: smallest to largest; typical "
-            "of the evaluation batches of 1,000 prompts.")
+            "of the evaluation batches of 1,000 prompts. Warm-up: the rate rises from 0 over the "
+            "first tenth of the steps; a dot for each seed, bar: median.")
 
 
-edge_of_stability.full = dict(steps=2500, batches=5)
+edge_of_stability.full = dict(seeds=8, steps=2500, batches=5)
 
 
 def screen(seeds=3, steps=75, optimizers=(SGD, Adam, SignDescent, NormalizedSGD, Muon)):
@@ -375,8 +402,7 @@ def screen(seeds=3, steps=75, optimizers=(SGD, Adam, SignDescent, NormalizedSGD,
     the grid; share of steps of the second half whose gradient norm is above ten times its median,
     at the best rate.
     """
-    candidates = {f"{each.__name__}{words}": (each, arguments) for each in optimizers
-                  for words, arguments in VARIANTS.get(each.__name__, {"": {}}).items()}
+    candidates = candidates_of(optimizers)
     tried = sweep(PAPER_SETTINGS, candidates,
                   grid(PAPER_SETTINGS, candidates, sgd=(0.005, 0.5)), range(seeds), steps)
     scores = {pair: log_loss(by_rate) for pair, by_rate in tried.items()}
@@ -403,6 +429,12 @@ def screen(seeds=3, steps=75, optimizers=(SGD, Adam, SignDescent, NormalizedSGD,
 VARIANTS = {"Adam": {", beta2 = 0.9": {}, ", beta2 = 0.99": dict(beta2=0.99),
                      ", beta2 = 0.999": dict(beta2=0.999)},
             "NormalizedSGD": {", one scale": {}, ", a block": dict(granularity="block")}}
+
+
+def candidates_of(optimizers):
+    """{name: (class, arguments)} of these and their VARIANTS."""
+    return {f"{each.__name__}{words}": (each, arguments) for each in optimizers
+            for words, arguments in VARIANTS.get(each.__name__, {"": {}}).items()}
 
 
 def behind_best(score, best):
@@ -525,6 +557,319 @@ def draw_condition_causes(figure, arrays, found):
 condition_causes.full = dict(seeds=6, steps=800, long=2500, sizes=(1, 10, 100), batches=5)
 
 
+RUNGS = {"linear": "linear", "ReLU": "relu", "softmax": "softmax", "softmax + MLP": "transformer"}
+PLACES = {"Setting 1, blocks": (SETTING_1, False, tuple(RUNGS)),
+          "Setting 1, full": (SETTING_1, True, tuple(RUNGS)),
+          "Setting 3, full": (SETTING_3, True, ("linear", "softmax"))}
+RUNG_RATES = {  # SGD's first and last of five, Adam's first and last: centred by a first look
+    "linear": (0.02, 0.5, 0.005, 0.1), "ReLU": (0.01, 0.2, 0.01, 0.2),
+    "softmax": (0.01, 0.2, 0.005, 0.1), "softmax + MLP": (0.01, 0.2, 0.005, 0.1)}
+FOUR = {"gap": "final loss SGD / Adam", "steps": "steps to half the loss SGD / Adam",
+        "noise": "99 % / 50 % quantile of the noise, over Gaussian",
+        "smoothness": "v^T H v SGD / Adam"}
+
+
+def ladder(seeds=6, steps=30, places=("Setting 1, full",)):
+    """Question: What of the picture survives nonlinearity?
+
+    One change a rung: linear, ReLU and softmax attention, then softmax attention with a residual
+    ReLU MLP of width 4 d after each layer (mlp.py); the same prompts and the same initial P and Q.
+    In Setting 1 in the paper's blocks and in full matrices, in Setting 3 linear and softmax in full
+    matrices. SGD and Adam each at the best of five rates, chosen on runs half as long. Measured on
+    every rung: SGD / Adam of the final loss; SGD / Adam of the steps to half the loss at the start
+    (mean over seeds); the 99 % over the 50 % quantile of the noise norm at initialisation, over
+    that of Gaussian vectors with the noise's mean and covariance (half as many draws as steps); SGD
+    / Adam of the median v^T H v over the path without its first tenth, on the typical of three
+    batches. Each of the four is said to be there on a rung if its interval lies above 1.
+    """
+    arrays, parts, rates = {"places": list(places), "rungs": list(RUNGS)}, [], []
+    found = {what: np.full((len(places), len(RUNGS), seeds), np.nan) for what in FOUR}
+    for p, place in enumerate(places):
+        base, full, rungs = PLACES[place]
+        for rung in rungs:
+            setting = base._replace(name=f"{place}, {rung}", activation=RUNGS[rung], full=full)
+            sgd_low, sgd_high, low, high = RUNG_RATES[rung]
+            both = by_name(BOTH)
+            grids = grid({place: setting}, both, sgd=(sgd_low, sgd_high), other=(low, high))
+            four, words = the_four(setting, {each: grids[place, each] for each in both}, seeds,
+                                   steps)
+            for what, values in four.items():
+                parts.append(Part(f"{place} {rung} {what}", f"{place}, {rung}: {FOUR[what]}",
+                                  values))
+                found[what][p, list(RUNGS).index(rung)] = values
+            rates += [Part(f"{place} {rung} {each}", f"{place}, {rung}: {label}", values)
+                      for each, (label, values) in words.items()]
+    there = Part("everywhere", "there on every rung that was run", ", ".join(
+        FOUR[what] for what in FOUR if all(interval(values)[1] > 1 for values in
+                                           found[what].reshape(-1, seeds)
+                                           if np.isfinite(values).any())) or "none")
+    return arrays | found, parts + [there] + rates
+
+
+def the_four(setting, rates, seeds, steps):
+    """What `ladder` measures in a setting, {of FOUR: (seeds,)}; and besides {key: (label, losses
+    and rates)}. rates {optimizer's name: rates}."""
+    both, name = by_name(BOTH), setting.name
+    tried = sweep({name: setting}, both, {(name, each): rates[each] for each in both}, range(3),
+                  max(1, steps // 2))
+    chosen = tuple((both[each][0], dict(lr=best_rate(tried[name, each]))) for each in both)
+    fresh = range(FRESH, FRESH + seeds)
+    loss = np.array([run["loss"] for run in parallel(
+        train, [(setting, chosen, seed, steps) for seed in fresh])])  # (seeds, 2, steps)
+    final, half = final_loss(loss), steps_to(loss[:, :, :1].mean() / 2, loss)
+    height = np.array([run["values"] for run in parallel(along, [
+        (smoothness, setting, chosen, seed, steps, points_of(steps, 10), 3) for seed in fresh])])
+    height = without_start(np.median(height, axis=-1))  # (seeds, 2)
+    norms, null = noise_norms(setting, seeds, max(5, steps // 2))
+    four = dict(gap=ratio(final[:, 0], final[:, 1]), steps=ratio(half[:, 0], half[:, 1]),
+                noise=spread(norms) / spread(null).mean(axis=1),
+                smoothness=ratio(height[:, 0], height[:, 1]))
+    besides = {f"loss {each}": (f"final loss {each}", final[:, i]) for i, each in enumerate(both)}
+    besides |= {f"half {each}": (f"steps to half the loss {each}", half[:, i])
+                for i, each in enumerate(both)}
+    besides["rates"] = "best rates", ", ".join(
+        f"{each} {rate_in_words(tried[name, each])}" for each in both)
+    return four, besides
+
+
+def draw_ladder(figure, arrays, found):
+    """A panel for each of FOUR, (places, rungs, seeds), against the rung."""
+    four_panels(figure, arrays, list(arrays["places"]), list(arrays["rungs"]))
+    place = list(arrays["places"])[-1 if len(arrays["places"]) < 2 else 1]
+    words = ", ".join(f"{found[f'{place} {rung} gap']}" for rung in arrays["rungs"])
+    return (f"SGD / Adam of the final loss on the rungs linear, ReLU, softmax, softmax + MLP "
+            f"({place} matrices): {words}",
+            "One change a rung; a dot for each seed, bar: median; dotted: 1. SGD and Adam each at "
+            "the best of five rates. Noise: 99 % over 50 % quantile of the noise norm, over that "
+            "of Gaussian vectors of the same mean and covariance. $v^T H v$: median over the path, "
+            "typical batch.")
+
+
+def four_panels(figure, arrays, groups, labels):
+    """For each of FOUR the values (groups, labels, seeds): a colour a group."""
+    for (what, words), ax in zip(FOUR.items(), figure.subplots(2, 2).flat):
+        for i, (group, values) in enumerate(zip(groups, arrays[what])):
+            dots(ax, [each.replace(" + ", "\n+ ") for each in labels], values,
+                 shift=0.24 * (i - (len(groups) - 1) / 2), label=group,
+                 colour=plotting.OTHER_LOOKS[i]["color"])
+        ax.set(yscale="log", title=plotting.in_symbols(words))
+        reference(ax, 1)
+        if what == "gap":
+            ax.legend(fontsize="small")
+
+
+ladder.full = dict(seeds=10, steps=800, places=tuple(PLACES))
+
+
+def transfer(seeds=6, steps=12, rungs=("linear", "softmax")):
+    """Question: Does the ranking of optimizers on the bench predict that of a less simple model?
+
+    The bench is Setting 1 with linear attention, in blocks; the other models are the rungs of
+    `ladder`, in full matrices. The eight optimizers of `screen`, each at the best of five rates on
+    each of them, chosen on the seeds 0, 1, 2 and ranked on others by the median final loss. Fixed
+    before the run: the bench predicts a model if its first three contain the model's winner, and
+    Kendall's tau between the two rankings is above 0.5. Measured: tau, with an interval from
+    resampled seeds; and the regret, the final loss of the bench's first optimizer over the winner's
+    on the same seeds.
+    """
+    candidates = candidates_of((SGD, Adam, SignDescent, NormalizedSGD, Muon))
+    settings = {"bench": SETTING_1} | {
+        rung: SETTING_1._replace(name=rung, activation=RUNGS[rung], full=True) for rung in rungs}
+    rates = {}
+    for name, setting in settings.items():
+        sgd_low, sgd_high, low, high = RUNG_RATES["linear" if name == "bench" else name]
+        rates |= grid({name: setting}, candidates, sgd=(sgd_low, sgd_high), other=(low, high))
+    runs, best = tuned(settings, candidates, rates, seeds, steps)
+    final = np.array([[final_loss(runs[name, each]["loss"]) for each in candidates]
+                      for name in settings])  # (models, candidates, seeds)
+    typical = np.median(final, axis=-1)  # (models, candidates)
+    ranked = [sorted(candidates, key=dict(zip(candidates, row)).get) for row in typical]
+    drawn = generator(2310).integers(0, seeds, (1000, seeds))
+    parts, names = [], list(candidates)
+    arrays = {"models": list(settings), "candidates": names, "typical": typical}
+    for i, name in enumerate(settings):
+        parts.append(Part(f"{name} ranking", f"{name}: ranking", ", ".join(
+            f"{each} ({typical[i, names.index(each)]:.3g})" for each in ranked[i])))
+        if name == "bench":
+            continue
+        tau = kendall_tau(typical[0], typical[i])
+        again = [kendall_tau(*np.median(final[[0, i]][:, :, some], axis=-1)) for some in drawn]
+        low, high = np.quantile(again, (0.025, 0.975))
+        arrays[f"{name} tau"] = np.array([tau, low, high])
+        predicts = ranked[i][0] in ranked[0][:3] and tau > 0.5
+        first, winner = (names.index(each) for each in (ranked[0][0], ranked[i][0]))
+        parts += [Part(f"{name} tau", f"{name}: Kendall's tau with the bench",
+                       f"{tau:.2f} [{low:.2f}, {high:.2f}]"),
+                  Part(f"{name} predicts", f"{name}: the bench predicts it",
+                       "yes" if predicts else "no"),
+                  Part(f"{name} regret", f"{name}: final loss of {ranked[0][0]}, first on the "
+                       f"bench, over {ranked[i][0]}'s", ratio(final[i, first], final[i, winner]))]
+    return arrays, parts + [Part(f"{name} rates", f"{name}: best rates", best[name])
+                            for name in settings]
+
+
+def kendall_tau(a, b):
+    """Kendall's rank correlation of (k,) and (k,): pairs in the same order minus pairs in the
+    opposite one, over all pairs (which counts a tie as neither)."""
+    i, j = np.triu_indices(len(a), 1)
+    with np.errstate(invalid="ignore"):  # two that diverged
+        return np.mean(np.sign(a[i] - a[j]) * np.sign(b[i] - b[j]) == 1) - np.mean(
+            np.sign(a[i] - a[j]) * np.sign(b[i] - b[j]) == -1)
+
+
+def draw_transfer(figure, arrays, found):
+    """"typical" (models, candidates), of the bench and of the last model over their best; and
+    "MODEL tau" (3,): tau and its interval."""
+    models, names = list(arrays["models"]), list(arrays["candidates"])
+    scatter, ranks = figure.subplots(1, 2, width_ratios=(3, 2))
+    behind = arrays["typical"] / arrays["typical"].min(axis=1, keepdims=True)
+    for i, name in enumerate(names):
+        scatter.plot(behind[0, i], behind[-1, i], "o", ms=9, color=plotting.look(
+            name.split(",")[0], i)["color"])
+        scatter.annotate(name, (behind[0, i], behind[-1, i]), xytext=(8, 4), fontsize="x-small",
+                         textcoords="offset points")
+    scatter.set(xscale="log", yscale="log", xlabel="final loss / the best one's: the bench",
+                ylabel=f"{models[-1]}", title=f"{models[-1]} against the bench")
+    for i, model in enumerate(models[1:]):
+        tau, low, high = arrays[f"{model} tau"]
+        ranks.plot([low, high], [i, i], color="#444444")
+        ranks.plot(tau, i, "o", ms=10, color="#009E73")
+    ranks.set_yticks(range(len(models) - 1), models[1:])
+    ranks.set(xlim=(-1, 1), xlabel="Kendall's tau with the bench", title="agreement of rankings",
+              ylim=(-0.6, len(models) - 1.4))
+    ranks.axvline(0.5, ls=":", color="k", lw=1.5)
+    last = models[-1]
+    return (f"The bench and {last}: Kendall's tau {found[f'{last} tau']}; the bench's first choice "
+            f"ends at {found[f'{last} regret']} times the best loss",
+            "Each optimizer at the best of five rates on each model. Bench: linear attention, "
+            "blocks, Setting 1; the others in full matrices. Line: 95 % of resampled seeds; "
+            "dotted: 0.5, the bound fixed before the run.")
+
+
+transfer.full = dict(steps=250, rungs=tuple(RUNGS))
+
+
+def without_attention(seeds=6, steps=60):
+    """Question: Is it the attention?
+
+    Layers z' = z + P Q z, linear attention with the prompt's matrix G taken out: a deep linear
+    network with as many parameters, the same start and the same clipping, trained to <w, x> for one
+    w (mlp.py), with 1, 3 and 6 layers; and linear attention in full matrices beside it. Gaussian x
+    (Setting 1) and heavy-tailed x (Setting 3). Optimizers and measures as in `ladder`, each at the
+    best of seven rates. The network's task is easier: its loss can reach 0.
+    """
+    models = {"attention": (3, "linear"), "no attention, L = 1": (1, "no attention"),
+              "no attention": (3, "no attention"), "no attention, L = 6": (6, "no attention")}
+    kinds = {"Gaussian x": SETTING_1, "heavy-tailed x": SETTING_3}
+    arrays, parts, rates = {"kinds": list(kinds), "models": list(models)}, [], []
+    found = {what: np.full((len(kinds), len(models), seeds), np.nan) for what in FOUR}
+    for k, (kind, base) in enumerate(kinds.items()):
+        for m, (model, (layers, activation)) in enumerate(models.items()):
+            setting = base._replace(name=f"{model}, {kind}", activation=activation, full=True,
+                                    layers=layers)
+            grids = dict(SGD=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+                         Adam=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2))
+            four, words = the_four(setting, grids, seeds, steps)
+            for what, values in four.items():
+                parts.append(Part(f"{model} {kind} {what}", f"{model}, {kind}: {FOUR[what]}",
+                                  values))
+                found[what][k, m] = values
+            rates += [Part(f"{model} {kind} {each}", f"{model}, {kind}: {label}", values)
+                      for each, (label, values) in words.items()]
+    return arrays | found, parts + rates
+
+
+def draw_without_attention(figure, arrays, found):
+    """A panel for each of FOUR, (kinds, models, seeds)."""
+    four_panels(figure, arrays, list(arrays["kinds"]), list(arrays["models"]))
+    return ("SGD / Adam of the final loss, Gaussian x: attention "
+            f"{found['attention Gaussian x gap']}; without it "
+            f"{found['no attention Gaussian x gap']} (L = 3), "
+            f"{found['no attention, L = 6 Gaussian x gap']} (L = 6)",
+            "Attention: linear, full matrices, L = 3. The others: the layers z + P Q z of a deep "
+            "linear network, on the same x, for one w. A dot for each seed, bar: median; dotted: "
+            "1. SGD and Adam each at the best of seven rates. Measures as in ladder.")
+
+
+without_attention.full = dict(seeds=10, steps=1000)
+
+
+def gradient_norms(seeds=3, steps=60, optimizers=BOTH):
+    """Question: Do gradients explode or vanish in training?
+
+    Setting 1, L = 3 and 8, the norm of the gradient layer by layer, before clipping. Three kinds of
+    run: every optimizer at the best of seven rates; at twice that rate; and, at the best rate, from
+    a start four times as large (standard deviation 0.2). Measured: the first layer's norm over the
+    last one's at the first step, and as the median over the last tenth of the steps; the largest
+    norm of the whole gradient over its median; the share of steps that are clipped.
+    """
+    depths = {3: SETTING_1, 8: DEEP[-1]}
+    candidates = by_name(optimizers)
+    arrays, parts = {"depths": list(depths), "optimizers": list(candidates),
+                     "block": block_centres(steps)}, []
+    for L, setting in depths.items():
+        name = f"L = {L}"
+        tried = sweep({name: setting}, candidates, grid({name: setting}, candidates), range(3),
+                      steps)
+        best = {each: best_rate(tried[name, each]) for each in candidates}
+        kinds = {"best rate": (setting, 1), "twice the rate": (setting, 2),
+                 "large start": (setting._replace(std=4 * setting.std), 1)}
+        for kind, (changed, factor) in kinds.items():
+            chosen = tuple((candidates[each][0], dict(lr=factor * best[each]))
+                           for each in candidates)
+            runs = parallel(train, [(changed, chosen, FRESH + seed, steps)
+                                    for seed in range(seeds)])
+            norm = np.array([run["layer_grad_norm"] for run in runs])  # (seeds, opt., steps, L)
+            whole = np.array([run["grad_norm"] for run in runs])  # (seeds, optimizers, steps)
+            typical = running_median(np.moveaxis(norm, 2, 3))  # (seeds, optimizers, L, blocks)
+            arrays[f"{name} {kind}"] = np.median(typical, axis=0)  # (optimizers, L, blocks)
+            end = np.median(norm[:, :, -max(1, steps // 10) :], axis=2)  # (seeds, optimizers, L)
+            for i, each in enumerate(candidates):
+                label, key = f"{name}, {kind}, {each}", f"{name} {kind} {each}"
+                clipped = (whole[:, i] > setting.clip).mean(axis=1)
+                parts += [
+                    Part(f"{key} start", f"{label}: first / last layer's norm, first step",
+                         ratio(norm[:, i, 0, 0], norm[:, i, 0, -1])),
+                    Part(f"{key} end", f"{label}: the same at the end",
+                         ratio(end[:, i, 0], end[:, i, -1])),
+                    Part(f"{key} largest", f"{label}: largest norm / median",
+                         ratio(whole[:, i].max(axis=1), np.median(whole[:, i], axis=1))),
+                    Part(f"{key} clipped", f"{label}: share of steps clipped", clipped),
+                    Part(f"{key} loss", f"{label}: final loss",
+                         final_loss(np.array([run["loss"][i] for run in runs])))]
+        parts.append(Part(f"{name} rates", f"{name}: best rates", ", ".join(
+            f"{each} {rate_in_words(tried[name, each])}" for each in candidates)))
+    return arrays, parts
+
+
+def draw_gradient_norms(figure, arrays, found):
+    """A row a depth, a column a kind of run: "DEPTH KIND" (optimizers, layers, blocks)."""
+    kinds = ("best rate", "twice the rate", "large start")
+    for L, row in zip(arrays["depths"], figure.subplots(2, 3, sharex=True, sharey="row")):
+        for kind, ax in zip(kinds, row):
+            for i, (each, norms) in enumerate(zip(arrays["optimizers"],
+                                                  arrays[f"L = {L} {kind}"])):
+                colour = plotting.look(each, i)["color"]
+                ax.plot(arrays["block"], norms[0], color=colour, label=f"{each}, first layer")
+                ax.plot(arrays["block"], norms[-1], color=colour, ls=":", label=f"{each}, last")
+            ax.set(yscale="log", title=f"L = {L}, {kind}")
+            reference(ax, 1)
+        row[0].set_ylabel("gradient norm of a layer")
+    for ax in row:
+        ax.set_xlabel("iteration")
+    row[-1].legend(fontsize="small")
+    first = list(arrays["optimizers"])[0]
+    return (f"First over last layer's gradient norm at the end, {first}, best rate: L = 3 "
+            f"{found[f'L = 3 best rate {first} end']}, L = 8 "
+            f"{found[f'L = 8 best rate {first} end']}",
+            "Setting 1, before clipping; medians over blocks of steps and over seeds; dotted "
+            "horizontal: 1, the clip limit of the whole gradient. Large start: entries of standard "
+            "deviation 0.2 instead of 0.05.")
+
+
+gradient_norms.full = dict(seeds=6, steps=500)
+
+
 def initialization(seeds=3, steps=100, optimizers=BOTH, lr=None):
     """Question: At which initial scale and depth do gradients vanish or explode, or models train?
 
@@ -645,145 +990,118 @@ def draw_tails_times_depth(figure, arrays, found):
 tails_times_depth.full = dict(steps=500)
 
 
-def label_noise(seeds=6, steps=125, optimizers=BOTH):
-    """Question: How far above the Bayes risk does each optimizer end when labels are noisy?
+def messy_data(seeds=6, steps=15, kinds=("clean", "Gaussian noise"), remedies=("none", "clipping")):
+    """Question: What helps against data as it comes, and what does it cost?
 
-    Setting 1 with noise of standard deviation sigma on the context's labels; the target stays
-    clean. As w ~ N(0, I), the Bayes predictor is ridge regression with penalty sigma^2. Every
-    optimizer at the best of five rates. Measured: the loss minus that of the ridge regression on
-    the same evaluation batches of 1,000 prompts (median over twenty batches and the last two
-    snapshots).
+    Data, each with E y^2 = 5 except for the heavy tails (1): clean (Setting 1); noise of standard
+    deviation 1 on the context's labels, Gaussian, of Student's t with 2.5 degrees of freedom, or
+    on a tenth of them (outliers); correlated x, largest over smallest variance 10 or 100;
+    heavy-tailed x (Setting 3); and all of it: variances 10, heavy tails, outliers. Remedies: none
+    (not even clipping); x and y over |x|, undone on the prediction; x whitened by the context's
+    covariance; clipping to norm 1; weight decay 0.01; whitening with decay. SGD and Adam each at
+    the best of five rates. Measured: the risk, the squared error on clean targets over their mean
+    square, in typical (median) batches of 1,000 prompts (twenty, at the last two snapshots); Adam's
+    with a remedy over that without one, and SGD's over Adam's.
     """
-    sigmas, candidates = (0.0, 0.1, 0.3, 1.0, 3.0), by_name(optimizers)
-    settings = {f"sigma = {sigma:g}": SETTING_1._replace(
-        name=f"sigma = {sigma:g}", data=dict(SETTING_1.data, noise=sigma)) for sigma in sigmas}
-    rates = grid(settings, candidates, sgd=(0.02, 0.5), other=(0.002, 0.05))
-    runs, best = tuned(settings, candidates, rates, seeds, steps)
-    pair, parts, besides = " / ".join(list(candidates)[:2]), [], []
-    ends, excesses, risks = [], [], []  # by sigma: (seeds, optimizers) each; the Bayes risk
-    for sigma, (name, setting) in zip(sigmas, settings.items()):
-        bayes = ridge_losses(setting, sigma**2)  # (batches,)
-        loss = np.array([late_losses(setting, runs[name, each]["snapshots"])
-                         for each in candidates])  # (optimizers, seeds, 2 * batches)
-        excess = np.median(loss - np.resize(bayes, loss.shape[-1]), axis=-1)  # (optimizers, seeds)
-        parts.append(Part(f"{name} {pair}", f"{name}: excess {pair}", ratio(excess[0], excess[1])))
-        besides += [Part(f"{name} {each}", f"{name}: excess {each}", excess[i])
-                    for i, each in enumerate(candidates)]
-        besides += [Part(f"{name} rates", f"{name}: best rates", best[name]),
-                    Part(f"{name} Bayes", f"{name}: Bayes risk", f"{np.median(bayes):.3g}")]
-        ends.append(np.median(loss, axis=-1).T)
-        excesses.append(excess.T)
-        risks.append(np.median(bayes))
-    return {"sigmas": sigmas, "optimizers": list(candidates), "bayes": risks,
-            "final": np.stack(ends, axis=-1),  # (seeds, optimizers, sigmas)
-            "excess": np.stack(excesses, axis=-1)}, parts + besides
+    candidates, parts, rates = by_name(BOTH), [], []
+    risk = np.full((2, len(kinds), len(remedies), seeds), np.nan)
+    for k, kind in enumerate(kinds):
+        for r, remedy in enumerate(remedies):
+            setting, arguments = remedied(MESSY[kind], remedy)
+            some = {each: (candidates[each][0], arguments) for each in candidates}
+            unit = dict(SGD=1.0, Adam=0.1) if "scaled" in setting.data.values() else dict(
+                SGD=0.02, Adam=0.02)
+            grids = {(remedy, each): [factor * unit[each] for factor in FACTORS] for each in some}
+            runs, best = tuned({remedy: setting}, some, grids, seeds, steps,
+                               every=max(1, steps // 20))
+            for i, each in enumerate(candidates):
+                risk[i, k, r] = late_risks(setting, runs[remedy, each]["snapshots"])
+            rates.append(Part(f"{kind} {remedy} rates", f"{kind}, {remedy}: best rates",
+                              best[remedy]))
+    for k, kind in enumerate(kinds):
+        for r, remedy in enumerate(remedies):
+            label, key = f"{kind}, {remedy}", f"{kind} {remedy}"
+            parts += [Part(f"{key} Adam", f"{label}: risk of Adam", risk[1, k, r]),
+                      Part(f"{key} SGD / Adam", f"{label}: risk SGD / Adam",
+                           ratio(risk[0, k, r], risk[1, k, r]))]
+            if r:
+                parts += [Part(f"{key} {each} with / without", f"{label}: {each}, with / without",
+                               ratio(risk[i, k, r], risk[i, k, 0]))
+                          for i, each in enumerate(candidates)]
+        parts.append(Part(f"{kind} ridge", f"{kind}: risk of the ridge regression that knows the "
+                          "noise", f"{ridge_risk(MESSY[kind]):.3g}"))
+    return {"kinds": list(kinds), "remedies": list(remedies), "risk": risk}, parts + rates
+
+
+FACTORS = (0.1, 0.3, 1, 3, 10)  # of the rates
+MESSY = {"clean": SETTING_1, **{
+    f"{words}": SETTING_1._replace(name=words, data=dict(SETTING_1.data, noise=1.0,
+                                                         noise_family=family))
+    for words, family in (("Gaussian noise", "gaussian"), ("Student noise", "student"),
+                          ("outliers", "outliers"))},
+    "variances 10": unequal_variances(SETTING_1, 10),
+    "variances 100": unequal_variances(SETTING_1, 100), "heavy tails": SETTING_3}
+MESSY["all of it"] = unequal_variances(SETTING_3._replace(data=dict(
+    SETTING_3.data, noise=1.0, noise_family="outliers")), 10)
+REMEDIES = "none", "over |x|", "whitened", "clipping", "decay", "whitened, decay"
+
+
+def remedied(setting, remedy):
+    """(setting, optimizers' arguments) with a remedy; without clipping unless it is that."""
+    prepared = {"over |x|": "scaled", "whitened": "whitened", "whitened, decay": "whitened"}
+    setting = setting._replace(
+        clipping="global" if remedy == "clipping" else "none",
+        data=dict(setting.data, prepared=prepared.get(remedy, "nothing")))
+    return setting, dict(weight_decay=0.01) if "decay" in remedy else {}
 
 
 @np.errstate(all="ignore")
-def late_losses(setting, snapshots):
-    """(seeds, 2 * batches): the loss at the last two snapshots of (seeds, points, 2, ...), each on
-    twenty evaluation batches of 1,000 prompts; infinite if the run diverged."""
-    batches = [evaluation_batch(setting, k) for k in range(20)]
-    return np.array([[loss_at(before, None, prompts) if np.isfinite(before).all() else np.inf
-                      for before in path[-2:, 0] for prompts in batches] for path in snapshots])
+def late_risks(setting, snapshots):
+    """(seeds,): the risk at the last two snapshots of (seeds, points, 2, ...), on twenty evaluation
+    batches of 1,000 prompts, the median; infinite if the run diverged."""
+    plain = setting._replace(data=dict(setting.data, prepared="nothing"))
+    batches = []
+    for k in range(20):
+        seen, raw = evaluation_prompts(setting, k), evaluation_prompts(plain, k)
+        undo = raw.target / seen.target  # |x| of the query if prompts were scaled, else 1
+        batches.append((linattn.compress(seen), undo, raw.target))
+    return np.array([np.median([
+        np.mean((undo * linattn.predict(before, seen) - target) ** 2) / np.mean(target**2)
+        if np.isfinite(before).all() else np.inf
+        for before in path[-2:, 0] for seen, undo, target in batches]) for path in snapshots])
 
 
-def ridge_losses(setting, penalty, batches=20):
-    """Losses (batches,) of ridge regression on the context, on the same evaluation batches."""
-    found = []
-    for k in range(batches):
+def ridge_risk(setting):
+    """The same of the ridge regression with penalty sigma^2 Sigma, where Sigma is the covariance of
+    x and sigma^2 the variance of the noise: for Gaussian x and noise the best predictor."""
+    covariance, found = np.array(setting.data.get("covariance", np.eye(5))), []
+    penalty = setting.data.get("noise", 0) ** 2 * covariance
+    for k in range(20):
         prompts = evaluation_prompts(setting, k)
         X, y, query = prompts.Z[:, :-1, :-1], prompts.Z[:, -1:, :-1], prompts.Z[:, :-1, -1]
-        gram = X @ X.mT + penalty * np.eye(X.shape[1])
-        w = np.linalg.solve(gram, X @ y.mT)[..., 0]
-        found.append(np.mean(((w * query).sum(axis=1) - prompts.target) ** 2))
-    return np.array(found)
+        w = np.linalg.solve(X @ X.mT + penalty, X @ y.mT)[..., 0]
+        error = (w * query).sum(axis=1) - prompts.target
+        found.append(np.mean(error**2) / np.mean(prompts.target**2))
+    return np.median(found)
 
 
-def draw_label_noise(figure, arrays, found):
-    """"final" and "excess" (seeds, optimizers, sigmas), with "bayes" (sigmas,)."""
-    x, pair = np.arange(len(arrays["sigmas"])), " / ".join(arrays["optimizers"][:2])
-    for ax, what, label in zip(figure.subplots(1, 2), ("final", "excess"),
-                               ("final loss", "final loss minus Bayes risk")):
-        curves(ax, x, arrays[what], arrays["optimizers"], yscale="log", title=label, ylabel=label,
-               xlabel="standard deviation $\\sigma$ of the label noise")
-        ax.set_xticks(x, [f"{sigma:g}" for sigma in arrays["sigmas"]])
-        if what == "final":
-            ax.plot(x[1:], arrays["bayes"][1:], "k:", marker="s")
-            plotting.at_end(ax, x[-1], arrays["bayes"][-1], "Bayes risk", "#000000")
-    words = ", ".join(str(found[f"sigma = {sigma} {pair}"]) for sigma in (0, 1, 3))
-    return (f"{pair} of the excess risk in Setting 1 at sigma = 0, 1, 3: {words}",
-            "Loss on clean targets, Setting 1, three layers; noise on the context's labels only. "
-            "Line: median over seeds, band: smallest to largest. Bayes: ridge regression with "
-            "penalty $\\sigma^2$ (its risk is 0 without noise), on the same evaluation batches.")
+def draw_messy_data(figure, arrays, found):
+    """Two maps of "risk" (optimizers, kinds, remedies, seeds): Adam's, and SGD's over Adam's."""
+    risk = np.median(arrays["risk"], axis=-1)
+    over = np.median(ratio(arrays["risk"][0], arrays["risk"][1]), axis=-1)
+    for ax, values, title in zip(figure.subplots(1, 2), (risk[1], over),
+                                 ("risk of Adam, as a share of E target$^2$", "risk SGD / Adam")):
+        heat(ax, values, list(arrays["kinds"]),
+             [str(each).replace(", ", ",\n") for each in arrays["remedies"]], title=title)
+    kind = str(arrays["kinds"][-1])
+    alone = {str(each): found[f"{kind} {each} Adam"] for each in arrays["remedies"]}
+    best = min(alone, key=lambda each: alone[each].median)
+    return (f"Adam's risk on {kind}: {alone['none']} without a remedy, {alone[best]} with {best}",
+            "Squared error on clean targets over their mean square, median over seeds, typical "
+            "batch; 1 is that of predicting 0. SGD and Adam each at the best of five rates.")
 
 
-label_noise.full = dict(steps=2000)
-
-
-def remedies(seeds=3, steps=80, optimizers=BOTH, lr=None):
-    """Question: What helps against heavy-tailed prompts?
-
-    Setting 3 without clipping, then with one remedy, then with all. Normalised x: (x_i, y_i)
-    divided by |x_i|, which is the spherical task; undone on the prediction, its error is |x|^2
-    times the spherical one, and as E|x|^2 = 1 and |x| is independent of the direction, both risks
-    are the same number (rates 1.0 and 0.1). Clipping: global norm 1. Weight decay: 0.01, decoupled.
-    Large batch: 4,000 prompts. Every optimizer at the best of a fifth, once and five times its
-    rate, on the seeds on which the rates are chosen, from 0 on. Measured: the loss at the end
-    relative to no remedy, and the ratio SGD / Adam. The losses are those on batches of 1,000
-    (median over twenty and over the last two snapshots): with heavy tails the typical loss of a
-    larger batch is a larger one.
-    """
-    plain = SETTING_3._replace(name="none", clipping="none")
-    normalised = dict(data=SPHERICAL.data, lr=dict(SGD=1.0, Adam=0.1))
-    decay, names = dict(weight_decay=0.01), [optimizer.__name__ for optimizer in optimizers]
-    cases = {"none": (plain, {}), "normalised x": (plain._replace(**normalised), {}),
-             "clipping": (plain._replace(clipping="global"), {}), "weight decay": (plain, decay),
-             "large batch": (plain._replace(batch=4000), {}),
-             "all four": (plain._replace(clipping="global", batch=4000, **normalised), decay)}
-    final, rates = {}, []
-    for name, (setting, arguments) in cases.items():
-        usual = [chosen["lr"] for _, chosen in contestants(setting, optimizers, lr)]
-        grids = {(name, each): [0.2 * rate, rate, 5 * rate] for each, rate in zip(names, usual)}
-        candidates = {each.__name__: (each, arguments) for each in optimizers}
-        tried = sweep({name: setting}, candidates, grids, range(seeds), steps, max(1, steps // 20))
-        best = {each: tried[name, each][best_rate(tried[name, each])] for each in names}
-        final[name] = {each: np.median(late_losses(setting, run["snapshots"]), axis=-1)
-                       for each, run in best.items()}  # (seeds,) each
-        rates.append(Part(f"{name} rates", f"{name}: best rates", ", ".join(
-            f"{each} {rate_in_words(tried[name, each])}" for each in names)))
-    parts = [Part(f"{name} {each} with / without", f"{name}: {each}, with / without",
-                  ratio(end[each], final["none"][each]))
-             for name, end in final.items() if name != "none" for each in names]
-    for name, end in final.items():
-        parts.append(Part(f"{name} ratio", f"{name}: {' / '.join(names[:2])}",
-                          ratio(end[names[0]], end[names[1]])))
-        parts += [Part(f"{name} {each}", f"{name}: final loss {each}", end[each]) for each in names]
-    return {"remedies": list(cases), "optimizers": names} | {
-        each: np.array([end[each] for end in final.values()]) for each in names}, parts + rates
-
-
-def draw_remedies(figure, arrays, found):
-    """Final losses of each optimizer (remedies, seeds), and their ratio."""
-    names, labels = arrays["optimizers"], [each.replace(" ", "\n") for each in arrays["remedies"]]
-    ends, over = figure.subplots(1, 2)
-    for i, each in enumerate(names):
-        dots(ends, labels, arrays[each], shift=0.3 * i, colour=plotting.look(each, i)["color"],
-             label=each)
-    dots(over, labels, ratio(arrays[names[0]], arrays[names[1]]))
-    ends.set(yscale="log", title="final loss", ylabel="final loss")
-    over.set(yscale="log", title=" / ".join(names[:2]), ylabel="ratio of final losses")
-    reference(over, 1)
-    ends.legend()
-    words = ", ".join(f"{each}'s by {found[f'normalised x {each} with / without']}"
-                      for each in names[:2])
-    return (f"In Setting 3 normalised x multiplies final losses: {words}",
-            "A dot for each seed, bar: median. Setting 3; typical loss on 1,000 prompts at the "
-            "end, every optimizer at the best of three rates. Normalised x: the spherical task, "
-            "whose risk is that of the original one after undoing.")
-
-
-remedies.full = dict(seeds=6, steps=500)
+messy_data.full = dict(steps=500, kinds=tuple(MESSY), remedies=REMEDIES)
 
 
 def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):

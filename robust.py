@@ -16,11 +16,12 @@ from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SET
 from optimizers import SGD, Adam
 from plotting import TITLES, curves, dots, losses, note, reference, smoothness_axis, tails
 from runs import cached, parallel
-from training import (CLIPPED, FRESH, about_rates, along, best_rate, block_centres, by_name,
-                      clipped_smoothness, condition, contestants, diagonal, evaluation_batch,
-                      final_loss, gradient_norm, grid, log_slope, loss_at, moment, noise_norms,
-                      points_of, r_med, ratio, running_median, smoothness, spectral_norm, spread,
-                      steps_to, sweep, tail, tail_shares, train, tuned, without_start)
+from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, block_centres,
+                      by_name, clipped_smoothness, condition, contestants, diagonal,
+                      evaluation_batch, final_loss, gradient_norm, grid, log_slope, loss_at, moment,
+                      noise_norms, points_of, r_med, ratio, running_median, smoothness,
+                      spectral_norm, spread, steps_to, sweep, tail, tail_shares, train, tuned,
+                      without_start)
 from verdicts import Part
 
 BOTH = (SGD, Adam)
@@ -130,7 +131,7 @@ def single_prompts(optimizers, seeds, steps, batches):
     return arrays, parts
 
 
-def squared_errors(before, _, prompts):
+def squared_errors(_, before, __, prompts):
     """Of every prompt, (1000,), for linear attention."""
     return (linattn.predict(before, prompts) - prompts.target) ** 2
 
@@ -591,13 +592,13 @@ def at_equal_loss(setting, contestants, seed, steps, targets):
     there = np.full((len(targets), len(contestants)), np.inf)
     R = np.full((len(targets), len(contestants), len(batches)), np.nan)
     for i, path in enumerate(snapshots[:, :, 0]):  # (points, *params.shape), before the step
-        loss = np.array([np.median([loss_at(params, None, prompts) for prompts in batches])
+        loss = np.array([np.median([loss_at(setting, params, None, prompts) for prompts in batches])
                          if np.isfinite(params).all() else np.inf for params in path])  # (points,)
         for k, target in enumerate(targets):
             if (loss < target).any():
                 first = (loss < target).argmax()
                 there[k, i] = 5 * first
-                R[k, i] = [condition(path[first], None, prompts) for prompts in batches]
+                R[k, i] = [condition(setting, path[first], None, prompts) for prompts in batches]
     return dict(steps=there, condition=R)
 
 
@@ -752,18 +753,17 @@ def draw_clipping(figure, arrays, found):
 clipping.full = dict(seeds=12, steps=2500, batches=10, trained=2000)
 
 
-def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2, noises=6):
+def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2):
     """C12: The picture is the same for nonlinear regression with an MLP before the attention.
 
     Objections: one batch decides, and the norm of a Gaussian vector is skewed, too. Task, model and
     runs as in experiments.py. Claimed: R_med and v^T H v larger along SGD's path on the typical of
     so many batches (medians over the path without its first tenth); the noise norm's 99 % quantile
-    over its median above that of Gaussian vectors with the noise's mean and covariance, on so many
-    seeds.
+    over its median above that of Gaussian vectors with the noise's mean and covariance.
     """
-    setting, points, draws = NONLINEAR_TASK, points_of(steps, 10), max(5, steps)
-    both, numbers = contestants(setting, optimizers, lr), range(FRESH, FRESH + seeds)
-    norms, null = noise_norms(setting, noises, draws)
+    setting, points, draws = NONLINEAR_TASK, points_of(steps, 10), max(5, steps // 4)
+    both, numbers = contestants(setting, optimizers, lr), range(FRESHER, FRESHER + seeds)
+    norms, null = noise_norms(setting, seeds, draws, FRESHER)
     R, curvature = (np.array([run["values"] for run in parallel(along, [
         (measure, setting, both, seed, steps, points, batches) for seed in numbers])])
         for measure in (condition, smoothness))  # (seeds, optimizers, points, batches) each
@@ -802,4 +802,4 @@ def draw_nonlinear_regression(figure, arrays, found):
             "median over seeds, band: smallest to largest.")
 
 
-nonlinear_regression.full = dict(steps=10_000, batches=3, noises=10)
+nonlinear_regression.full = dict(seeds=8, steps=10_000, batches=3)

@@ -23,6 +23,7 @@ import optimizers
 from runs import cached, parallel
 
 FRESH = 1000  # the first of the seeds that were not looked at before the bounds were set
+FRESHER = 2000  # the same for C12, of which the seeds 1000 to 1004 were looked at
 
 
 @cached
@@ -97,15 +98,19 @@ def stepped(rule, params, grad):
 
 
 def rate_left(setting, share):
-    """What is left of the rate after this share of the steps. A rate that falls shortens the moves
-    and changes nothing else: so the moves are multiplied by it, and no optimizer need know it."""
+    """The rate after this share of the steps, over the full one. A rate that changes shortens the
+    moves and changes nothing else: so the moves are multiplied by it, and no optimizer need know
+    it."""
     if setting.schedule == "constant":
         return 1.0
     if setting.schedule == "linear":
         return 1 - share
     if setting.schedule == "cosine":
         return (1 + np.cos(np.pi * share)) / 2
-    raise ValueError(f"schedule: got {setting.schedule!r}, wants constant, linear or cosine")
+    if setting.schedule == "warm-up":
+        return min(1.0, 10 * share)
+    raise ValueError(f"schedule: got {setting.schedule!r}, wants constant, linear, cosine or "
+                     "warm-up")
 
 
 def clip(grad, setting):
@@ -143,22 +148,37 @@ def generator(seed):
 
 def initial(setting, rng):
     """Initial params: the attention's, or, with an MLP in front, a flat array of all."""
+    layers, d = setting.layers, setting.data["d"]
     if setting.activation == "mlp":
-        return mlp.init_mlp_params(rng, setting.layers, setting.data["d"], std=setting.std)
-    return linattn.init_params(rng, setting.layers, setting.data["d"], setting.std, setting.full)
+        return mlp.init_mlp_params(rng, layers, d, std=setting.std)
+    if setting.activation == "transformer":
+        return mlp.init_transformer_params(rng, layers, d, setting.std, setting.full)
+    return linattn.init_params(rng, layers, d, setting.std, setting.full)
 
 
 def gradient_of(setting):
     """The function (params, prompts) -> (loss, gradient)."""
     if setting.activation == "mlp":
         return partial(mlp.mlp_loss_and_grad, layers=setting.layers)
+    if setting.activation == "transformer":
+        return mlp.transformer_loss_and_grad
+    if setting.activation == "no attention":
+        return mlp.network_loss_and_grad
     return partial(linattn.loss_and_grad, activation=setting.activation)
 
 
 def fresh_batch(rng, setting):
-    """A fresh batch, for linear attention in Gram form."""
-    prompts = data.sample_prompts(rng, setting.batch, **setting.data)
-    return linattn.compress(prompts) if setting.activation == "linear" else prompts
+    """A fresh batch, in the form that the model reads."""
+    return as_read(data.sample_prompts(rng, setting.batch, **setting.data), setting)
+
+
+def as_read(prompts, setting):
+    """For linear attention the Gram form, for a network without attention its columns."""
+    if setting.activation == "linear":
+        return linattn.compress(prompts)
+    if setting.activation == "no attention":
+        return mlp.columns(prompts)
+    return prompts
 
 
 # ---- Measured at points of a run -----------------------------------------------------------------
@@ -167,13 +187,13 @@ def fresh_batch(rng, setting):
 @cached
 @np.errstate(all="ignore")
 def along(measure, setting, contestants, seed, steps, points, batches=1, every=50):
-    """values (contestants, points, batches, ...): measure(before, after, prompts) at these
+    """values (contestants, points, batches, ...): measure(setting, before, after, prompts) at these
     snapshots of `train`, on the first evaluation batches; NaN where a run had diverged."""
     path = train(setting, contestants, seed, steps, every)["snapshots"][:, list(points)]
     evaluation = [evaluation_batch(setting, k) for k in range(batches)]
     alive = np.isfinite(path).reshape(*path.shape[:2], -1).all(axis=-1)
     finite = np.where(np.isfinite(path), path, 0)  # so that nothing raises; NaN again below
-    values = np.array([[[measure(before, after, prompts) for prompts in evaluation]
+    values = np.array([[[measure(setting, before, after, prompts) for prompts in evaluation]
                         for before, after in each] for each in finite], float)
     values[~alive] = np.nan
     return dict(values=values)
@@ -185,33 +205,31 @@ def evaluation_prompts(setting, k):
 
 
 def evaluation_batch(setting, k):
-    """The same, for linear attention in Gram form."""
-    prompts = evaluation_prompts(setting, k)
-    return linattn.compress(prompts) if setting.activation == "linear" else prompts
+    """The same, in the form that the model reads."""
+    return as_read(evaluation_prompts(setting, k), setting)
 
 
-def loss_at(before, _, prompts):
-    """The loss of linear attention before the step."""
-    return linattn.loss_and_grad(before, prompts)[0]
+def loss_at(setting, before, _, prompts):
+    """The loss before the step."""
+    return gradient_of(setting)(before, prompts)[0]
 
 
-def gradient_norm(before, _, prompts):
+def gradient_norm(setting, before, _, prompts):
     """Euclidean norm of the whole gradient."""
-    return np.linalg.norm(linattn.loss_and_grad(before, prompts)[1])
+    return np.linalg.norm(gradient_of(setting)(before, prompts)[1])
 
 
-def smoothness(before, after, prompts):
+def smoothness(setting, before, after, prompts):
     """Directional smoothness v^T H v, v the direction of the step; NaN if there was none."""
     if (after == before).all():
         return np.nan
-    gradient = mlp.mlp_loss_and_grad if before.ndim == 1 else linattn.loss_and_grad
-    return linattn.curvature(before, after - before, prompts, gradient)
+    return linattn.curvature(before, after - before, prompts, gradient_of(setting))
 
 
 CLIPPED = "as it is", "clipped at 0.9", "clipped at 0.5", "sign"
 
 
-def clipped_smoothness(before, after, prompts):
+def clipped_smoothness(_, before, after, prompts):
     """v^T H v (2, 4) for two directions at one point, the gradient on these prompts and the step,
     each as it is, with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute
     values (of those that are not 0), and with all limited to the same, which is its sign; NaN if
@@ -226,21 +244,21 @@ def clipped_smoothness(before, after, prompts):
     return found
 
 
-def spectral_norm(before, _, prompts):
+def spectral_norm(_, before, __, prompts):
     """Largest |eigenvalue| of the Hessian."""
     return np.abs(np.linalg.eigvalsh(linattn.hessian(before, prompts))).max()
 
 
-def diagonal(before, _, prompts):
+def diagonal(setting, before, _, prompts):
     """The Hessian's diagonal, (params.size,)."""
-    if before.ndim == 1:
-        return mlp.mlp_hessian_diagonal(before, prompts)
+    if setting.activation == "mlp":
+        return mlp.mlp_hessian_diagonal(before, prompts, setting.layers)
     return linattn.hessian_diagonal(before, prompts).ravel()
 
 
-def condition(before, after, prompts):
+def condition(setting, before, after, prompts):
     """R_med of the loss at the point before the step."""
-    return r_med(diagonal(before, after, prompts))
+    return r_med(diagonal(setting, before, after, prompts))
 
 
 def r_med(diagonals):
@@ -277,10 +295,10 @@ def noise(setting, seed, draws):
     return dict(norms=np.linalg.norm(noises, axis=1), null=null)
 
 
-def noise_norms(setting, seeds, draws):
+def noise_norms(setting, seeds, draws, first=FRESH):
     """Norms of the noise (seeds, draws), and of Gaussian vectors (seeds, samples, draws), for so
-    many seeds from 1000 on."""
-    runs = parallel(noise, [(setting, FRESH + seed, draws) for seed in range(seeds)])
+    many seeds from 1000, or another one, on."""
+    runs = parallel(noise, [(setting, first + seed, draws) for seed in range(seeds)])
     return np.array([run["norms"] for run in runs]), np.array([run["null"] for run in runs])
 
 

@@ -181,3 +181,50 @@ def test_numbers_at_the_ends_of_the_range():
         moment("student", df=2.0, second_moment=1.0)
     with np.errstate(all="ignore"), pytest.raises(ValueError, match="^Z: got .*, wants"):
         moment("student", df=1e-100)
+
+
+# ---- Messy labels, and prompts that were prepared ------------------------------------------------
+
+def test_noises_have_one_variance():
+    """The noise is y - <w, x>; the same generator draws the same prompts without it."""
+    clean = sample_prompts(rng(), BATCH, N, D)
+    found = {}
+    for family in ("gaussian", "student", "outliers"):
+        noisy = sample_prompts(rng(), BATCH, N, D, noise=2.0, noise_family=family)
+        found[family] = (noisy.Z - clean.Z)[:, D, :N].ravel()
+        assert np.array_equal(noisy.target, clean.target)
+        assert np.array_equal(noisy.Z[:, :D], clean.Z[:, :D])
+    for family in ("gaussian", "outliers"):
+        assert found[family].var() == pytest.approx(4, rel=0.03)
+    share = (found["outliers"] != 0).mean()
+    assert share == pytest.approx(0.1, rel=0.03)
+    # P(|t| > 10) of Student's t with 2.5 degrees of freedom: the integral of its density
+    t = np.abs(found["student"]) / 2 / np.sqrt(0.5 / 2.5)
+    assert (t > 10).mean() == pytest.approx(0.00444, rel=0.05)
+
+
+def test_scaled_prompts_are_the_task_on_the_sphere():
+    prompts = sample_prompts(rng(), 500, N, D, "gamma", prepared="scaled")
+    raw = sample_prompts(rng(), 500, N, D, "gamma")
+    length = np.linalg.norm(raw.Z[:, :D], axis=1)
+    np.testing.assert_allclose(np.linalg.norm(prompts.Z[:, :D], axis=1), 1)
+    np.testing.assert_allclose(prompts.Z * length[:, None], raw.Z, atol=1e-12)
+    np.testing.assert_allclose(prompts.target * length[:, N], raw.target, atol=1e-12)
+
+
+def test_whitened_prompts():
+    sigma = np.diag([1.0, 2.0, 4.0, 8.0, 16.0])
+    prompts = sample_prompts(rng(), 500, N, D, covariance=sigma, prepared="whitened")
+    raw = sample_prompts(rng(), 500, N, D, covariance=sigma)
+    x = prompts.Z[:, :D, :N]
+    np.testing.assert_allclose(x @ x.mT / N, np.broadcast_to(np.eye(D), (500, D, D)), atol=0.1)
+    assert np.array_equal(prompts.Z[:, D], raw.Z[:, D])
+    assert np.array_equal(prompts.target, raw.target)
+    w = regression_vectors(prompts.Z)  # labels are still linear in x, the query's, too
+    np.testing.assert_allclose((w * prompts.Z[:, :D, N]).sum(axis=1), raw.target, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ("noise_family", "prepared"))
+def test_unknown_choices(name):
+    with pytest.raises(ValueError, match=f"{name}: got 'uniform', wants one of"):
+        sample_prompts(rng(), 5, N, D, **{name: "uniform"})

@@ -8,7 +8,8 @@
 6. The paper's formula, one prompt at a time: 3 and 4 check the derivative of whatever was coded,
    this one that the right thing was coded.
 7. The MLP in front.
-8. Second derivatives: the Hessian against differences of gradients, and its diagonal.
+8. A Transformer, and a network without attention.
+9. Second derivatives: the Hessian against differences of gradients, and its diagonal.
 """
 
 from functools import partial
@@ -254,7 +255,69 @@ def test_mlp_is_attention_on_its_features(layers):
     assert_close(tensors(grad, layers)["attention"], wanted[1], 1e-12)
 
 
-# ---- 8. Second derivatives -----------------------------------------------------------------------
+# ---- 8. A Transformer, and a network without attention -------------------------------------------
+
+RELATIVES = [("transformer", False, 1), ("transformer", False, 3), ("transformer", True, 1),
+             ("transformer", True, 3), ("network", True, 1), ("network", True, 3)]
+
+
+def relative(name, full, layers):
+    """Parameters, what the model reads, and params, what it reads -> (loss, gradient)."""
+    rng = np.random.default_rng(3)
+    prompts = data.sample_prompts(rng, 7, 5, 3)
+    if name == "transformer":
+        params = mlp.init_transformer_params(rng, layers, 3, std=0.5, full=full)
+        return params, prompts._replace(target=prompts.target + 1), mlp.transformer_loss_and_grad
+    params = linattn.init_params(rng, layers, 3, std=0.5, full=full)
+    return params, mlp.columns(prompts), mlp.network_loss_and_grad
+
+
+@pytest.mark.parametrize("name, full, layers", RELATIVES)
+def test_relatives_against_differences_and_complex_step(name, full, layers, monkeypatch):
+    params, read, gradient = relative(name, full, layers)
+    monkeypatch.setattr(linattn, "CHUNK", 100)  # two prompts at a time
+    found = gradient(params, read)[1]
+    assert_close(found, numerical_gradient(lambda p: gradient(p, read)[0], params), 1e-6)
+    exact = [gradient(params + 1j * STEP * unit.reshape(params.shape), read)[0].imag / STEP
+             for unit in np.eye(params.size)]
+    assert_close(found, np.reshape(exact, params.shape), 1e-12)
+
+
+@pytest.mark.parametrize("full", (False, True))
+def test_the_transformer_one_column_at_a_time(full):
+    params, prompts, gradient = relative("transformer", full, 3)
+    k, errors = params.shape[-1], []
+    for Z, target in zip(prompts.Z, prompts.target):
+        for matrices in params:
+            P, Q = np.zeros((2, 4, 4))
+            P[3, 3], P[:k, :k], Q[:k, :k] = 1 if not full else 0, matrices[0], matrices[1]
+            moved = np.empty_like(Z)
+            for column, z in enumerate(Z.T):
+                weights = np.exp(Z[:, :-1].T @ Q @ z)
+                after = z + P @ (Z[:, :-1] @ weights / weights.sum())
+                hidden = [max(0, row @ after[:k]) for block in matrices[2:6] for row in block]
+                for block, part in zip(matrices[6:], np.split(np.array(hidden), 4)):
+                    after[:k] += block @ part
+                moved[:, column] = after
+            Z = moved
+        errors.append(-Z[-1, -1] - target)
+    assert gradient(params, prompts)[0] == pytest.approx(np.mean(np.square(errors)), rel=1e-12)
+
+
+def test_the_network_one_column_at_a_time():
+    """On the query's x, with its label 0, and the target <w, x> of w = (1, 1, 1)."""
+    params, read, gradient = relative("network", True, 3)
+    queries = data.sample_prompts(np.random.default_rng(3), 7, 5, 3).Z[:, :3, -1]
+    errors = []
+    for x in queries:
+        z = np.append(x, 0)
+        for P, Q in params:
+            z = z + P @ (Q @ z)
+        errors.append(-z[3] - x.sum())
+    assert gradient(params, read)[0] == pytest.approx(np.mean(np.square(errors)), rel=1e-12)
+
+
+# ---- 9. Second derivatives -----------------------------------------------------------------------
 
 def difference_of_gradients(loss_and_grad, params, v, h=1e-6):
     return (loss_and_grad(params + h * v)[1] - loss_and_grad(params - h * v)[1]) / (2 * h)

@@ -86,6 +86,7 @@ PAPER = data.Setting("as printed", dict(n=20, d=5), dict(SGD=0.02, Adam=0.02), c
     (dict(batch=20, activation="softmax", std=0.3, layers=2), None),
     (dict(batch=20, activation="mlp", std=0.3, layers=1), None),
     (dict(batch=20, schedule="linear"), (1, 3 / 4, 1 / 2, 1 / 4)),
+    (dict(batch=20, schedule="warm-up"), (0, 1, 1, 1)),
     (dict(batch=20, schedule="cosine"), (1, (2 + 2**0.5) / 4, 1 / 2, (2 - 2**0.5) / 4))))
 def test_the_protocol_by_hand(changes, factors):
     """Fresh batch, textbook gradient, clip, step. Loss and norm are taken before the step, the norm
@@ -237,10 +238,11 @@ def test_contestants():
 
 @functools.cache
 def point(activation="linear"):
-    """A small problem, params, a step, and the gradient and Hessian there: H by differences."""
-    data_of = dict(linear=dict(n=4, d=2), mlp=dict(n=3, d=1, hidden=2))[activation]
-    setting = SETTING_1._replace(data=data_of, layers=2 if activation == "linear" else 3,
-                                 std=0.5, activation=activation)
+    """A small setting and its batch, params, a step, and the gradient and Hessian there: H by
+    differences."""
+    data_of = dict(n=3, d=1, hidden=2) if activation == "mlp" else dict(n=4, d=2)
+    setting = SETTING_1._replace(data=data_of, layers=3 if activation == "mlp" else 2, std=0.5,
+                                 activation=activation)
     init, gradient = model(setting)
     rng = np.random.default_rng(0)
     theta = init(rng, hidden=2) if activation == "mlp" else init(rng)
@@ -250,38 +252,46 @@ def point(activation="linear"):
                   for unit in units]) / 2e-5
     loss, grad = gradient(theta, prompts)
     step = 1e-3 * rng.standard_normal(theta.shape)
-    return training.evaluation_batch(setting, 0), theta, step, loss, grad, (H + H.T) / 2
+    return setting, training.evaluation_batch(setting, 0), theta, step, loss, grad, (H + H.T) / 2
+
+
+@pytest.mark.parametrize("activation, rel", (("linear", 1e-6), ("softmax", 1e-6), ("mlp", 0.02)))
+def test_smoothness(activation, rel):
+    """v^T H v, for every model; with an MLP the params are flat."""
+    setting, prompts, theta, step, _, _, H = point(activation)
+    v = step.ravel() / np.linalg.norm(step)
+    found = training.smoothness(setting, theta, theta + step, prompts)
+    assert found == pytest.approx(v @ H @ v, rel=rel)
+    assert np.isnan(training.smoothness(setting, theta, theta, prompts))  # no step, no direction
 
 
 @pytest.mark.parametrize("activation, rel", (("linear", 1e-6), ("mlp", 0.02)))
-def test_smoothness_and_condition(activation, rel):
-    """v^T H v and max |H_ii| / median |H_ii|; with an MLP the params are flat."""
-    prompts, theta, step, _, _, H = point(activation)
-    v, h = step.ravel() / np.linalg.norm(step), np.sort(abs(np.diag(H)))
-    assert training.smoothness(theta, theta + step, prompts) == pytest.approx(v @ H @ v, rel=rel)
+def test_condition(activation, rel):
+    """max |H_ii| / median |H_ii|."""
+    setting, prompts, theta, _, _, _, H = point(activation)
+    h = np.sort(abs(np.diag(H)))
     wanted = h[-1] / (h[len(h) // 2] + h[(len(h) - 1) // 2]) * 2
-    assert training.condition(theta, None, prompts) == pytest.approx(wanted, rel=rel)
-    assert np.isnan(training.smoothness(theta, theta, prompts))  # no step, no direction
+    assert training.condition(setting, theta, None, prompts) == pytest.approx(wanted, rel=rel)
     equal(training.r_med(np.array([[-8, 1, 2.0], [0, -3, 6]])), [4, 2])  # zeros count
 
 
 def test_loss_gradient_and_hessian():
-    prompts, theta, step, loss, grad, H = point()
+    setting, prompts, theta, step, loss, grad, H = point()
     for measure, wanted in (
             (training.loss_at, loss), (training.gradient_norm, np.sqrt((grad**2).sum())),
             (training.diagonal, np.diag(H)), (training.spectral_norm, np.linalg.norm(H, 2))):
-        close(measure(theta, theta + step, prompts), wanted, 1e-5, 1e-6)
+        close(measure(setting, theta, theta + step, prompts), wanted, 1e-5, 1e-6)
 
 
 def test_the_spectral_norm_counts_negative_eigenvalues(monkeypatch):
     monkeypatch.setattr(linattn, "hessian", lambda params, prompts: np.diag([-3.0, 1.0, 2.0]))
-    assert training.spectral_norm(None, None, None) == 3
+    assert training.spectral_norm(None, None, None, None) == 3
 
 
 def test_clipped_smoothness():
     """Four directions from the gradient, then four from the step: as it is, limited to two
     quantiles of the coordinates that are not 0, and the sign."""
-    prompts, theta, _, _, grad, H = point()
+    setting, prompts, theta, _, _, grad, H = point()
     step = np.zeros(theta.size)
     step[[3, 5, 11, 14]] = -4, 1, 3, 2  # quantiles of their absolute values: 3.7 and 2.5
     g = grad.ravel()
@@ -291,10 +301,10 @@ def test_clipped_smoothness():
     wanted = [[v @ H @ v / (v @ v) for v in (
         values, np.clip(values, -a, a), np.clip(values, -b, b), np.sign(values))]
         for values, a, b in ((g, high, middle), (step, 3.7, 2.5))]
-    found = training.clipped_smoothness(theta, theta + step.reshape(theta.shape), prompts)
+    found = training.clipped_smoothness(setting, theta, theta + step.reshape(theta.shape), prompts)
     close(found, wanted, rtol=1e-4)
     assert len(training.CLIPPED) == 4
-    assert np.isnan(training.clipped_smoothness(theta, theta, prompts)[1]).all()
+    assert np.isnan(training.clipped_smoothness(setting, theta, theta, prompts)[1]).all()
 
 
 # ---- Measured along runs -------------------------------------------------------------------------
@@ -306,7 +316,7 @@ def test_along():
     both = training.contestants(SMALL)
     path = train(SMALL, both, 5, 9, 4)["snapshots"]
 
-    def seen(before, after, prompts):
+    def seen(_, before, after, prompts):
         return before[0, 0, 0, 0], after[0, 0, 0, 0], prompts.target[0], len(prompts.target)
 
     found = along(seen, SMALL, both, 5, 9, (2, 0), batches=3, every=4)["values"]
@@ -325,7 +335,7 @@ def test_along_is_nan_where_a_run_had_diverged(monkeypatch, recwarn):
     first = [(theta, theta), (theta, lost), (NAN * theta, NAN * theta)]
     monkeypatch.setattr(training, "train", lambda *task: dict(
         snapshots=np.array([first, [(theta, theta)] * 3])))
-    found = along(lambda before, after, _: (1 + before - after).ravel(), SMALL, (SGD, ADAM), 0, 101,
+    found = along(lambda _, before, after, __: (1 + before - after).ravel(), SMALL, (SGD, ADAM), 0, 101,
                   (0, 1, 2))["values"]
     assert (found[0, 0] == 1).all() and np.isnan(found[0, 1:]).all() and (found[1] == 1).all()
     assert not recwarn.list
