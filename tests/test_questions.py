@@ -9,6 +9,7 @@ import questions
 import runs
 import training
 from data import SETTING_1
+from optimizers import SGD
 
 descent = questions.descent.__wrapped__  # computed at every call
 
@@ -23,7 +24,7 @@ def test_spectra():
     setting = SETTING_1._replace(data=dict(n=4, d=2), layers=2, std=0.5)
     theta = training.initial(setting, training.streams(3)[0])
     H = linattn.hessian(theta, training.evaluation_batch(setting, 0))
-    assert questions.sharpness(theta, None, training.evaluation_batch(setting, 0)) == \
+    assert questions.sharpness(SETTING_1, theta, None, training.evaluation_batch(setting, 0)) == \
         pytest.approx(np.linalg.eigvals(H).real.max())
     blocks = [H[4 * b : 4 * b + 4, 4 * b : 4 * b + 4] for b in range(4)]
     np.testing.assert_allclose(questions.block_spectra(setting, 3)["values"],
@@ -40,45 +41,77 @@ def test_first_gradient():
         np.sqrt((grad[0] ** 2).sum()))
 
 
-def test_late_losses():
-    """Before the last two steps that were kept, on twenty batches; infinite where a run is lost."""
-    path = 0.3 * np.random.default_rng(0).standard_normal((2, 4, 2, 3, 2, 5, 5))
-    path[1, 3] = np.nan
-    found = questions.late_losses(SETTING_1, path)
-    assert found.shape == (2, 40) and np.isinf(found[1, 20:]).all()
-    for k, point in ((0, 2), (19, 2), (20, 3)):
-        prompts = training.evaluation_batch(SETTING_1, k % 20)
-        assert found[0, k] == linattn.loss_and_grad(path[0, point, 0], prompts)[0]
+def test_fixed_layer_rates():
+    """The factor of a layer is one over its typical gradient norm; their product is 1; SGD's step
+    of the layer is multiplied by it."""
+    norm = np.full((3, 5, 2), [8.0, 2.0])  # (seeds, steps, layers)
+    norm[0, 0] = 1e9
+    factors = questions.layer_factors(dict(layer_grad_norm=norm))
+    np.testing.assert_allclose(factors, (0.5, 2))
+    rng = np.random.default_rng(0)
+    plain, fixed = SGD(lr=0.1), questions.FixedLayerRates(lr=0.1, factors=factors)
+    theta = rng.standard_normal((2, 2, 3, 3))
+    for _ in range(3):
+        grad = rng.standard_normal(theta.shape)
+        moved, wanted = fixed.step(theta, grad) - theta, plain.step(theta, grad) - theta
+        np.testing.assert_allclose(moved[0], 0.5 * wanted[0])
+        np.testing.assert_allclose(moved[1], 2 * wanted[1])
+
+
+def test_unequal_variances():
+    setting = questions.unequal_variances(SETTING_1, 16)
+    x = training.evaluation_prompts(setting, 0).Z[:, :5]
+    variances = x.var(axis=(0, 2))
+    np.testing.assert_allclose(variances / variances[0], (1, 2, 4, 8, 16), rtol=0.06)
+    assert variances.mean() == pytest.approx(1, rel=0.03)
+
+
+def test_kendall_tau():
+    """All pairs in the same order, in the opposite one, two of three; a tie is neither."""
+    for a, b, wanted in (([1, 2, 3], [4, 5, 9], 1), ([1, 2, 3], [3, 2, 1], -1),
+                         ([1, 2, 3], [1, 3, 2], 1 / 3), ([1, 1, 2], [1, 2, 3], 2 / 3),
+                         ([1, np.inf, np.inf], [1, 2, 3], 2 / 3)):
+        assert questions.kendall_tau(np.array(a), np.array(b)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("prepared", ("nothing", "scaled", "whitened"))
+def test_late_risks(prepared):
+    """Squared error over mean square of the clean targets, what was scaled is undone; infinite
+    where a run is lost. Weights of 0 predict 0, so their risk is 1."""
+    setting = questions.unequal_variances(SETTING_1, 10)
+    setting = setting._replace(data=dict(setting.data, noise=1.0, prepared=prepared))
+    path = 0.3 * np.random.default_rng(0).standard_normal((3, 4, 2, 3, 2, 5, 5))
+    path[1], path[2, 3] = 0, np.nan
+    found = questions.late_risks(setting, path)
+    assert found[1] == pytest.approx(1) and found[2] == np.inf
+    plain, risks = setting._replace(data=dict(setting.data, prepared="nothing")), []
+    for point in (2, 3):
+        for k in range(20):
+            seen, raw = (training.evaluation_prompts(each, k) for each in (setting, plain))
+            length = np.linalg.norm(raw.Z[:, :5, -1], axis=1) if prepared == "scaled" else 1
+            error = length * linattn.predict(path[0, point, 0], seen.Z) - raw.target
+            risks.append((error**2).sum() / (raw.target**2).sum())
+    assert found[0] == pytest.approx(np.median(risks), rel=1e-6)
 
 
 def test_ridge_regression_is_the_bayes_predictor():
-    """Of y = <w, x> + sigma e with w ~ N(0, I): penalty sigma^2 beats others; and its loss on a
-    batch prompt by prompt."""
-    setting = SETTING_1._replace(data=dict(SETTING_1.data, noise=1.0))
-    losses = [questions.ridge_losses(setting, penalty, 3) for penalty in (0.3, 1.0, 3.0)]
-    assert (losses[1] < losses[0]).all() and (losses[1] < losses[2]).all()
-    prompts, errors = training.evaluation_prompts(setting, 1), []
-    for Z, target in zip(*prompts):
-        rows = np.vstack([Z[:5, :20].T, np.eye(5)])  # ridge as least squares with five rows more
-        w = np.linalg.lstsq(rows, np.append(Z[5, :20], np.zeros(5)), rcond=None)[0]
-        errors.append((w @ Z[:5, 20] - target) ** 2)
-    assert losses[1][1] == pytest.approx(np.mean(errors))
-
-
-def test_the_penalty_is_the_variance_of_the_noise(monkeypatch):
-    """And what is measured is the loss less that of the ridge regression on the same batch."""
-    penalties = []
-    monkeypatch.setattr(questions, "tuned", lambda settings, candidates, *others: (
-        {(name, each): dict(snapshots=(name, each)) for name in settings for each in candidates},
-        dict.fromkeys(settings, "")))
-    monkeypatch.setattr(questions, "ridge_losses", lambda setting, penalty: (
-        penalties.append(penalty), np.arange(20.0))[1])
-    monkeypatch.setattr(questions, "late_losses", lambda setting, case: np.tile(
-        np.arange(20.0) + (6 if case[1] == "SGD" else 2), (3, 2)))
-    found = {part.key: part.values for part in questions.label_noise(3, 10)[1]}
-    np.testing.assert_allclose(penalties, [0, 0.01, 0.09, 1, 9])
-    assert found["sigma = 1 SGD"].tolist() == [6] * 3 and found["sigma = 1 Adam"].tolist() == [2] * 3
-    assert found["sigma = 1 SGD / Adam"].tolist() == [3] * 3
+    """Of y = <w, x> + sigma e with w ~ N(0, Sigma^-1), prompt by prompt: in x / root of Sigma, where
+    w ~ N(0, I), the penalty is sigma^2; and half or twice of it is worse."""
+    plain = questions.unequal_variances(SETTING_1, 10)
+    setting = plain._replace(data=dict(plain.data, noise=1.5))
+    root, risks = np.sqrt(np.diag(plain.data["covariance"])), {0.3: [], 1: [], 3: []}
+    for k in range(20):
+        prompts = training.evaluation_prompts(setting, k)
+        for factor, found in risks.items():
+            errors = []
+            for Z, target in zip(*prompts):
+                x, y = Z[:5] / root[:, None], Z[5, :20]
+                w = np.linalg.solve(x[:, :20] @ x[:, :20].T + factor * 1.5**2 * np.eye(5),
+                                    x[:, :20] @ y)
+                errors.append((w @ x[:, 20] - target) ** 2)
+            found.append(np.mean(errors) / np.mean(prompts.target**2))
+    assert questions.ridge_risk(setting) == pytest.approx(np.median(risks[1]))
+    assert np.median(risks[1]) < min(np.median(risks[0.3]), np.median(risks[3]))
 
 
 def test_off_identity():
