@@ -517,19 +517,20 @@ def run_all(names, level, given):
     except OSError as error:
         raise ValueError(f"out: got {given.out!r}, wants a folder to write in ({error.strerror})")
     failed = []
-    with runs.processes(given.jobs) as runs.executor:
-        for name, arguments in asked.items():
-            try:
+    for name, arguments in asked.items():
+        try:
+            with runs.processes(given.jobs) as runs.executor:  # new ones, should a worker have died
                 found = run(name, level, given.out, arguments)
-            except runs.RunFailed as error:
-                failed.append(f"{name}: {error}")
-                continue
-            save_figures(name, level, given.out, given.slides)
-            print("\n  ".join([f"{found['claim']}: {found['claimed']}",
-                               *map(line, found["parts"].values()), f"verdict: {said(found)}",
-                               str(place(level, given.out) / f"{name}.png"),
-                               f"next: {next_step(name, given)}"]), flush=True)
-    runs.executor = None
+        except runs.RunFailed as error:
+            failed.append(f"{name}: {error}")
+            continue
+        finally:
+            runs.executor = None
+        save_figures(name, level, given.out, given.slides)
+        print("\n  ".join([f"{found['claim']}: {found['claimed']}",
+                           *map(line, found["parts"].values()), f"verdict: {said(found)}",
+                           str(place(level, given.out) / f"{name}.png"),
+                           f"next: {next_step(name, given)}"]), flush=True)
     if failed:
         raise runs.RunFailed("\n".join(failed))
     return 0

@@ -21,14 +21,11 @@ the paper. The command line does, for each,
 The loop is `train` in training.py. Source: Ahn et al., ICLR 2024, arXiv 2310.01082.
 """
 
-import timeit
-
 import numpy as np
 
-import linattn
 import plotting
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SETTINGS, SETTING_1,
-                  SETTING_3, SPHERICAL, sample_prompts)
+                  SETTING_3, SPHERICAL)
 from optimizers import SGD, Adam, SignDescent
 from plotting import TITLES, curves, dots, losses, note, reference, smoothness_axis, tails
 from runs import parallel
@@ -858,86 +855,6 @@ def draw_nonlinear_regression(figure, arrays, found):
 
 
 nonlinear_regression.full = dict(seeds=8, steps=10_000, batches=3)
-
-
-def attention_cost(seeds=6):
-    """Cost: A gradient costs O(n^2) in the textbook form, the same for every n in the Gram form.
-
-    The reason for the name 'linear attention': without softmax the sum over the context associates,
-    so a prompt enters through its Gram matrix. Measured: the median of several calls on 1,000
-    prompts, d = 5, L = 3, one BLAS thread, one process; the slope of log time against log n over
-    the last three n, over as many repeats as there are seeds. Claimed: within 0.1 of 0 for the Gram
-    form, above 1.5 for the others. Times differ from call to call, so nothing is read back.
-    """
-    runs = [parallel(cost_seconds, [(seed,)])[0] for seed in range(seeds)]  # one after the other
-    ms = {form: 1e3 * np.array([run["forms"][i] for run in runs])  # (repeats, n)
-          for i, form in enumerate(COST_FORMS)}
-    slope = {form: np.polyfit(np.log(COST_N[-3:]), np.log(values[:, -3:]).T, 1)[0]
-             for form, values in ms.items()}  # (repeats,) each
-    bounds = {"softmax": dict(above=1.5), "linear, textbook": dict(above=1.5),
-              "linear, Gram form": dict(above=-0.1, below=0.1)}  # the compression has none
-    parts = [Part(f"{form} slope", f"{form}: slope", slope[form], **bounds.get(form, {}))
-             for form in COST_FORMS]
-    parts += [Part(f"{form} ms", f"{form}: ms", ", ".join(
-        f"{each:.3g} at n = {n}" for n, each in zip(COST_N, np.median(values, axis=0))))
-        for form, values in ms.items()]
-    parts.append(Part("saved", f"textbook / Gram form at n = {COST_N[-1]}",
-                      ms["linear, textbook"][:, -1] / ms["linear, Gram form"][:, -1]))
-    others = 1e3 * np.median([run["others"] for run in runs], axis=0)
-    parts += [Part(name, f"{name}: ms", f"{each:.3g}") for name, each in zip(COST_OTHERS, others)]
-    return {"n": COST_N, "forms": COST_FORMS, "ms": np.stack(list(ms.values()), axis=1)}, parts
-
-
-COST_N = (10, 20, 40, 80, 160)
-COST_FORMS = ("softmax", "linear, textbook", "linear, Gram form", "compression")
-COST_OTHERS = ("gradient, n = 20, d = 5, L = 3", "gradient, n = 20, d = 5, L = 8",
-               "gradient, n = 60, d = 20, L = 8", "compression, n = 60, d = 20",
-               "Hessian 150 x 150, n = 20, d = 5, L = 3")
-
-
-def cost_seconds(seed):
-    """Seconds (forms, n) of a gradient, and of COST_OTHERS, each the median of several calls after
-    one that is not counted."""
-    rng = np.random.default_rng(seed)
-    calls = {"softmax": lambda p, prompts, _: linattn.loss_and_grad(p, prompts, "softmax"),
-             "linear, textbook": lambda p, prompts, _: linattn.textbook_loss_and_grad(p, prompts),
-             "linear, Gram form": lambda p, _, gram: linattn.loss_and_grad(p, gram),
-             "compression": lambda p, prompts, _: linattn.compress(prompts),
-             "Hessian": lambda p, _, gram: linattn.hessian(p, gram)}
-
-    def seconds(form, repeat, n, d, layers):
-        prompts = sample_prompts(rng, 1000, n, d)
-        arguments = linattn.init_params(rng, layers, d), prompts, linattn.compress(prompts)
-        call = calls[form]
-        return np.median(timeit.repeat(lambda: call(*arguments), number=1, repeat=1 + repeat)[1:])
-
-    repeats = {"softmax": 3, "linear, textbook": 3, "linear, Gram form": 101, "compression": 101}
-    return dict(
-        forms=[[seconds(form, repeats[form], n, 5, 3) for n in COST_N] for form in COST_FORMS],
-        others=[*(seconds("linear, Gram form", 21, *size)
-                  for size in ((20, 5, 3), (20, 5, 8), (60, 20, 8))),
-                seconds("compression", 21, 60, 20, 3), seconds("Hessian", 3, 20, 5, 3)])
-
-
-def draw_attention_cost(figure, arrays, found):
-    """One panel: "ms" (repeats, forms, n) against "n"."""
-    ax, n = figure.subplots(), np.array(arrays["n"])
-    curves(ax, n, arrays["ms"], arrays["forms"], xscale="log", yscale="log",
-           title="1,000 prompts, d = 5, three layers, one core", xlabel="context length n",
-           ylabel="ms per gradient")
-    top = np.median(arrays["ms"][:, 1, -1])  # of the textbook form
-    ax.plot(n[-3:], 0.6 * top * (n[-3:] / n[-1]) ** 2, "k:")
-    plotting.at_end(ax, n[-1], 0.6 * top, "slope 2", "#000000")
-    ax.set_xticks(n, n)
-    ax.minorticks_off()
-    note(ax, f"textbook / Gram form at n = {n[-1]}: {found['saved']}", at=(0.03, 0.96))
-    return (f"Cost: slope of log time against log n: textbook {found['linear, textbook slope']}, "
-            f"Gram form {found['linear, Gram form slope']}",
-            "Median and range of the repeats; slopes over the last three n. Compression: the Gram "
-            "matrices of the batch, made once, before.")
-
-
-attention_cost.full = {}
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from data import (DEEP, PAPER_SETTINGS, SETTING_1, SETTING_3, SPHERICAL, Setting
 from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
 from plotting import TITLES, curves, dots, heat, note, reference
 from runs import cached, parallel
-from training import (FRESH, along, best_rate, block_centres, by_name, condition, contestants,
-                      diagonal, evaluation_batch, evaluation_prompts, final_loss, generator, grid,
-                      initial, log_loss, noise_norms, points_of, r_med, rate_in_words, ratio,
-                      running_median, smoothness, spread, steps_to, streams, sweep, tail,
-                      tail_shares, train, tuned, without_start)
+from training import (FRESH, along, best_rate, block_centres, by_name, contestants,
+                      evaluation_batch, evaluation_prompts, final_loss, generator, grid, initial,
+                      log_loss, noise_norms, points_of, rate_in_words, ratio, running_median,
+                      smoothness, spread, steps_to, streams, sweep, tail, tail_shares, train, tuned,
+                      without_start)
 from verdicts import Part, interval
 
 BOTH = (SGD, Adam)
@@ -496,67 +496,6 @@ def draw_screen(figure, arrays, found):
 screen.full = dict(seeds=6, steps=500)
 
 
-def condition_causes(seeds=3, steps=200, optimizers=BOTH, lr=None, long=200, sizes=(1, 5),
-                     batches=2):
-    """Question: What moves the ratio of R_med: the evaluation batch, the rates, the matrices?
-
-    C3's ratio of SGD's R_med over Adam's at iteration 750 (of a shorter run: at its last snapshot).
-    The evaluation batch: the ratio on every single batch of 1,000 prompts, and for the Hessian on
-    so many of them together (runs of `long` steps, which C3 has, too). Rates and matrices: the
-    typical of so many batches with half and twice the rates, and with all of P and Q trained.
-    """
-    point, numbers = ((min(steps, 800) - 1) // 50,), range(FRESH, FRESH + seeds)
-    arrays, parts = {"sizes": [f"{size},000" for size in sizes]}, []
-    for name, setting in PAPER_SETTINGS.items():
-        both = contestants(setting, optimizers, lr)
-        H = np.array([run["values"][:, 0] for run in parallel(along, [
-            (diagonal, setting, both, seed, long, point, sizes[-1]) for seed in numbers])])
-        for size in sizes:  # H: (seeds, optimizers, batches, parameters)
-            together = H.reshape(*H.shape[:2], -1, size, H.shape[-1]).mean(axis=3)
-            R = r_med(together)  # (seeds, optimizers, batches of this size)
-            over = ratio(R[:, 0], R[:, 1])
-            low, high = np.quantile(over, (0.05, 0.95))
-            parts.append(Part(f"{name} {size}", f"{name}, {size},000 prompts: median and 90 % of "
-                              "the batches", f"{np.median(over):.3g}, {low:.3g} to {high:.3g}"))
-            arrays[f"{name} on {size},000"] = over.ravel()
-    causes = {"as published": (1, False), "half the rates": (0.5, False),
-              "twice the rates": (2, False), "full matrices": (1, True)}
-    for cause, (factor, full) in causes.items():
-        for name, setting in PAPER_SETTINGS.items():
-            changed, rates = setting._replace(full=full), setting.lr | (lr or {})
-            both = contestants(changed, optimizers, {each: factor * rate
-                                                     for each, rate in rates.items()})
-            R = np.array([run["values"][:, 0] for run in parallel(along, [
-                (condition, changed, both, seed, steps, point, batches) for seed in numbers])])
-            typical = np.median(ratio(R[:, 0], R[:, 1]), axis=-1)  # (seeds,)
-            parts.append(Part(f"{name} {cause}", f"{name}, {cause}", typical))
-            arrays[f"{name} with {cause}"] = typical
-    return arrays | {"causes": list(causes)}, parts
-
-
-def draw_condition_causes(figure, arrays, found):
-    """Above "SETTING on SIZE" (seeds times groups,), below "SETTING with CAUSE" (seeds,)."""
-    above, below = figure.subplots(2, 3, sharey="row")
-    for name, single, changed in zip(PAPER_SETTINGS, above, below):
-        dots(single, arrays["sizes"], [arrays[f"{name} on {size}"] for size in arrays["sizes"]],
-             yscale="log", title=TITLES[name], xlabel="prompts in the evaluation batch",
-             ylabel="$R_{med}$, SGD / Adam\non every batch")
-        dots(changed, [each.replace(" ", "\n", 1) for each in arrays["causes"]],
-             [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
-             ylabel="$R_{med}$, SGD / Adam\ntypical batch")
-        for ax in (single, changed):
-            reference(ax, 1)
-    return (f"R_med of SGD / Adam in Setting 1: {found['Setting 1 as published']}, "
-            f"{found['Setting 1 half the rates']} at half the rates, "
-            f"{found['Setting 1 full matrices']} in full matrices",
-            "The ratio SGD / Adam at iteration 750 (of a shorter run: at its last snapshot). "
-            "Above: a dot for each seed and evaluation batch. Below: a dot for each seed, on the "
-            "typical of several batches. Bar: median. Dotted: 1, no difference.")
-
-
-condition_causes.full = dict(seeds=6, steps=800, long=2500, sizes=(1, 10, 100), batches=5)
-
-
 RUNGS = {"linear": "linear", "ReLU": "relu", "softmax": "softmax", "softmax + MLP": "transformer"}
 PLACES = {"Setting 1, blocks": (SETTING_1, False, tuple(RUNGS)),
           "Setting 1, full": (SETTING_1, True, tuple(RUNGS)),
@@ -874,25 +813,21 @@ def initialization(seeds=3, steps=100, optimizers=BOTH, lr=None):
     """Question: At which initial scale and depth do gradients vanish or explode, or models train?
 
     L = 2, 4 and 8 in Setting 1, entries of standard deviation 0.01 to 0.8, in the paper's blocks
-    and in full matrices, seeds from 0 on. Measured: the gradient's norm in the first layer at
-    initialisation, on an evaluation batch a seed; and the final loss of both optimizers, at the
-    rates that serve at 0.05. A run "trains" if it ends below half of the loss of predicting 0,
-    which is d.
+    and in full matrices, seeds from 0 on. Measured: the final loss of both optimizers, at the rates
+    that serve at 0.05. A run "trains" if it ends below half of the loss of predicting 0, which is
+    d. (`gradient_norms` has the gradients.)
     """
     scales, names = (0.01, 0.05, 0.2, 0.8), [optimizer.__name__ for optimizer in optimizers]
     arrays, parts = {"scales": scales, "optimizers": names}, []
     for deep in (DEEP[0], DEEP[1], DEEP[3]):
         for where in ("blocks", "full matrices"):
-            label, final, norms = f"{deep.name}, {where}", [], []  # (scales, ...) each
+            label, final = f"{deep.name}, {where}", []
             for std in scales:
                 setting = deep._replace(full=where != "blocks", std=std)
                 both = contestants(setting, optimizers, lr)
                 runs = parallel(train, [(setting, both, seed, steps) for seed in range(seeds)])
                 final.append(final_loss(np.array([run["loss"] for run in runs])))
-                norms.append([run["norm"] for run in parallel(
-                    first_gradient, [(setting, seed) for seed in range(seeds)])])
             final = np.array(final)  # (scales, seeds, optimizers)
-            norms = np.array(norms)  # (scales, seeds)
             for i, each in enumerate(names):
                 good = (final[..., i] < deep.data["d"] / 2).all(axis=1)  # (scales,)
                 diverged = np.isinf(final[..., i]).any(axis=1)
@@ -901,38 +836,22 @@ def initialization(seeds=3, steps=100, optimizers=BOTH, lr=None):
                 parts.append(Part(f"{label} {each}", f"{label}: {each}",
                                   "; ".join(words) or "trains nowhere"))
                 arrays[f"{label} {each}"] = final[..., i]
-            parts += [Part(f"{label} {std:g}", f"{label}, std {std:g}: gradient norm, first layer",
-                           values) for std, values in zip(scales, norms)]
-            arrays[f"{label} norm"] = norms
     return arrays, parts
 
 
-@cached
-@np.errstate(all="ignore")  # it may overflow
-def first_gradient(setting, seed):
-    """norm: that of the first layer's gradient at initialisation, on the evaluation batch of this
-    number."""
-    params = initial(setting, streams(seed)[0])
-    return dict(norm=np.linalg.norm(
-        linattn.loss_and_grad(params, evaluation_batch(setting, seed))[1][0]))
-
-
 def draw_initialization(figure, arrays, found):
-    """Maps of depth and scale: "DEPTH, WHERE OPTIMIZER" and "DEPTH, WHERE norm" (scales, seeds)."""
+    """Maps of depth and scale: "DEPTH, WHERE OPTIMIZER" (scales, seeds)."""
     names, labels = arrays["optimizers"], ("blocks", "full matrices")
     depths = [f"L = {L}" for L in (2, 4, 8)]
     panels = [(f"final loss, {each}, {where}", [arrays[f"{L}, {where} {each}"] for L in depths])
               for where in labels for each in names]
-    panels += [(f"gradient norm, {where}", [arrays[f"{L}, {where} norm"] for L in depths])
-               for where in labels]
     for ax, (title, values) in zip(figure.subplots(2, len(panels) // 2).T.flat, panels):
         heat(ax, np.median(values, axis=-1), depths, arrays["scales"], title=title,
              xlabel="initial std (X: diverged)")
     return (f"Setting 1, L = 8, {names[0]}, blocks: {found[f'L = 8, blocks {names[0]}']}; full "
             f"matrices: {found[f'L = 8, full matrices {names[0]}']}",
             "Final loss: median over the last tenth of the steps, median over seeds; a cross where "
-            "a run diverged; the loss of predicting 0 is 5. Gradient norm: of the first layer, at "
-            "initialisation.")
+            "a run diverged; the loss of predicting 0 is 5.")
 
 
 initialization.full = dict(seeds=6, steps=400)
@@ -1114,6 +1033,12 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
     off the multiples of the identity. At L = 4 the trained layers end far above the best multiples
     of the identity: whether the steps are too few or the constant rate too large is tried with five
     times the steps, and with a rate that falls to 0 over them.
+
+    One layer has a closed form whatever x is, if it is isotropic. With E|x|^2 = m and E|x|^4 = m4,
+    T = E tr S^2 = m4 / n + (1 - 1/n) m^2 / d gives the best Q = -c I, c = m / T, of loss
+    m (1 - m^2 / (d T)) (for Gaussian x: c = n / (n + d + 1)). Measured, L = 1, n = 20 (and others
+    for Gaussian x): learnt over best c, and final over least loss (means over the last tenth of the
+    steps, for the closed form is a mean).
     """
     deep = {f"L = {L}": SETTING_1._replace(name=f"L = {L}", layers=L) for L in (1, 2, 3, 4)}
     least = iter(parallel(descent, [(setting, kind, starts) for setting in deep.values()
@@ -1145,8 +1070,9 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
         parts.append(Part(words, f"L = 4, {words}: final loss / that of {DESCENTS['P = g I']}",
                           final / least["L = 4"]["P = g I"]))
         arrays[f"L = 4, {words}"] = final
-    return arrays | {"final": np.array(ends).T[:, None]} | {  # (seeds, 1, depths)
-        f"least {kind}": [least[name][kind] for name in deep] for kind in DESCENTS}, parts
+    one, layer = one_layer(seeds, steps, optimizers, lr)
+    return arrays | one | {"final": np.array(ends).T[:, None]} | {  # (seeds, 1, depths)
+        f"least {kind}": [least[name][kind] for name in deep] for kind in DESCENTS}, parts + layer
 
 
 DESCENTS = {"one size": "L steps, one size", "L sizes": "L steps, L sizes",
@@ -1226,55 +1152,11 @@ def newton(loss_and_slope, hessian, point, steps=100):
     return point
 
 
-def draw_what_it_learns(figure, arrays, found):
-    """"weights" (matrices, d, d); "off" (seeds, matrices, points); "final" (seeds, 1, depths),
-    "least KIND" (depths,), and "L = 4, ..." of longer runs (seeds,)."""
-    (*pictures,), (shares, depths) = figure.subplots(2, 2)
-    for which, (letter, ax) in enumerate(zip("PQ", pictures)):
-        tiles = np.full((5, 17), np.nan)
-        for layer in range(3):
-            tiles[:, 6 * layer : 6 * layer + 5] = arrays["weights"][2 * layer + which]
-        largest = np.abs(tiles).max(where=np.isfinite(tiles), initial=0) or 1  # 0: it diverged
-        drawn = ax.imshow(tiles, cmap="PuOr", vmin=-largest, vmax=largest)
-        ax.set_xticks((2, 8, 14), ("layer 1", "layer 2", "layer 3"))
-        ax.set_yticks([])
-        ax.set(title=f"{letter}, L = 3")
-        ax.grid(False)
-        figure.colorbar(drawn, ax=ax, shrink=0.7)
-    curves(shares, arrays["iteration"], arrays["off"], arrays["paths"], xlabel="iteration",
-           title="share off the identity", ylabel="share")
-    curves(depths, arrays["depths"], arrays["final"], arrays["optimizers"], yscale="log",
-           title="final loss", xlabel="layers L", ylabel="loss", xticks=arrays["depths"])
-    for i, (kind, words) in enumerate(DESCENTS.items()):
-        depths.plot(arrays["depths"], arrays[f"least {kind}"], label=words,
-                    **plotting.look(words, i))
-    for words, marker in (("five times the steps", "o"),
-                          ("five times the steps, falling rate", "*")):
-        ends = arrays[f"L = 4, {words}"]  # (seeds,)
-        depths.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
-    depths.legend(fontsize="x-small")
-    return (f"In Setting 1 Adam's loss is {found['L = 2 P = g I']} (L = 2) and "
-            f"{found['L = 4 P = g I']} (L = 4) times that of the best multiples of the identity",
-            "Weights: one seed; the last P is not trained. Line: median over seeds, band: smallest "
-            "to largest. Final loss: of Adam, and of the best steps of gradient descent, exact: of "
-            "one size, of L sizes, and with P = g I in each layer.")
-
-
-what_it_learns.full = dict(seeds=6, steps=2000)
-
-
-def one_layer(seeds=3, steps=270, optimizers=(Adam,), lr=None):
-    """Question: Does one trained layer reach its closed form, whatever x is?
-
-    Adam, L = 1, n = 20 (and others for Gaussian x), d = 5, seeds from 0 on. For isotropic x with
-    E|x|^2 = m and E|x|^4 = m4, T = E tr S^2 = m4 / n + (1 - 1/n) m^2 / d gives the best Q = -c I,
-    c = m / T, of loss m (1 - m^2 / (d T)) (for Gaussian x: c = n / (n + d + 1)). Measured: learnt
-    over best c, and final over least loss (means over the last tenth of the steps, for the closed
-    form is a mean).
-    """
+def one_layer(seeds, steps, optimizers, lr):
+    """Arrays and parts of `what_it_learns`: one layer beside its closed form."""
     cases = {f"gaussian x, n = {n}": ("gaussian", n) for n in (5, 10, 20, 40, 80)} | {
         f"{family} x, n = 20": (family, 20) for family in MOMENTS if family != "gaussian"}
-    arrays, parts = {"optimizers": [optimizers[-1].__name__], "cases": list(cases)}, []
+    arrays, parts = {"cases": list(cases)}, []
     for name, (family, n) in cases.items():
         setting = SETTING_1._replace(name=name, layers=1, data=dict(n=n, d=5, covariates=family))
         adam = contestants(setting, optimizers[-1:], lr)
@@ -1286,8 +1168,7 @@ def one_layer(seeds=3, steps=270, optimizers=(Adam,), lr=None):
         parts += [Part(f"{name} c", f"{name}: learnt / best c", c / best_c),
                   Part(f"{name} loss", f"{name}: mean final loss / least loss {least_loss:.3g}",
                        end / least_loss)]
-        arrays |= {f"{name} c": c / best_c, f"{name} loss": end / least_loss,
-                   f"{name} least": least_loss}
+        arrays[f"{name} c"] = c / best_c
     return arrays, parts
 
 
@@ -1305,32 +1186,46 @@ def closed_form(m, m4, n, d):
     return m / T, m * (1 - m**2 / (d * T))
 
 
-def draw_one_layer(figure, arrays, found):
-    """"CASE c" and "CASE loss" (seeds,), over the best ones, and "CASE least"."""
-    sizes, ratios, context = figure.subplots(1, 3)
-    shown = [name for name in arrays["cases"] if name.endswith("n = 20")]
-    labels = [name.removesuffix(" x, n = 20") for name in shown]
-    for ax, what, title in ((sizes, "c", "learnt / best step size c"),
-                            (ratios, "loss", "final / least loss")):
-        dots(ax, labels, [arrays[f"{name} {what}"] for name in shown], title=title,
-             xlabel="x, n = 20", ylabel="ratio")
-        reference(ax, 1)
-    names = [name for name in arrays["cases"] if name.startswith("gaussian")]
-    n = np.array([int(name.split("= ")[1]) for name in names])
-    least = np.array([arrays[f"{name} least"] for name in names])
-    trained = np.array([arrays[f"{name} loss"] for name in names]) * least[:, None]
-    context.plot(n, least, "k:", label="d (d + 1) / (n + d + 1)")
-    curves(context, n, trained.T[:, None], arrays["optimizers"], xscale="log", yscale="log",
-           title="Gaussian x: loss", xlabel="context length n", ylabel="loss")
-    context.set_xticks(n, n)
-    context.set_yticks((0.5, 1, 2), (0.5, 1, 2))
-    context.minorticks_off()
-    context.legend()
-    return (f"Learnt over best step size: {found['gaussian x, n = 20 c']} for Gaussian x, "
-            f"{found['student x, n = 20 c']} for Student's t",
-            "A dot for each seed, bar: median; line: median over seeds, band: smallest to largest. "
-            "c is the step size in Q = -c I; the best c and its loss are exact, the loss is a mean "
-            "over the last tenth of the steps.")
+def draw_what_it_learns(figure, arrays, found):
+    """"weights" (matrices, d, d); "off" (seeds, matrices, points); "final" (seeds, 1, depths),
+    "least KIND" (depths,), and "L = 4, ..." of longer runs (seeds,); of one layer "CASE c"
+    (seeds,), over the best one."""
+    panels = figure.subplot_mosaic([["P", "Q", "shares"], ["depths", "depths", "sizes"]])
+    *pictures, shares, depths, sizes = panels.values()
+    dots(sizes, [str(name).removeprefix("gaussian x, ").removesuffix(" x, n = 20")
+                 for name in arrays["cases"]], [arrays[f"{name} c"] for name in arrays["cases"]],
+         title="L = 1: learnt / best step size", ylabel="ratio")
+    sizes.tick_params(axis="x", labelsize="small", rotation=60)
+    reference(sizes, 1)
+    for which, (letter, ax) in enumerate(zip("PQ", pictures)):
+        tiles = np.full((5, 17), np.nan)
+        for layer in range(3):
+            tiles[:, 6 * layer : 6 * layer + 5] = arrays["weights"][2 * layer + which]
+        largest = np.abs(tiles).max(where=np.isfinite(tiles), initial=0) or 1  # 0: it diverged
+        drawn = ax.imshow(tiles, cmap="PuOr", vmin=-largest, vmax=largest)
+        ax.set_xticks((2, 8, 14), ("layer 1", "layer 2", "layer 3"))
+        ax.set_yticks([])
+        ax.set(title=f"{letter}, L = 3" + (" (the last is not trained)" if letter == "P" else ""))
+        ax.grid(False)
+        figure.colorbar(drawn, ax=ax, shrink=0.7)
+    curves(shares, arrays["iteration"], arrays["off"], arrays["paths"], xlabel="iteration",
+           title="share off the identity", ylabel="share")
+    curves(depths, arrays["depths"], arrays["final"], arrays["optimizers"], yscale="log",
+           title="final loss", xlabel="layers L", ylabel="loss", xticks=arrays["depths"])
+    for i, (kind, words) in enumerate(DESCENTS.items()):
+        depths.plot(arrays["depths"], arrays[f"least {kind}"], label=words,
+                    **plotting.look(words, i))
+    for words, marker in (("five times the steps", "o"),
+                          ("five times the steps, falling rate", "*")):
+        ends = arrays[f"L = 4, {words}"]  # (seeds,)
+        depths.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
+    depths.legend(fontsize="small")
+    return (f"In Setting 1 Adam's loss is {found['L = 2 P = g I']} (L = 2) and "
+            f"{found['L = 4 P = g I']} (L = 4) times that of the best multiples of the identity",
+            "Weights: one seed; the last P is not trained. Line: median over seeds, band: smallest "
+            "to largest. Final loss: of Adam, and of the best steps of gradient descent, exact: of "
+            "one size, of L sizes, and with P = g I in each layer. L = 1: a dot for each seed, "
+            "bar: median; Gaussian x with n pairs, or n = 20 of another family.")
 
 
-one_layer.full = dict(seeds=6, steps=2000)
+what_it_learns.full = dict(seeds=6, steps=2000)

@@ -214,25 +214,28 @@ def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, po
     Objection: one evaluation batch decides. Per seed the median of SGD's R_med over Adam's over so
     many batches of 1,000 prompts, the same ones for all, at the published rates. Claimed, in each
     setting: above 1 at iterations 750 and 1250 (of a shorter run: at its last snapshot). Primary:
-    1250. A limit: the ratio for the Hessian on many batches together (pooled: so many seeds, so
-    many batches). Nothing is said of other iterations.
+    1250. Limits, without a bound (pooled: so many seeds, so many batches): the ratio for the
+    Hessian on many batches together; and at the first of the iterations, on the typical of five
+    batches, with half and twice the rates, and with all of P and Q trained. Nothing is said of
+    other iterations.
     """
     last = (steps - 1) // 50 * 50
     iterations = [t for t in (750, 1250) if t <= last] or [last]
-    arrays, parts = {"iterations": iterations}, []
+    arrays, parts, limits = {"iterations": iterations, "causes": list(CAUSES)}, [], []
+
+    def ratios(setting, both, seeds, batches, t, together=False):
+        """SGD's R_med over Adam's, (seeds, batches), or (seeds,) for all batches together."""
+        runs = parallel(along, [(diagonal, setting, both, seed, steps, (t // 50,), batches)
+                                for seed in range(FRESH, FRESH + seeds)])
+        H = np.array([run["values"][:, 0] for run in runs])  # (seeds, optimizers, batches, ...)
+        R = r_med(H.mean(axis=2) if together else H)  # the mean of Hessians is that on all
+        return ratio(R[:, 0], R[:, 1])
+
     for name, setting in PAPER_SETTINGS.items():
         both = contestants(setting, optimizers, lr)
-
-        def ratios(seeds, batches, t, together):
-            """SGD's R_med over Adam's, (seeds, batches), or (seeds,) for all batches together."""
-            runs = parallel(along, [(diagonal, setting, both, seed, steps, (t // 50,), batches)
-                                    for seed in range(FRESH, FRESH + seeds)])
-            H = np.array([run["values"][:, 0] for run in runs])  # (seeds, optimizers, batches, ...)
-            R = r_med(H.mean(axis=2) if together else H)  # the mean of Hessians is that on all
-            return ratio(R[:, 0], R[:, 1])
-
         for t in iterations:
-            single, many = ratios(seeds, batches, t, False), ratios(*pooled, t, True)
+            single = ratios(setting, both, seeds, batches, t)
+            many = ratios(setting, both, *pooled, t, together=True)
             low, high = np.quantile(single, (0.05, 0.95))
             typical = np.median(single, axis=1)  # (seeds,)
             parts += [
@@ -244,13 +247,31 @@ def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, po
                      f"{low:.3g} to {high:.3g}")]
             arrays |= {f"{name}, iteration {t} typical batch": typical,
                        f"{name}, iteration {t} together": many}
-    return arrays, parts
+        for cause, (factor, full) in CAUSES.items():
+            changed = setting._replace(full=full)
+            other = tuple((each, dict(lr=factor * given["lr"])) for each, given in both)
+            typical = np.median(ratios(changed, other, pooled[0], 5, iterations[0]), axis=1)
+            limits.append(Part(f"{name} {cause}", f"{name}, iteration {iterations[0]}, limit: "
+                               f"{cause}", typical))
+            arrays[f"{name} with {cause}"] = typical
+    return arrays, parts + limits
+
+
+CAUSES = {"as published": (1, False), "half the rates": (0.5, False),  # factor of the rates, full
+          "twice the rates": (2, False), "full matrices": (1, True)}
 
 
 def draw_condition_number(figure, arrays, found):
-    """A panel a setting, at each of the iterations: "CASE typical batch" and "CASE together"."""
+    """A column a setting. Above, at each of the iterations: "CASE typical batch" and "CASE
+    together"; below "SETTING with CAUSE" (seeds,)."""
     iterations, kinds = [int(t) for t in arrays["iterations"]], ("typical batch", "together")
-    for name, ax in zip(PAPER_SETTINGS, figure.subplots(1, 3, sharey=True)):
+    above, below = figure.subplots(2, 3, sharey="row")
+    for name, ax in zip(PAPER_SETTINGS, below):
+        dots(ax, [str(each).replace(" ", "\n", 1) for each in arrays["causes"]],
+             [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
+             ylabel="$R_{med}$, SGD / Adam")
+        reference(ax, 1)
+    for name, ax in zip(PAPER_SETTINGS, above):
         cases = [(t, kind) for t in iterations for kind in kinds]
         dots(ax, [f"{kind.split()[0]}\n{t}" for t, kind in cases],
              [arrays[f"{name}, iteration {t} {kind}"] for t, kind in cases], yscale="log",
@@ -262,7 +283,9 @@ def draw_condition_number(figure, arrays, found):
             f"{last}",
             "The ratio SGD / Adam, a dot for each seed, bar: median. Typical: the median over many "
             "evaluation batches of 1,000 prompts; together: for the Hessian on a hundred of them "
-            "(of a short run ten), whose maximum rare prompts carry. Dotted: 1, no difference.")
+            "(of a short run ten), whose maximum rare prompts carry. Below: on the typical of five "
+            "batches at the first of the iterations, with other rates and matrices. Dotted: 1, no "
+            "difference.")
 
 
 condition_number.full = dict(seeds=18, steps=2500, batches=20, pooled=(6, 100))
@@ -673,14 +696,13 @@ def draw_learning_rates(figure, arrays, found):
 learning_rates.full = dict(steps=10_000, others=500)
 
 
-def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3, trained=0):
+def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3):
     """C11: Clipping lowers directional smoothness, coordinate by coordinate most of all.
 
     Objection: one batch decides. As in experiments.py, on the typical of so many batches. Claimed,
     of the gradient on both paths and of SGD's step: v^T H v as it is minus that clipped at the
     quantiles 0.9 and 0.5 and that of the sign, above 0. Primary: the gradient clipped at 0.5, SGD's
-    and Adam's path in three settings. Apart, without a bound: Adam's own step, and, as a limit,
-    runs of `trained` steps with and without clipping.
+    and Adam's path in three settings. Apart, without a bound: Adam's own step.
     """
     names, points = [optimizer.__name__ for optimizer in optimizers[:2]], points_of(steps, 10)
     arrays, parts = {"names": names, "kinds": CLIPPED, "point": 50 * np.array(points)}, []
@@ -701,32 +723,7 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3, trained=0)
                 parts.append(Part(f"{label} medians", f"{label}, robust: v^T H v", ", ".join(
                     f"{each:.3g}" for each in np.median(height, axis=0))))
                 arrays[label] = path  # (seeds, kinds, points)
-    if trained:
-        parts += clipped_runs(6, trained, optimizers[:2])
     return arrays, parts
-
-
-def clipped_runs(seeds, steps, optimizers):
-    """C11, limit: SGD and Adam in Settings 1 and 3 trained without clipping, with the global norm
-    limited to 1, and with every coordinate limited to 1 / sqrt(150), so that the norm has the same
-    bound; typical v^T H v of their steps. The runs get to different places, so this says little of
-    clipping itself. SGD at 0.005; at its full rate it diverges without clipping."""
-    points, parts = points_of(steps, 20), []
-    for name in ("Setting 1", "Setting 3"):
-        for kind in ("none", "global", "coordinates"):
-            setting = PAPER_SETTINGS[name]._replace(clipping=kind)
-            both = contestants(setting, optimizers, dict(SGD=0.005))
-            loss = np.array([run["loss"] for run in parallel(train, [
-                (setting, both, seed, steps) for seed in range(seeds)])])
-            values = np.array([run["values"] for run in parallel(along, [
-                (smoothness, setting, both, seed, steps, points, 4) for seed in range(seeds)])])
-            height = without_start(np.median(values, axis=-1))  # (seeds, optimizers)
-            for i, each in enumerate(optimizers):
-                key = f"{name} {each.__name__} {kind}"
-                label = f"{name}, limit: {each.__name__} trained with clipping {kind}"
-                parts += [Part(f"{key} smoothness", f"{label}: v^T H v", height[:, i]),
-                          Part(f"{key} loss", f"{label}: final loss", final_loss(loss)[:, i])]
-    return parts
 
 
 def draw_clipping(figure, arrays, found):
@@ -750,7 +747,7 @@ def draw_clipping(figure, arrays, found):
             "smallest to largest.")
 
 
-clipping.full = dict(seeds=12, steps=2500, batches=10, trained=2000)
+clipping.full = dict(seeds=12, steps=2500, batches=10)
 
 
 def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2):

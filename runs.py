@@ -33,6 +33,7 @@ folder = Path("results", "runs")  # of kept results
 executor = None  # a concurrent.futures.Executor of your own, instead of processes of ours
 BASE = "linattn", "mlp", "optimizers", "data", "training"
 SOURCES = {name: Path(__file__).with_name(f"{name}.py").read_bytes() for name in BASE}
+KNOWN = {*BASE, "runs", "numpy", *sys.stdlib_module_names}  # where code in BASE comes from
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
                             "VECLIB_MAXIMUM_THREADS"), "1")  # matrices this small gain from no more
 
@@ -196,11 +197,14 @@ def code_of(name):
 
 
 def not_importable(function, arguments):
-    """Whether there is code that another process cannot import, also in the place of ours."""
+    """Whether there is code that another process cannot import, or in the place of ours code from
+    elsewhere."""
     ours = [value for name in BASE if name in sys.modules
-            for value in vars(sys.modules[name]).values()]
+            for value in vars(sys.modules[name]).values() if is_code(value)]
+    given = [part for part in flat((function, arguments)) if is_code(part)]
     return any(part.__module__ == "__main__" or "<" in part.__qualname__
-               for part in (*flat((function, arguments)), *ours) if is_code(part))
+               for part in (*given, *ours)) or any(
+        part.__module__.partition(".")[0] not in KNOWN for part in ours)
 
 
 # ---- Files and messages --------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """One small run of every experiment, shared by the tests that look at its results."""
 
 import os
-import timeit
 from concurrent.futures import Executor, Future
 from unittest.mock import patch
 
@@ -11,11 +10,9 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy: small matrices gain fr
 
 import commands
 import data
-import experiments
 import runs
 
-TINY = dict(seeds=2, steps=4, draws=5, noises=2, batches=1, pooled=(2, 2), others=4, starts=1,
-            long=4, sizes=(1,))
+TINY = dict(seeds=2, steps=4, draws=5, batches=1, pooled=(2, 2), others=4, starts=1, sizes=(1,))
 
 
 class Here(Executor):
@@ -34,10 +31,6 @@ def few_prompts(rng, batch=1000, *others, **options):
     return sample_prompts(rng, min(batch, 20), *others, **options)
 
 
-def once(call, number, repeat):
-    return 2 * [timeit.timeit(call, number=1)]
-
-
 sample_prompts = data.sample_prompts
 
 
@@ -47,8 +40,7 @@ def everything(tmp_path_factory):
     the figures of C1, C6 and C9."""
     out = tmp_path_factory.mktemp("everything")
     with patch.object(runs, "executor", Here()), patch.object(runs, "folder", out / "runs"), \
-            patch.object(data, "sample_prompts", few_prompts), \
-            patch.object(experiments, "sample_prompts", few_prompts), patch("timeit.repeat", once):
+            patch.object(data, "sample_prompts", few_prompts):
         for level, functions in commands.NAMES.items():
             for name, function in functions.items():
                 usual = commands.defaults(function)

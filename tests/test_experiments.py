@@ -101,11 +101,6 @@ class World:
              for _ in targets]
         return dict(steps=np.ones((len(targets), len(contestants))), condition=np.array(R))
 
-    def cost_seconds(self, seed):
-        n = np.array(experiments.COST_N, float)
-        slopes = (2, 2, 0, 1) if self.claimed else (0, 0, 2, 1)
-        return dict(forms=[n**slope for slope in slopes], others=[1.0] * 5)
-
 
 BOUNDED = [(level, name) for level in commands.LEVELS for name, function in
            commands.NAMES[level].items() if commands.claim_of(name)[0] != "Question"]

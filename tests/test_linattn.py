@@ -1,6 +1,7 @@
 """The model beside its derivatives (test_gradient.py checks those): a layer and a trained layer in
 closed form, extreme scores, chunks of prompts, initial weights, and input that is wrong."""
 
+import timeit
 from functools import partial
 
 import numpy as np
@@ -194,3 +195,17 @@ def test_every_function_looks_at_its_params_and_prompts(name):
 def test_bad_input_is_named(argument, call):
     with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):
         call()
+
+
+def test_cost():
+    """With the context a textbook gradient gets dearer; one from the Gram form does not, as it reads
+    the prompts only through G and q. (16 times as long: about 50 times as dear here.)"""
+    def seconds(gradient, prompts):
+        params = linattn.init_params(np.random.default_rng(0))
+        return min(timeit.repeat(lambda: gradient(params, prompts), number=1, repeat=7))
+
+    short, long = (data.sample_prompts(np.random.default_rng(0), 100, n) for n in (10, 160))
+    textbook = linattn.textbook_loss_and_grad
+    assert seconds(textbook, long) > 8 * seconds(textbook, short)
+    short, long = linattn.compress(short), linattn.compress(long)
+    assert seconds(linattn.loss_and_grad, long) < 3 * seconds(linattn.loss_and_grad, short)

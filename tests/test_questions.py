@@ -31,16 +31,6 @@ def test_spectra():
                                [np.sort(abs(np.linalg.eigvals(B))) for B in blocks], atol=1e-9)
 
 
-def test_first_gradient():
-    """Of the first of three layers, on the evaluation batch of the seed's number."""
-    setting = SETTING_1._replace(std=0.3)
-    theta = linattn.init_params(training.streams(1)[0], std=0.3)
-    prompts = data.sample_prompts(training.generator([2310, 1]), 1000, 20, 5)
-    grad = linattn.textbook_loss_and_grad(theta, prompts)[1]
-    assert questions.first_gradient(setting, 1)["norm"] == pytest.approx(
-        np.sqrt((grad[0] ** 2).sum()))
-
-
 def test_fixed_layer_rates():
     """The factor of a layer is one over its typical gradient norm; their product is 1; SGD's step
     of the layer is multiplied by it."""

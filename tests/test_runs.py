@@ -418,6 +418,14 @@ def test_a_function_inside_a_function_runs_in_this_process_and_is_not_kept(tasks
     assert processes() == {os.getpid()} and not kept()
 
 
+def test_a_readers_function_in_the_place_of_ours_is_used_and_nothing_is_kept(tasks, monkeypatch):
+    """From a file, too: workers would use ours, and the key would be that of ours."""
+    assert results(tasks.rate, (data.SETTING_1,)) == [0.02] and len(kept()) == 1
+    monkeypatch.setattr(training, "clip", tasks.log)
+    assert results(tasks.rate, (data.SETTING_1._replace(lr=dict(SGD=3)),)) == [3]
+    assert tasks.rate(data.SETTING_1)["y"] == 0.02 and len(kept()) == 1
+
+
 def test_inside_a_process(tasks):
     """Of multiprocessing; a daemon may have no children and does all itself."""
     process = python("""
