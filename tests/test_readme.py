@@ -55,6 +55,24 @@ def test_links_lead_somewhere(path):
         assert "://" in target or (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", ("derivation.md", "derivation.ja.md"))
+def test_the_derivation_names_what_there_is(page):
+    """Functions, tests, and lines of code."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    sources = {each.stem: each.read_text(encoding="utf-8")
+               for each in (*ROOT.glob("*.py"), *ROOT.glob("tests/*.py"))}
+    spans = re.findall(r"`([^`\n]+)`", text)
+    for module, name in re.findall(r"`(linattn|mlp|training)\.(?!py`)(\w+)`", text):
+        assert re.search(rf"^(def {name}\b|{name} = )", sources[module], re.MULTILINE), name
+    tests = [each for each in spans if each.startswith("test_")]
+    lines = [each for each in spans if " = " in each]
+    assert len(tests) > 10 and len(lines) > 10
+    for name in tests:
+        assert any(f"def {name}(" in source for source in sources.values()), name
+    for line in lines:
+        assert line in sources["linattn"], line
+
+
 ROOMS = "linattn mlp optimizers data runs training verdicts plotting experiments robust questions"
 KNOWS = {  # what a room may import of the house
     "linattn": "", "optimizers": "", "data": "", "runs": "", "verdicts": "", "plotting": "",
