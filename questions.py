@@ -48,7 +48,7 @@ def the_model(seeds=6, draws=1000):
 
 def draw_the_model(figure, arrays, found):
     """"prompt" (d+1, n+1), the layer in boxes, and "FAMILY tail" (shares,)."""
-    matrix, layer, heavy = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
+    matrix, layer, heavy = figure.subplots(1, 3, width_ratios=(1.1, 1.3, 1))
     prompt = arrays["prompt"]
     largest = np.abs(prompt).max()
     matrix.imshow(prompt, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
@@ -58,18 +58,22 @@ def draw_the_model(figure, arrays, found):
     matrix.set(title="a prompt Z")
     matrix.grid(False)
     layer.axis("off")
-    layer.set(title="a layer", xlim=(0, 1), ylim=(0, 1))
-    boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.25, 0.68),
-             "values $P Z M$\nM: no query": (0.75, 0.68),
-             "values times scores, over n": (0.55, 0.4),
-             "Z + $\\frac{1}{n}$ P Z M ($Z^T$ Q Z)": (0.5, 0.12)}
+    layer.set(title="the model", xlim=(0, 1), ylim=(0, 1))
+    layer.fill_between((0, 1), 0.22, 0.86, color="#F0F0F0")
+    layer.text(0.97, 0.8, "L times", ha="right", va="center", style="italic")
+    boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.4, 0.67), "values\n$P Z M$": (0.77, 0.67),
+             "values times scores / n": (0.6, 0.46), "+": (0.5, 0.3),
+             "minus the last entry\nis the prediction": (0.5, 0.08)}
     for text, place in boxes.items():
         layer.text(*place, text, ha="center", va="center",
-                   bbox=dict(boxstyle="round", facecolor="#EEEEEE", edgecolor="#444444"))
-    for start, end in (((0.45, 0.91), (0.25, 0.76)), ((0.55, 0.91), (0.75, 0.76)),
-                       ((0.25, 0.6), (0.4, 0.45)), ((0.75, 0.6), (0.6, 0.45)),
-                       ((0.5, 0.35), (0.5, 0.19))):
-        layer.annotate("", end, start, arrowprops=dict(arrowstyle="->", lw=1.5))
+                   bbox=dict(boxstyle="round", facecolor="white", edgecolor="#444444"))
+    for start, end, bend in (
+            ((0.48, 0.91), (0.4, 0.76), 0), ((0.52, 0.91), (0.75, 0.76), 0),
+            ((0.42, 0.6), (0.55, 0.51), 0), ((0.76, 0.6), (0.65, 0.51), 0),
+            ((0.58, 0.42), (0.52, 0.34), 0), ((0.45, 0.93), (0.46, 0.3), 0.75),  # past the layer
+            ((0.5, 0.26), (0.5, 0.16), 0)):
+        layer.annotate("", end, start, arrowprops=dict(
+            arrowstyle="->", lw=1.5, connectionstyle=f"arc3,rad={bend}"))
     for i, name in enumerate(arrays["families"]):
         heavy.plot(arrays[f"{name} tail"], arrays["share"], label=str(name),
                    **dict(plotting.look(name, i), marker=""))
@@ -77,12 +81,11 @@ def draw_the_model(figure, arrays, found):
               xlabel="$|x|^2$ / its mean, r", ylabel="share above r")
     reference(heavy, 0.001)
     heavy.legend()
-    return (f"The 99.9 % quantile of |x|^2 over its mean: Gaussian {found['Gaussian']}, Setting 3 "
-            f"{found['Setting 3']}",
+    return ("Each of L layers adds to the prompt what it reads from the context; then y is read off",
             "Left: a prompt of Setting 1, a pair (x, y) a column; the query's y is 0 in Z, and the "
-            "model is asked for it. Middle: one layer of linear attention; M leaves the query's "
-            "column out; minus the lower right entry of the last Z is the prediction. Right: how "
-            "much |x|$^2$ varies, at the same mean.")
+            "model is asked for it. Middle: M leaves the query's column out. Right: how much "
+            "|x|$^2$ varies, at the same mean; its 99.9 % quantile over the mean is "
+            f"{found['Gaussian']} for Gaussian x and {found['Setting 3']} for Setting 3's.")
 
 
 the_model.full = {}
