@@ -560,7 +560,7 @@ def draw_depth(figure, arrays, found):
             "over the path. Line: median over seeds, band: smallest to largest.")
 
 
-depth.full = dict(steps=10_000, batches=5)
+depth.full = dict(seeds=8, steps=10_000, batches=5)
 
 
 def learning_rates(seeds=3, steps=150, optimizers=BOTH, lr=None):

@@ -563,7 +563,7 @@ def draw_heavy_tails(figure, arrays, found):
             "largest. Dotted: half of the loss of predicting 0.")
 
 
-heavy_tails.full = dict(steps=10_000, batches=5)
+heavy_tails.full = dict(seeds=8, steps=10_000, batches=5)
 
 
 def depth(seeds=6, steps=60, optimizers=BOTH, lr=None):
@@ -693,7 +693,7 @@ def draw_learning_rates(figure, arrays, found):
             "median. Dotted: the bound of the claim, 2.")
 
 
-learning_rates.full = dict(steps=10_000, others=500)
+learning_rates.full = dict(seeds=8, steps=10_000, others=500)
 
 
 def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3):

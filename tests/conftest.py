@@ -12,7 +12,8 @@ import commands
 import data
 import runs
 
-TINY = dict(seeds=2, steps=4, draws=5, batches=1, pooled=(2, 2), others=4, starts=1, sizes=(1,))
+TINY = dict(seeds=2, steps=4, draws=5, batches=1, pooled=(2, 2), others=4, starts=1, sizes=(1,),
+            lengths=(4,))
 
 
 class Here(Executor):
