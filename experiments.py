@@ -74,7 +74,7 @@ def gaps(name, names, final, **bound):
 def draw_adam_vs_sgd(figure, arrays, found):
     """Above "SETTING loss" (seeds, optimizers, blocks), below "SETTING norm"."""
     pair = " / ".join(arrays["optimizers"][:2])
-    for name, loss, norm in zip(PAPER_SETTINGS, *figure.subplots(2, 3, sharey="row")):
+    for name, loss, norm in zip(PAPER_SETTINGS, *figure.subplots(2, 3)):
         losses(loss, arrays, f"{name} loss", title=TITLES[name], ylabel="training loss")
         losses(norm, arrays, f"{name} norm", ylabel="gradient norm")
         note(loss, f"{pair} {found[f'{name} {pair}']}")
@@ -188,7 +188,8 @@ def draw_condition_number(figure, arrays, found):
         ratios.set(yscale="log", xlabel="iteration", ylabel=f"$R_{{med}}$, {pair}")
         reference(ratios, 1)
     last = ", ".join(str(found[f"{name} {iterations[-1]}"]) for name in PAPER_SETTINGS)
-    return (f"C3: {pair} of R_med at iteration {iterations[-1]}, on one evaluation batch: {last}",
+    return (f"C3: {pair} of R_med at iteration {iterations[-1]}, on one evaluation batch, in "
+            f"Settings 1, 2, 3: {last}",
             "Above: R_med on evaluation batches of 1,000 prompts, the typical one; line: median "
             "over seeds, band: smallest to largest. Below: the ratio on one batch, a dot for each "
             "seed, bar: median; star: the mean that the paper prints, with its standard deviation "
@@ -213,7 +214,7 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None):
                                 for seed in range(seeds)])
         path = np.array([run["values"][..., 0] for run in runs])  # (seeds, optimizers, points)
         height = without_start(path)  # (seeds, optimizers)
-        words = ", ".join(f"{each} {np.median(height[:, i]):.3g}" for i, each in enumerate(names))
+        words = ", ".join(f"{each} {np.median(height[:, i]):.2g}" for i, each in enumerate(names))
         parts += [Part(f"{name} difference", f"{name}, first batch: difference of v^T H v",
                        height[:, 0] - height[:, 1], above=0),
                   Part(f"{name} medians", f"{name}, first batch: medians of v^T H v", words)]
@@ -230,7 +231,7 @@ def draw_directional_smoothness(figure, arrays, found):
         note(ax, f"{found[f'{name} medians']}\ndifference {found[f'{name} difference']}")
     smoothness_axis(*row)
     medians = "; ".join(str(found[f"{name} medians"]) for name in PAPER_SETTINGS)
-    return (f"C4: v^T H v on one evaluation batch: {medians}",
+    return (f"C4: v^T H v on one evaluation batch in Settings 1; 2; 3: {medians}",
             "$v^T H v$, v the direction of the step, on one evaluation batch of 1,000 prompts. "
             "Line: median over seeds, band: smallest to largest; in the corner the medians over "
             "seeds and path. Logarithmic scale, linear around 0.")
@@ -287,7 +288,8 @@ def draw_generalized_smoothness(figure, arrays, found):
         note(below, f"slope {found[f'{name} spectral slope']}", at=(0.03, 0.96))
     figure.colorbar(drawn, ax=figure.axes, label="iteration")
     slopes = ", ".join(str(found[f"{name} slope"]) for name in PAPER_SETTINGS)
-    return (f"C5: along Adam's path v^T H v grows like the gradient norm to the power {slopes}",
+    return (f"C5: along Adam's path v^T H v grows like the gradient norm to the power {slopes} in "
+            "Settings 1, 2, 3",
             "Adam, one evaluation batch of 1,000 prompts, a point for each seed and every 50 steps "
             "(below: every 100) where $v^T H v$ is positive. Slope: of log against log over the "
             "whole path, median over seeds.")
@@ -335,7 +337,7 @@ def draw_softmax_vs_linear(figure, arrays, found):
     ax, d = figure.subplots(), SETTING_1.data["d"]
     curves(ax, arrays["iteration"], arrays["loss"], arrays["kinds"], yscale="log",
            xlabel="iteration", ylabel="training loss")
-    reference(ax, d)
+    ax.plot(arrays["iteration"][[0, -1]], [d, d], ":", color="#000000", lw=1)
     plotting.at_end(ax, arrays["iteration"][-1], d, "predicting 0", "#000000")
     note(ax, f"final loss, softmax / linear: {found['softmax loss ratio']}\nsteps of linear to "
          f"half the loss of predicting 0: {found['linear steps']}", at=(0.97, 0.6))
@@ -771,7 +773,7 @@ def lowered(label, path, claimed, words):
                  primary=kind == "clipped at 0.5" and label.endswith("gradient"))
             for k, kind in enumerate(CLIPPED) if k > 0] + [
         Part(f"{label} medians", f"{label}{words}: v^T H v", ", ".join(
-            f"{each:.3g}" for each in np.median(height, axis=0)))]
+            f"{each:.2g}" for each in np.median(height, axis=0)))]
 
 
 def draw_clipping(figure, arrays, found):
@@ -824,7 +826,7 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=1)
         Part("smoothness", "MLP, first batch: difference of v^T H v", height[:, 0] - height[:, 1],
              above=0),
         Part("medians", "MLP, first batch: medians of v^T H v", ", ".join(
-            f"{each} {np.median(height[:, i]):.3g}" for i, each in enumerate(names)))]
+            f"{each} {np.median(height[:, i]):.2g}" for i, each in enumerate(names)))]
     return {"optimizers": names, "iteration": block_centres(steps), "loss": running_median(loss),
             "point": 50 * np.array(points), "share": tail_shares(draws), "MLP tail": tail(norms),
             "MLP null": np.median(tail(null), axis=(0, 1)),

@@ -17,6 +17,7 @@ backend = os.environ.pop("MPLBACKEND", None)  # figures are saved without one: a
 
 import matplotlib
 import matplotlib.style
+import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
@@ -86,6 +87,7 @@ def picture(draw, arrays, found, verdict="", style=STYLE):
             if ax.get_yscale() == "log" and ax.get_ylim()[0] <= 0:
                 ax.set_ylim(1, 10)
         for ax in figure.axes:
+            one_kind_of_ticks(ax)
             drop_repeated_labels(ax, figure)
         spread_labels(figure)
         return figure
@@ -113,6 +115,21 @@ def slides(draw, arrays, found, verdict=""):
             keep.set_subplotspec(GridSpec(1, 1, figure=figure)[0])
             spread_labels(figure)
         yield figure
+
+
+def one_kind_of_ticks(ax):
+    """0.01, 0.1, 1, ... or 10^-4, 10^-3, ..., not both on an axis."""
+    for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        sizes = [abs(tick) for tick in axis.get_majorticklocs()
+                 if tick and limits[0] <= tick <= limits[1]]
+        if isinstance(axis.get_major_formatter(), matplotlib.ticker.LogFormatterSciNotation) and (
+                sizes and not 0.001 <= min(sizes) <= max(sizes) <= 1000):
+            axis.set_major_formatter(power_of_ten)
+
+
+def power_of_ten(number, _=None):
+    sign = "-" if number < 0 else ""
+    return f"${sign}10^{{{np.log10(abs(number)):.0f}}}$" if number else "0"
 
 
 def in_symbols(text):
@@ -307,9 +324,10 @@ def heat(ax, values, rows, columns, **labels):
 
 
 def two_digits(value):
-    """Two digits, or one of a very large or small number: 0.24, 3200, 5e139."""
+    """Two digits, or one of a very large or small number: 0.24, 1.0, 3200, 5e139."""
     if 0.001 <= value < 10_000:
-        return f"{float(f'{value:.2g}'):g}"
+        text = f"{float(f'{value:.2g}'):g}"
+        return f"{text}.0" if len(text) == 1 and text != "0" else text
     digit, exponent = f"{value:.0e}".split("e")
     return f"{digit}e{int(exponent)}"
 

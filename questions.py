@@ -236,7 +236,8 @@ def draw_granularity(figure, arrays, found):
     shown = groups[next(iter(groups))]
     words = "; ".join(f"{each} " + ", ".join(str(found[f"{name} {each}"]) for name in shown)
                       for each in ("SGD", "one scale", "a layer", FIXED))
-    return (f"Final loss over Adam's in {', '.join(shown)}: {words}",
+    places = ", ".join(name.removeprefix("Setting ") for name in shown)
+    return (f"Final loss over Adam's in Setting{'s' * (len(shown) > 1)} {places}: {words}",
             "Every optimizer at its best of seven rates (SGD of five); a dot for each seed, bar: "
             "median; dotted: 1, as Adam. One scale: the momentum over its root mean square; a "
             "layer, a block, a row: the same for each of these. Fixed layer rates: SGD with a "
@@ -417,7 +418,7 @@ def screen(seeds=3, steps=75, optimizers=(SGD, Adam, SignDescent, NormalizedSGD,
     parts = [Part("rank", "rank, by geometric mean of the ratio to the best", "; ".join(
         f"{place} {each} ({behind[each]:.3g})" for place, each in enumerate(ranked, 1))),
         Part("first", "first three, and loss over the best one's", "; ".join(
-            f"{each}: {behind[each]:.3g}" for each in ranked[:3]))]
+            f"{each}: {behind[each]:.2g}" for each in ranked[:3]))]
     parts += [Part(f"{each} {name}", f"{each:<25} {name}",
                    screened(tried[name, each], scores[name, each], best[name], steps))
               for each in ranked for name in PAPER_SETTINGS]
@@ -485,7 +486,7 @@ def draw_screen(figure, arrays, found):
             ranges.plot(good, np.full(len(good), each + 0.2 * (i - 1)), "-" + look["marker"],
                         color=look["color"])
     ends.set(xscale="log", xlabel="final loss / the best one's", title="at the best of seven rates")
-    ends.set_yticks(place, [f"{i}  {name} ({behind:.3g})" for i, (name, behind) in enumerate(
+    ends.set_yticks(place, [f"{i}  {name} ({behind:.2g})" for i, (name, behind) in enumerate(
         zip(names, arrays["ratio"]), 1)])
     ends.invert_yaxis()
     ends.legend()
@@ -798,19 +799,20 @@ def draw_gradient_norms(figure, arrays, found):
                 colour = plotting.look(each, i)["color"]
                 ax.plot(arrays["block"], norms[0], color=colour, label=f"{each}, first layer")
                 ax.plot(arrays["block"], norms[-1], color=colour, ls=":", label=f"{each}, last")
-            ax.set(yscale="log", title=f"L = {L}, {kind}", ylim=(1e-4, 1e6))
+            ax.set(yscale="log", title=f"L = {L}, {kind}", ylim=(1e-5, 1e6))
             reference(ax, 1)
         row[0].set_ylabel("gradient norm of a layer")
     for ax in row:
         ax.set_xlabel("iteration")
     row[-1].legend(fontsize="small")
     first = list(arrays["optimizers"])[0]
-    return (f"First over last layer's gradient norm at the end, {first}, best rate: L = 3 "
-            f"{found[f'L = 3 best rate {first} end']}, L = 8 "
-            f"{found[f'L = 8 best rate {first} end']}",
+    return (f"First over last layer's gradient norm, {first} at its best rate, at the end: "
+            f"{found[f'L = 3 best rate {first} end']} (L = 3), "
+            f"{found[f'L = 8 best rate {first} end']} (L = 8)",
             "Setting 1, before clipping; medians over blocks of steps and over seeds; dotted "
             "horizontal: 1, the clip limit of the whole gradient. At L = 8 norms go beyond the "
-            "panel. Large start: entries of standard deviation 0.2 instead of 0.05.")
+            "panel, and a line ends where runs diverged. Large start: entries of standard "
+            "deviation 0.2 instead of 0.05.")
 
 
 gradient_norms.full = dict(seeds=6, steps=500)
@@ -902,9 +904,11 @@ def tails_times_depth(seeds=6, steps=33, optimizers=BOTH):
 def draw_tails_times_depth(figure, arrays, found):
     """A map (shapes, depths) for each of "maps"."""
     names = ["Gaussian" if k == 2.5 else f"k = {k:g}" for k in arrays["shapes"]]
+    names = [f"{name}\n({words})" if words else name
+             for name, words in zip(names, ("light tails", "", "heavy tails"))]
     for ax, what in zip(figure.subplots(1, 2), arrays["maps"]):
         heat(ax, arrays[what], names, arrays["depths"], title=what, xlabel="layers L",
-             ylabel="tail of x, heavy at the bottom")
+             ylabel="distribution of x")
     gap = str(arrays["maps"][0])
     light, heavy = ([str(found[f"k = {k}, L = {L} {gap}"]) for L in (2, 6)] for k in (2.5, 0.1))
     return (f"{gap.removeprefix('final loss ')} of the final loss from L = 2 to 6: "

@@ -188,7 +188,7 @@ def against_gaussian(key, label, observed, expected, primary=True):
     return [Part(key, f"{label}, minus that of Gaussian vectors",
                  observed - np.median(expected, axis=1), above=0, primary=primary),
             Part(f"{key} medians", f"{label}, medians over seeds",
-                 f"{np.median(observed):.3g}, Gaussian {np.median(expected):.3g}")]
+                 f"{np.median(observed):.2g}, Gaussian {np.median(expected):.2g}")]
 
 
 def draw_gradient_noise(figure, arrays, found):
@@ -279,8 +279,8 @@ def draw_condition_number(figure, arrays, found):
         reference(ax, 1)
         note(ax, "typical batch: " + ", ".join(str(found[f"{name} {t}"]) for t in iterations))
     last = ", ".join(str(found[f"{name} {iterations[-1]}"]) for name in PAPER_SETTINGS)
-    return (f"C3: R_med of SGD over Adam's at iteration {iterations[-1]}, on the typical batch: "
-            f"{last}",
+    return (f"C3: R_med of SGD over Adam's at iteration {iterations[-1]}, on the typical batch, in "
+            f"Settings 1, 2, 3: {last}",
             "The ratio SGD / Adam, a dot for each seed, bar: median. Typical: the median over many "
             "evaluation batches of 1,000 prompts; together: for the Hessian on a hundred of them "
             "(of a short run ten), whose maximum rare prompts carry. Below: on the typical of five "
@@ -340,7 +340,7 @@ def smoother(key, label, both, path, start=0.1, **bound):
     """Parts from v^T H v (seeds, optimizers, points): SGD's median minus Adam's, without this share
     of the points at the start."""
     height = without_start(path, start)  # (seeds, optimizers)
-    words = ", ".join(f"{each.__name__} {np.median(height[:, i]):.3g}"
+    words = ", ".join(f"{each.__name__} {np.median(height[:, i]):.2g}"
                       for i, (each, _) in enumerate(both))
     return [Part(f"{key} difference", f"{label}: difference of v^T H v",
                  height[:, 0] - height[:, 1], **bound),
@@ -359,7 +359,7 @@ def draw_directional_smoothness(figure, arrays, found):
             note(ax, str(found[f"{name} {kind.split()[0]} medians"]))
         smoothness_axis(*row)
     medians = "; ".join(str(found[f"{name} typical medians"]) for name in PAPER_SETTINGS)
-    return (f"C4: v^T H v on the typical batch: {medians}",
+    return (f"C4: v^T H v on the typical batch in Settings 1; 2; 3: {medians}",
             "$v^T H v$, v the direction of the step, on many evaluation batches of 1,000 prompts: "
             "the median and the mean over them. Line: median over seeds, band: smallest to "
             "largest; in the corner the medians over seeds and path. Logarithmic scale, linear "
@@ -415,7 +415,7 @@ def draw_generalized_smoothness(figure, arrays, found):
         reference(ax, 0)
     slopes = ", ".join(str(found[f"{name} slope"]) for name in PAPER_SETTINGS)
     return (f"C5: within windows of the path v^T H v grows like the gradient norm to the power "
-            f"{slopes}",
+            f"{slopes} in Settings 1, 2, 3",
             "Adam at the published rates. Mean slope of log against log within four windows of the "
             "path; a dot for each seed, bar: median; dotted: 0, no growth.")
 
@@ -459,7 +459,7 @@ def draw_softmax_vs_linear(figure, arrays, found):
     ax, d = figure.subplots(), SETTING_1.data["d"]
     curves(ax, arrays["iteration"], arrays["best loss"], arrays["best kinds"], yscale="log",
            xlabel="iteration", ylabel="training loss")
-    reference(ax, d)
+    ax.plot(arrays["iteration"][[0, -1]], [d, d], ":", color="#000000", lw=1)
     plotting.at_end(ax, arrays["iteration"][-1], d, "predicting 0", "#000000")
     note(ax, f"final loss, softmax / linear: {found['softmax loss ratio']}\nsteps of linear to "
          f"half the loss of predicting 0: {found['linear steps']}", at=(0.97, 0.6))
@@ -688,7 +688,8 @@ def draw_learning_rates(figure, arrays, found):
         reference(ax, 1, "-")
     ratios = "; ".join(f"{each} " + ", ".join(str(found[f"{name} {each}"])
                                               for name in PAPER_SETTINGS) for each in names)
-    return (f"Protocol: final loss at the published rate over that at the best one: {ratios}",
+    return (f"Protocol: final loss at the published rate over that at the best one in Settings 1, "
+            f"2, 3: {ratios}",
             "On seeds that had no part in choosing the best rate; a dot for each seed, bar: "
             "median. Dotted: the bound of the claim, 2.")
 
@@ -721,7 +722,7 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3):
                                primary=direction == "gradient" and kind == "clipped at 0.5")
                           for j, kind in enumerate(CLIPPED) if j > 0]
                 parts.append(Part(f"{label} medians", f"{label}, robust: v^T H v", ", ".join(
-                    f"{each:.3g}" for each in np.median(height, axis=0))))
+                    f"{each:.2g}" for each in np.median(height, axis=0))))
                 arrays[label] = path  # (seeds, kinds, points)
     return arrays, parts
 
@@ -739,7 +740,7 @@ def draw_clipping(figure, arrays, found):
         str(found[f"{name}, {each}'s path, gradient clipped at 0.5"]) for name in PAPER_SETTINGS)
                       for each in names)
     return (f"C11: v^T H v of the gradient minus that of the gradient clipped at its median "
-            f"coordinate: {words}",
+            f"coordinate in Settings 1, 2, 3: {words}",
             "$v^T H v$ at the same point, for the gradient and for the optimizer's step, as it is, "
             "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
             "and for its sign, on the typical of several evaluation batches of 1,000 prompts. "
@@ -772,7 +773,7 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2)
         Part("smoothness", "MLP, typical batch: difference of v^T H v",
              height[:, 0] - height[:, 1], above=0),
         Part("medians", "MLP, typical batch: medians of v^T H v", ", ".join(
-            f"{each.__name__} {np.median(height[:, i]):.3g}" for i, (each, _) in enumerate(both)))]
+            f"{each.__name__} {np.median(height[:, i]):.2g}" for i, (each, _) in enumerate(both)))]
     return {"optimizers": [optimizer.__name__ for optimizer in optimizers],
             "point": 50 * np.array(points), "share": tail_shares(draws), "MLP tail": tail(norms),
             "MLP null": np.median(tail(null), axis=(0, 1)), "R_med": np.median(R, axis=-1),

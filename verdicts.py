@@ -58,7 +58,7 @@ class Measured(NamedTuple):
         if isinstance(self.values, str):
             return self.values
         mark = f" ({self.decision})" if self.decision in ("open", "against") else ""
-        return short(self.median) + mark
+        return short(self.median, 2) + mark
 
 
 def measured(parts):
@@ -125,7 +125,9 @@ def line(each):
     return f"{each.label}: {text}: {each.decision}{'' if each.primary else ' (not primary)'}"
 
 
-def short(number):
-    """Three digits: 3130 rather than 3.13e+03, inf for what never happens or diverged."""
-    text = f"{number:.3g}"
-    return f"{float(text):g}" if abs(number) < 1e6 else text
+def short(number, digits=3):
+    """Three digits, or so many: 3130 rather than 3.13e+03, 1.0 rather than 1 if it is two; inf for
+    what never happens or diverged."""
+    text = f"{number:.{digits}g}"
+    plain = f"{float(text):g}" if abs(number) < 1e6 else text
+    return f"{plain}.0" if digits == 2 and plain in "123456789" else plain

@@ -117,8 +117,8 @@ def test_two_parts_of_one_key_are_refused():
     ([2, 3, 4, 5, 6, 7], dict(above=3), "4.5 (open)", "4.5 [2, 7]: open"),
     ([2, 3, 4, 5, 6, 7], dict(below=1), "4.5 (against)", "4.5 [2, 7]: against"),
     ([2, 3, 4, 5, 6, 7], dict(above=1, primary=False), "4.5", "4.5 [2, 7]: holds (not primary)"),
-    ([1] * 6, dict(below=1), "1 (open)", "1 [1, 1]: open"),
-    ([2, 3], dict(above=1), "2.5 (open)", "2, 3 by seed: open"), ([2], {}, "2", "2"),
+    ([1] * 6, dict(below=1), "1.0 (open)", "1 [1, 1]: open"),
+    ([2, 3], dict(above=1), "2.5 (open)", "2, 3 by seed: open"), ([2], {}, "2.0", "2"),
     ([NAN] * 6, dict(above=1), "nan (open)", "nan, nan, nan, nan, nan, nan by seed: open"),
     ("two words", {}, "two words", "two words")))
 def test_in_words(values, options, number, words):
@@ -129,3 +129,8 @@ def test_in_words(values, options, number, words):
 def test_three_digits():
     assert [short(x) for x in (3126.0, 0.012345, -123456.0, 2.5e7, 1e-7, 0.0, INF, NAN)] == [
         "3130", "0.0123", "-123000", "2.5e+07", "1e-07", "0", "inf", "nan"]
+
+
+def test_two_digits():
+    assert [short(x, 2) for x in (3126.0, 0.012345, 2.5e7, 9.96, 3.0, 1.04, 10.4, INF)] == [
+        "3100", "0.012", "2.5e+07", "10", "3.0", "1.0", "10", "inf"]
