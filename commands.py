@@ -324,9 +324,9 @@ def findings(out):
             if (place(level, out) / f"{name}.json").exists()}
 
 
-def report(found, out, words=lambda text: text):
+def report(found, out, words=lambda text: text, figures="figures/", source=""):
     """In Markdown: the table of the claims, that of the questions, and what is missing. `words`
-    translates."""
+    translates; links lead to `figures` and `source`, README's unless said otherwise."""
     claims = [f"| {words('claim')} | {words('published')} | {words('robust')} | "
               f"{words('the number that decides')} |", "| --- | --- | --- | --- |"]
     asked = [f"| {words('question')} | {words('what was found')} |", "| --- | --- |"]
@@ -335,13 +335,17 @@ def report(found, out, words=lambda text: text):
         if not any(both):
             continue
         identity, claimed = claim_of(name)
+        link = f"[`{name}`]({figures}{name}.png)"
         if identity == "Question":
-            asked.append(f"| `{name}`: {words(claimed)} | {words(headline(name, out))} |")
+            asked.append(f"| {link}: {words(claimed)} | {words(headline(name, out))} |")
         else:
-            cells = " | ".join(words(counts(each)) if each else "" for each in both)
+            places = (f"{figures}{name}.png", f"{figures}robust/{name}.png")
+            link = f"[`{name}`]({source}experiments.py)"
+            cells = " | ".join(f"[{words(counts(each))}]({place})" if each else ""
+                               for each, place in zip(both, places))
             last = [each for each in both if each and verdict(each["parts"])]
             number = decisive(last[-1]) if last else ""
-            claims.append(f"| {identity} `{name}`: {words(claimed)} | {cells} | {words(number)} |")
+            claims.append(f"| {identity} {link}: {words(claimed)} | {cells} | {words(number)} |")
     missing = [name for name in EVERY if not any((name, level) in found for level in LEVELS)]
     tables = ["\n".join(rows).replace("|x|", "\\|x\\|") for rows in (claims, asked)
               if len(rows) > 2]
@@ -392,9 +396,10 @@ def gallery(found, out):
                     f"{each['claim']}: {text} ({said(each)}) |")
     text = "\n\n".join(["# What was found", "![Every claim with its parts](scoreboard.png)",
                         "\n".join(rows), "Every number is in NAME.json, the arrays of a figure in "
-                        "NAME.npz, its caption in NAME.txt.", report(found, out)])
+                        "NAME.npz, its caption in NAME.txt.",
+                        report(found, out, figures="", source="../")])
     runs.write(target, lambda file: file.write(f"{text}\n".encode()))
-    japanese = report(found, out, translated)
+    japanese = report(found, out, translated, "", "../")
     runs.write(Path(out, "README.ja.md"), lambda file: file.write(f"{japanese}\n".encode()))
     claims = [name for name in EVERY if claim_of(name)[0] != "Question"
               and any((name, level) in found for level in LEVELS)]
@@ -554,9 +559,8 @@ JAPANESE = {
     "claim": "主張", "question": "問い", "published": "論文の条件", "robust": "より厳しい条件",
     "the number that decides": "判定を決めた数値", "what was found": "わかったこと",
     "not reproduced": "再現せず", "reproduced": "再現", "open": "未決", "holds": "成立",
-    "against": "反証", "measured": "測定のみ", "others hold": "補助項目が成立", " hold": "が成立",
-    "too few seeds for a verdict: 5, wants 6": "判定にはシードが足りない(5、必要数 6)",
-    "experiments have no finding in this folder": "の実験の結果はこのフォルダにない",
+    "against": "反証", "measured": "測定のみ", "others hold": "補助項目が成立", " hold)": " が成立)",
+    " hold,": " が成立、", "experiments have no finding in this folder": "の実験の結果はこのフォルダにない",
     "Adam beats SGD in Settings 1, 2 and 3": "設定 1、2、3 で Adam は SGD に勝る",
     "Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3":
         "設定 1、2、3 で勾配ノイズの裾は重い",
@@ -581,20 +585,39 @@ JAPANESE = {
         "クリッピングすると方向平滑性は下がり、座標ごとのクリッピングで最も下がる",
     "The picture is the same for nonlinear regression with an MLP before the attention":
         "アテンションの前に MLP を置く非線形回帰でも結果は同じである",
-    "A gradient costs O(n^2) in the textbook form, the same for every n in the Gram form":
-        "勾配の計算量は、教科書どおりの形では O(n^2)、グラム形式では n によらない",
+    "What does the model see, and how heavy are the tails of x?":
+        "モデルは何を見るか、x の裾はどれほど重いか",
+    "How finely must a step be scaled to do what Adam does?":
+        "Adam と同じことをするには、更新量をどれほど細かく正規化すればよいか",
+    "What is left of the gap when the rate may fall?": "学習率を下げてよいなら、差はどれだけ残るか",
+    "Is SGD's rate at its limit?": "SGD の学習率は上限に達しているか",
+    "Which optimizer should I take, and how carefully must its rate be chosen?":
+        "どの手法を選べばよいか、学習率はどれほど注意して選ぶべきか",
+    "What of the picture survives nonlinearity?": "非線形にしても何が残るか",
+    "Does the ranking of optimizers on the bench predict that of a less simple model?":
+        "試験台での手法の順位から、より複雑なモデルでの順位を予測できるか",
+    "Is it the attention?": "原因はアテンションか",
+    "Do gradients explode or vanish in training?": "学習中に勾配は爆発または消失するか",
+    "At which initial scale and depth do models train?":
+        "どの初期値の大きさと深さでモデルは学習するか",
+    "How do heavy tails and depth interact?": "重い裾と深さはどう相互作用するか",
+    "What helps against data as it comes, and what does it cost?":
+        "現実のデータの乱れには何が効くか、その代償は何か",
+    "What is in the weights: is a trained layer a step of gradient descent?":
+        "重みには何があるか: 学習した層は勾配降下法の 1 ステップか",
     " of ": "/", "final loss at the published rate / at the best": "論文の学習率と最良の学習率の最終損失の比",
     "99 % quantile over median of the noise norm": "ノイズのノルムの 99% 分位点と中央値の比",
     "skewness of the noise norm": "ノイズのノルムの歪度",
     ", minus that of Gaussian vectors": "(ガウスベクトルの値との差)",
+    "ratio of R_med at loss 0.5, L = 4, 6, 8 over 2": "損失 0.5 での R_med の比(L = 2 に対する L = 4、6、8)",
     "ratio of R_med": "R_med の比", "difference of v^T H v": "v^T H v の差",
     "best rates: ": "最良の学習率: ", "steps to half the loss": "損失が半分になるまでのステップ数",
     "final loss": "最終損失", "typical batch": "典型的なバッチ", "first batch": "1 バッチ",
     "fixed batch": "固定バッチ", "iteration": "ステップ", "within windows": "区間内",
     "slope of the directional smoothness": "方向平滑性の傾き", "Setting": "設定",
     "Heavy / spherical": "重い裾 / 球面", "steps of": "ステップ数", "slope": "傾き", "steps": "ステップ",
-    "SignDescent": "符号勾配降下法", "path, gradient": "軌道、勾配", "clipped at": "クリッピング",
-    "v^T H v as it is minus": "そのままの v^T H v との差", "linear, textbook": "線形(教科書)",
+    "SignDescent": "符号勾配降下法", "SGD's path, gradient, robust: v^T H v as it is minus clipped at":
+        "SGD の軌道の勾配の v^T H v: そのままの値と、座標をクリッピングした値の差、分位点",
 }
 
 
