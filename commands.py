@@ -435,13 +435,15 @@ def draw_scoreboard(claims, texts, figure, arrays, found):
     for y, (name, levels) in enumerate(claims.items()):
         ax.axhline(y - 0.5 + 0.08, color="#DDDDDD", lw=1)
         for x, text, width in ((0, ": ".join(claim_of(name)), 50),
-                               (columns["what was found"], texts[name], 66)):
+                               (columns["what was found"], texts[name], 72)):
             ax.text(x, y, textwrap.fill(plotting.in_symbols(text), width), va="center",
-                    fontsize=11.5, linespacing=1.0)
+                    fontsize=11, linespacing=1.0)
         for level, found in levels.items():
             if found:
-                plotting.marks(ax, columns[level], y, [
+                plotting.marks(ax, columns[level], y - 0.15, [
                     each.decision for each in found["parts"].values() if each.primary])
+                ax.text(columns[level], y + 0.22, found["verdict"].partition(" for ")[0].partition(
+                    " in a ")[0], va="center", fontsize=10.5)
     legend = len(claims) + 0.2  # its height
     ax.text(0, legend, "a mark for each primary part", va="center", fontsize=12.5)
     ax.text(columns["what was found"], legend, textwrap.fill(

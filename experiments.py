@@ -545,19 +545,19 @@ def draw_depth(figure, arrays, found):
     curves(loss, layers, np.stack([arrays[f"final {each}"] for each in names], axis=1), names,
            title="final loss", ylabel="final loss", **shared)
     gap = ", ".join(str(found[f"L = {L} {pair}"]) for L in layers[1:])
-    note(loss, f"{pair} at L = 4, 6, 8:\n{gap}\nL = 8 over 2: {found['gap']}")
+    note(loss, f"{pair} at L = 4, 6, 8:\n{gap}\nfrom L = 2 to 8: times {found['gap']}")
     curves(noises, layers, arrays["spread"][:, None], [""], title="gradient noise",
            ylabel="99 % / 50 % quantile", **shared)
-    note(noises, f"L = 6, 8 over 2, 4: {found['noise']}", at=(0.03, 0.96))
+    note(noises, f"from L = 2, 4 to 6, 8:\ntimes {found['noise']}", at=(0.03, 0.96))
     curves(condition, layers, np.stack([arrays["first ratio"], arrays["typical ratio"]], axis=1),
            ["first batch", "typical"], title="at the same iteration",
            ylabel=f"ratio of $R_{{med}}$, {pair}", **shared)
-    note(condition, f"first batch,\nL = 4, 6, 8 over 2: {found['R_med']}", at=(0.03, 0.96))
+    note(condition, f"first batch, from L = 2\nto L = 4, 6, 8: times {found['R_med']}", at=(0.03, 0.96))
     reference(condition, 1)
     for ax in (loss, noises, condition):
         ax.margins(y=0.35)
-    return (f"C9: L = 8 over 2: {pair} of the final loss {found['gap']}; L = 4, 6, 8 over 2: ratio "
-            f"of R_med {found['R_med']}",
+    return (f"C9: from L = 2 to 8 the final loss {pair} grows {found['gap']} times; the ratio of "
+            f"R_med, from L = 2 to L = 4, 6, 8, times {found['R_med']}",
             "Setting 1. Noise: 99 % over 50 % quantile of its norm. Ratio of $R_{med}$: median "
             "over the path. Line: median over seeds, band: smallest to largest.")
 

@@ -154,7 +154,7 @@ def draw_adam_vs_sgd(figure, arrays, found):
         reference(single, 1)
     gap, steps = (", ".join(str(found[f"{name} {what}"]) for name in PAPER_SETTINGS)
                   for what in ("loss", "steps"))
-    return (f"C1, each at its best rate: {pair} of the final loss in Settings 1, 2, 3: {gap}; of "
+    return (f"C1: at the best rates {pair} of the final loss in Settings 1, 2, 3: {gap}; of "
             f"the steps to a low loss: {steps}",
             "Above: training loss, each optimizer at its best rate for the final loss (the number "
             "of steps is that of other runs, at the rates with the fewest); running medians; line: "
@@ -634,11 +634,11 @@ def draw_depth(figure, arrays, found):
            ylabel="ratio of $R_{med}$, SGD / Adam", xticks=layers)
     reference(ax, 1)
     ax.margins(y=0.35)
-    note(ax, f"L = 4, 6, 8 over 2, loss 0.5: {found['R_med 0.5']}\nL = 4, 6, 8, loss 0.05 and "
-         f"0.005: {found['R_med 0.05']}, {found['R_med 0.005']}", at=(0.03, 0.96))
-    return (f"C9: at the same loss SGD's R_med over Adam's: L = 4, 6, 8 over 2 "
-            f"{found['R_med 0.5']} at 0.5; L = 4, 6, 8 {found['R_med 0.05']} at 0.05, "
-            f"{found['R_med 0.005']} at 0.005",
+    note(ax, f"loss 0.5, from L = 2 to L = 4, 6, 8: times {found['R_med 0.5']}\nloss 0.05 and "
+         f"0.005, L = 4, 6, 8: {found['R_med 0.05']}, {found['R_med 0.005']}", at=(0.03, 0.96))
+    return (f"C9: R_med SGD / Adam at the same loss of 0.05, 0.005: {found['R_med 0.05']}, "
+            f"{found['R_med 0.005']}; at 0.5, from L = 2 to L = 4, 6, 8, times "
+            f"{found['R_med 0.5']}",
             "Setting 1. The ratio of $R_{med}$ where the loss of each optimizer first lies below a "
             "number (L = 2 reaches 0.5 alone), on the typical of five evaluation batches. Line: "
             "median over seeds, band: smallest to largest.")

@@ -18,9 +18,13 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "figures" / "README
 
 
 def test_the_loop_in_use(tmp_path, monkeypatch):
-    """README's Python, block after block in one notebook, in both languages the same."""
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks == re.findall(r"```python\n(.*?)```", JAPANESE, re.DOTALL) and len(blocks) == 3
+    """README's Python and then that of docs/results.md, block after block in one notebook, in both
+    languages the same."""
+    results, other = ((ROOT / "docs" / name).read_text(encoding="utf-8")
+                           for name in ("results.md", "results.ja.md"))
+    blocks = re.findall(r"```python\n(.*?)```", README + results, re.DOTALL)
+    assert blocks == re.findall(r"```python\n(.*?)```", JAPANESE + other, re.DOTALL)
+    assert len(blocks) == 4
     monkeypatch.chdir(tmp_path)
     names, printed = {"__name__": "notebook"}, io.StringIO()
     with contextlib.redirect_stdout(printed):
