@@ -552,7 +552,7 @@ def draw_depth(figure, arrays, found):
     curves(condition, layers, np.stack([arrays["first ratio"], arrays["typical ratio"]], axis=1),
            ["first batch", "typical"], title="at the same iteration",
            ylabel=f"ratio of $R_{{med}}$, {pair}", **shared)
-    note(condition, f"first batch, from L = 2\nto L = 4, 6, 8: times {found['R_med']}", at=(0.03, 0.96))
+    note(condition, f"first batch, L = 2 to 4, 6, 8:\ntimes {found['R_med']}", at=(0.03, 0.96))
     reference(condition, 1)
     for ax in (loss, noises, condition):
         ax.margins(y=0.35)

@@ -128,8 +128,12 @@ def clip(grad, setting):
 def contestants(setting, classes=(optimizers.SGD, optimizers.Adam), lr=None, **arguments):
     """((class, its arguments), ...), each at its rate in lr, {class's name: rate}, or else that of
     the setting. Raises ValueError where there is none."""
+    if not isinstance(lr, (dict, type(None))):
+        raise ValueError(f"lr: got {lr!r}, wants a dict, as dict(SGD=0.02)")
     rates = setting.lr | (lr or {})
     for each in classes:
+        if not isinstance(each, type):
+            raise ValueError(f"optimizers: got {each!r}, wants classes, as optimizers.SGD")
         if each.__name__ not in rates:
             raise ValueError(f"lr: got none for {each.__name__} in {setting.name}, wants one, as "
                              f"--lr {each.__name__}=RATE")

@@ -231,6 +231,10 @@ def test_contestants():
     assert training.rates_of(found) == "SGD 0.02, Adam 0.5"
     with pytest.raises(ValueError, match="^lr: got none for Muon in Setting 1, wants one"):
         training.contestants(SETTING_1, (optimizers.SGD, optimizers.Muon))
+    with pytest.raises(ValueError, match="^lr: got 0.01, wants a dict"):
+        training.contestants(SETTING_1, lr=0.01)
+    with pytest.raises(ValueError, match="^optimizers: got 'SGD', wants classes"):
+        training.contestants(SETTING_1, ["SGD"])
 
 
 # ---- Measured at one point -----------------------------------------------------------------------
