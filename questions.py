@@ -689,7 +689,7 @@ def draw_transfer(figure, arrays, found):
             "dotted: 0.5, the bound fixed before the run.")
 
 
-transfer.full = dict(steps=250, rungs=tuple(RUNGS))
+transfer.full = dict(steps=200, rungs=("linear", "softmax", "softmax + MLP"))
 
 
 def without_attention(seeds=6, lengths=(60,)):
@@ -1031,7 +1031,7 @@ def draw_messy_data(figure, arrays, found):
             "batch; 1 is that of predicting 0. SGD and Adam each at the best of four rates.")
 
 
-messy_data.full = dict(steps=300, kinds=tuple(MESSY), remedies=REMEDIES)
+messy_data.full = dict(steps=200, kinds=tuple(MESSY), remedies=REMEDIES)
 
 
 def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
