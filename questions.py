@@ -729,9 +729,11 @@ def draw_without_attention(figure, arrays, found):
     kinds = [str(kind) for kind in arrays["kinds"]]
     seen = {what: np.maximum(arrays[what], 0.001) for what in FOUR}
     four_panels(figure, seen, kinds, list(arrays["models"]))
-    words = "; ".join(f"{kind}: attention {found[f'attention {kind} gap']}, none "
-                      f"{found[f'none, L = 3 {kind} gap']}" for kind in kinds[:2])
-    return (f"SGD / Adam of the final loss at L = 3. {words}",
+    first = kinds[0], kinds[len(kinds) // 2]  # of each x the shortest runs
+    attention, none = (", ".join(str(found[f"{model} {kind} gap"]) for kind in first)
+                       for model in ("attention", "none, L = 3"))
+    return (f"SGD / Adam of the final loss ({'; '.join(first)}): attention {attention}; without "
+            f"attention {none}",
             "Attention: linear, full matrices, L = 3. None: the layers z + P Q z of a deep linear "
             "network, on the same x, for one w. A dot for each seed, bar: median; dotted: 1; below "
             "0.001 drawn at 0.001. SGD and Adam each at the best of seven rates. Measures as in "
