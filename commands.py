@@ -592,7 +592,7 @@ JAPANESE = {
     "How finely must a step be scaled to do what Adam does?":
         "Adam と同じことをするには、更新量をどれほど細かく正規化すればよいか",
     "What is left of the gap when the rate may fall?": "学習率を下げてよいなら、差はどれだけ残るか",
-    "Is SGD's rate at its limit?": "SGD の学習率は上限に達しているか",
+    "Is SGD's rate at its limit?": "SGD の学習率は安定限界に達しているか",
     "Which optimizer should I take, and how carefully must its rate be chosen?":
         "どの手法を選べばよいか、学習率はどれほど注意して選ぶべきか",
     "What of the picture survives nonlinearity?": "非線形にしても何が残るか",
