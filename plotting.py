@@ -305,13 +305,15 @@ def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, places=Non
     ax.set(**axes)
 
 
-def heat(ax, values, rows, columns, **labels):
-    """A matrix as a picture on a log scale of at most four decades from its least number, each
-    number written into its cell; a cross for what is not finite."""
+def heat(ax, values, rows, columns, together=None, **labels):
+    """A matrix as a picture on a log scale of at most four decades from its least number (or the
+    least of all that is compared with it, `together`), each number written into its cell; a cross
+    for what is not finite."""
     good = np.isfinite(values) & (values > 0)
     logs = np.where(good, np.log10(np.where(good, values, 1)), np.nan)
-    low, high = (np.nanmin(logs), np.nanmax(logs)) if good.any() else (0, 1)
-    high = min(high, low + 4)
+    every = np.asarray(values if together is None else together)
+    every = np.log10(every[np.isfinite(every) & (every > 0)])
+    low, high = (every.min(), min(every.max(), every.min() + 4)) if every.size else (0, 1)
     ax.imshow(logs, cmap="cividis", aspect="auto", vmin=low, vmax=high)
     for (i, j), value in np.ndenumerate(values):
         ax.text(j, i, two_digits(value) if good[i, j] else "X", ha="center", va="center",

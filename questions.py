@@ -856,13 +856,15 @@ def draw_initialization(figure, arrays, found):
     depths = [f"L = {L}" for L in (2, 4, 8)]
     panels = [(f"final loss, {each}, {where}", [arrays[f"{L}, {where} {each}"] for L in depths])
               for where in labels for each in names]
-    for ax, (title, values) in zip(figure.subplots(2, len(panels) // 2).T.flat, panels):
-        heat(ax, np.median(values, axis=-1), depths, arrays["scales"], title=title,
-             xlabel="initial std (X: diverged)")
+    maps = {title: np.median(values, axis=-1) for title, values in panels}  # (depths, scales) each
+    maps = {title: np.where(values > 1000, np.inf, values) for title, values in maps.items()}
+    for ax, (title, values) in zip(figure.subplots(len(names), 2).T.flat, maps.items()):
+        heat(ax, values, depths, arrays["scales"], list(maps.values()), title=title,
+             xlabel="initial std (X: blew up)")
     return (f"Setting 1, L = 8, {names[0]}, blocks: {found[f'L = 8, blocks {names[0]}']}; full "
             f"matrices: {found[f'L = 8, full matrices {names[0]}']}",
             "Final loss: median over the last tenth of the steps, median over seeds; a cross where "
-            "a run diverged; the loss of predicting 0 is 5.")
+            "runs diverged or ended above 1,000; the loss of predicting 0 is 5.")
 
 
 initialization.full = dict(seeds=6, steps=400)

@@ -98,7 +98,7 @@ def test_slides_fill_the_page_with_one_panel():
         assert box.width > 0.6 and box.height > 0.5
         assert ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
         assert ax.title.get_fontsize() > ax.xaxis.label.get_fontsize()
-        assert figure.get_suptitle().startswith("C9: L = 8 over 2: SGD / Adam of the final loss")
+        assert figure.get_suptitle().startswith("C9: from L = 2 to 8 the final loss SGD / Adam")
 
 
 def test_the_scoreboard_shows_every_primary_part():

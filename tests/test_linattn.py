@@ -198,8 +198,8 @@ def test_bad_input_is_named(argument, call):
 
 
 def test_cost():
-    """With the context a textbook gradient gets dearer; one from the Gram form does not, as it reads
-    the prompts only through G and q. (16 times as long: about 50 times as dear here.)"""
+    """With the context a textbook gradient gets dearer; one from the Gram form does not, as it
+    reads the prompts only through G and q."""
     def seconds(gradient, prompts):
         params = linattn.init_params(np.random.default_rng(0))
         return min(timeit.repeat(lambda: gradient(params, prompts), number=1, repeat=7))

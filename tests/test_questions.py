@@ -85,8 +85,8 @@ def test_late_risks(prepared):
 
 
 def test_ridge_regression_is_the_bayes_predictor():
-    """Of y = <w, x> + sigma e with w ~ N(0, Sigma^-1), prompt by prompt: in x / root of Sigma, where
-    w ~ N(0, I), the penalty is sigma^2; and half or twice of it is worse."""
+    """Of y = <w, x> + sigma e with w ~ N(0, Sigma^-1), prompt by prompt: in x / root of Sigma,
+    where w ~ N(0, I), the penalty is sigma^2; a third or three times of it is worse."""
     plain = questions.unequal_variances(SETTING_1, 10)
     setting = plain._replace(data=dict(plain.data, noise=1.5))
     root, risks = np.sqrt(np.diag(plain.data["covariance"])), {0.3: [], 1: [], 3: []}

@@ -339,8 +339,8 @@ def test_along_is_nan_where_a_run_had_diverged(monkeypatch, recwarn):
     first = [(theta, theta), (theta, lost), (NAN * theta, NAN * theta)]
     monkeypatch.setattr(training, "train", lambda *task: dict(
         snapshots=np.array([first, [(theta, theta)] * 3])))
-    found = along(lambda _, before, after, __: (1 + before - after).ravel(), SMALL, (SGD, ADAM), 0, 101,
-                  (0, 1, 2))["values"]
+    found = along(lambda _, before, after, __: (1 + before - after).ravel(), SMALL, (SGD, ADAM), 0,
+                  101, (0, 1, 2))["values"]
     assert (found[0, 0] == 1).all() and np.isnan(found[0, 1:]).all() and (found[1] == 1).all()
     assert not recwarn.list
 
