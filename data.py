@@ -57,48 +57,18 @@ def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0
     batch, n, d = int(batch), int(n), int(d)  # an np.int8 or np.float32 overflows
     hidden = None if hidden is None else int(hidden)
     shape, scale, df = float(shape), float(scale), float(df)
-    x = rng.standard_normal((batch, d, n + 1))
-    if covariates == "gaussian":
-        factor, moment = 1.0, d  # x^2 is multiplied by factor; moment is E|x|^2 after that
-    elif covariates == "sphere":
-        factor, moment = 1 / np.einsum("bij,bij->bj", x, x), 1.0
-    elif covariates == "gamma":
-        s = rng.gamma(shape, scale, (batch, n + 1))
-        factor, moment = s / np.einsum("bij,bij->bj", x, x), shape * scale
-    else:
-        factor = df / rng.chisquare(df, (batch, n + 1))
-        moment = d * df / (df - 2) if df > 2 else np.inf
-    if second_moment is not None:
-        if moment == np.inf:
-            raise ValueError(f"second_moment: got {second_moment!r}, wants None when df <= 2")
-        factor = factor * (float(second_moment) / moment)
-    if covariates != "gaussian" or second_moment is not None:
-        x *= np.sqrt(np.broadcast_to(factor, (batch, n + 1)))[:, None, :]
+    x = _covariates(rng, batch, n, d, covariates, shape, scale, df, second_moment)
     w = rng.standard_normal((batch, 1, d))
     if covariance is not None:
         root = _cholesky(covariance, d)
         x, w = root @ x, w @ np.linalg.inv(root)
-    features = x
-    if hidden is not None:
-        network = np.random.default_rng([2310, 1082, hidden, d])
-        first, second = 1 / np.sqrt(d), 1 / np.sqrt(hidden)
-        W1, b1 = (network.uniform(-first, first, (hidden, k)) for k in (d, 1))
-        W2, b2 = (network.uniform(-second, second, (d, k)) for k in (hidden, 1))
-        features = W2 @ np.maximum(W1 @ x + b1, 0) + b2
+    features = x if hidden is None else _network(x, hidden)
     Z = np.concatenate([x, w @ features], axis=1)
     target = Z[:, d, n].copy()
     Z[:, d, n] = 0.0
     if noise > 0:
         Z[:, d, :n] += noise * _unit_noise(rng, noise_family, (batch, n))
-    if prepared == "scaled":
-        length = np.linalg.norm(Z[:, :d], axis=1)  # (batch, n+1)
-        Z /= length[:, None]
-        target /= length[:, n]
-    elif prepared == "whitened":
-        S = Z[:, :d, :n] @ Z[:, :d, :n].mT / n
-        values, vectors = np.linalg.eigh(S)
-        values += 1e-3 * values.mean(axis=1, keepdims=True)
-        Z[:, :d] = vectors / np.sqrt(values)[:, None] @ (vectors.mT @ Z[:, :d])
+    Z, target = _prepare(Z, target, prepared)
     if not np.isfinite(Z).all() or not np.isfinite(target).all():
         raise ValueError("Z: got infinite or undefined entries, wants arguments nearer to 1")
     Z.flags.writeable = target.flags.writeable = False
@@ -146,6 +116,53 @@ NONLINEAR = tuple(Setting(name, SETTING_1.data, dict(Adam=adam), activation=name
                   for name, adam in (("relu", 0.05), ("softmax", 0.01), ("softmax/n", 0.05)))
 NONLINEAR_TASK = Setting("MLP", dict(n=20, d=5, hidden=10), dict(SGD=0.05, Adam=0.01),
                          activation="mlp", std=0.1, batch=2000)  # all of it the authors'
+
+
+def _covariates(rng, batch, n, d, covariates, shape, scale, df, second_moment):
+    """x (batch, d, n+1)."""
+    x = rng.standard_normal((batch, d, n + 1))
+    if covariates == "gaussian":
+        factor, moment = 1.0, d  # x^2 is multiplied by factor; moment is E|x|^2 after that
+    elif covariates == "sphere":
+        factor, moment = 1 / np.einsum("bij,bij->bj", x, x), 1.0
+    elif covariates == "gamma":
+        s = rng.gamma(shape, scale, (batch, n + 1))
+        factor, moment = s / np.einsum("bij,bij->bj", x, x), shape * scale
+    else:
+        factor = df / rng.chisquare(df, (batch, n + 1))
+        moment = d * df / (df - 2) if df > 2 else np.inf
+    if second_moment is not None:
+        if moment == np.inf:
+            raise ValueError(f"second_moment: got {second_moment!r}, wants None when df <= 2")
+        factor = factor * (float(second_moment) / moment)
+    if covariates != "gaussian" or second_moment is not None:
+        x *= np.sqrt(np.broadcast_to(factor, (batch, n + 1)))[:, None, :]
+    return x
+
+
+def _network(x, hidden):
+    """f(x), the ReLU network of this width, the same in every call."""
+    d = x.shape[1]
+    network = np.random.default_rng([2310, 1082, hidden, d])
+    first, second = 1 / np.sqrt(d), 1 / np.sqrt(hidden)
+    W1, b1 = (network.uniform(-first, first, (hidden, k)) for k in (d, 1))
+    W2, b2 = (network.uniform(-second, second, (d, k)) for k in (hidden, 1))
+    return W2 @ np.maximum(W1 @ x + b1, 0) + b2
+
+
+def _prepare(Z, target, prepared):
+    """What is done to a batch of prompts before anybody sees it."""
+    d, n = Z.shape[1] - 1, Z.shape[2] - 1
+    if prepared == "scaled":
+        length = np.linalg.norm(Z[:, :d], axis=1)  # (batch, n+1)
+        Z /= length[:, None]
+        target /= length[:, n]
+    elif prepared == "whitened":
+        S = Z[:, :d, :n] @ Z[:, :d, :n].mT / n
+        values, vectors = np.linalg.eigh(S)
+        values += 1e-3 * values.mean(axis=1, keepdims=True)
+        Z[:, :d] = vectors / np.sqrt(values)[:, None] @ (vectors.mT @ Z[:, :d])
+    return Z, target
 
 
 def _unit_noise(rng, family, shape):

@@ -534,14 +534,11 @@ def ladder(seeds=6, steps=30, places=("Setting 1, full",)):
             sgd_low, sgd_high, low, high = RUNG_RATES[rung]
             both = by_name(BOTH)
             grids = grid({place: setting}, both, sgd=(sgd_low, sgd_high), other=(low, high))
-            four, words = the_four(setting, {each: grids[place, each] for each in both}, seeds,
-                                   steps)
-            for what, values in four.items():
-                parts.append(Part(f"{place} {rung} {what}", f"{place}, {rung}: {FOUR[what]}",
-                                  values))
-                found[what][p, list(RUNGS).index(rung)] = values
-            rates += [Part(f"{place} {rung} {each}", f"{place}, {rung}: {label}", values)
-                      for each, (label, values) in words.items()]
+            four, besides = the_four(f"{place} {rung}", setting,
+                                     {each: grids[place, each] for each in both}, seeds, steps)
+            parts, rates = parts + four, rates + besides
+            for what, part in zip(FOUR, four):
+                found[what][p, list(RUNGS).index(rung)] = part.values
     there = Part("everywhere", "there on every rung that was run", ", ".join(
         FOUR[what] for what in FOUR if all(interval(values)[1] > 1 for values in
                                            found[what].reshape(-1, seeds)
@@ -549,9 +546,9 @@ def ladder(seeds=6, steps=30, places=("Setting 1, full",)):
     return arrays | found, parts + [there] + rates
 
 
-def the_four(setting, rates, seeds, steps):
-    """What `ladder` measures in a setting, {of FOUR: (seeds,)}; and besides {key: (label, losses
-    and rates)}. rates {optimizer's name: rates}."""
+def the_four(key, setting, rates, seeds, steps):
+    """What `ladder` measures in a setting: a part for each of FOUR, and others for losses, steps
+    and best rates; their keys begin with this one. rates {optimizer's name: rates}."""
     both, name = by_name(BOTH), setting.name
     tried = sweep({name: setting}, both, {(name, each): rates[each] for each in both}, range(3),
                   max(1, steps // 2))
@@ -567,12 +564,13 @@ def the_four(setting, rates, seeds, steps):
     four = dict(gap=ratio(final[:, 0], final[:, 1]), steps=ratio(half[:, 0], half[:, 1]),
                 noise=spread(norms) / spread(null).mean(axis=1),
                 smoothness=ratio(height[:, 0], height[:, 1]))
-    besides = {f"loss {each}": (f"final loss {each}", final[:, i]) for i, each in enumerate(both)}
-    besides |= {f"half {each}": (f"steps to half the loss {each}", half[:, i])
-                for i, each in enumerate(both)}
-    besides["rates"] = "best rates", ", ".join(
-        f"{each} {rate_in_words(tried[name, each])}" for each in both)
-    return four, besides
+    besides = [Part(f"{key} loss {each}", f"{name}: final loss {each}", final[:, i])
+               for i, each in enumerate(both)]
+    besides += [Part(f"{key} half {each}", f"{name}: steps to half the loss {each}", half[:, i])
+                for i, each in enumerate(both)]
+    besides.append(Part(f"{key} rates", f"{name}: best rates", ", ".join(
+        f"{each} {rate_in_words(tried[name, each])}" for each in both)))
+    return [Part(f"{key} {what}", f"{name}: {FOUR[what]}", four[what]) for what in FOUR], besides
 
 
 def draw_ladder(figure, arrays, found):
@@ -714,13 +712,10 @@ def without_attention(seeds=6, lengths=(60,)):
         for m, (model, (layers, activation)) in enumerate(models.items()):
             setting = base._replace(name=f"{model}, {kind}", activation=activation, full=True,
                                     layers=layers)
-            four, words = the_four(setting, grids, seeds, steps)
-            for what, values in four.items():
-                parts.append(Part(f"{model} {kind} {what}", f"{model}, {kind}: {FOUR[what]}",
-                                  values))
-                found[what][k, m] = values
-            rates += [Part(f"{model} {kind} {each}", f"{model}, {kind}: {label}", values)
-                      for each, (label, values) in words.items()]
+            four, besides = the_four(f"{model} {kind}", setting, grids, seeds, steps)
+            parts, rates = parts + four, rates + besides
+            for what, part in zip(FOUR, four):
+                found[what][k, m] = part.values
     return arrays | found, parts + rates
 
 
@@ -770,8 +765,9 @@ def gradient_norms(seeds=3, steps=60, optimizers=BOTH):
                                     for seed in range(seeds)])
             norm = np.array([run["layer_grad_norm"] for run in runs])  # (seeds, opt., steps, L)
             whole = np.array([run["grad_norm"] for run in runs])  # (seeds, optimizers, steps)
-            typical = running_median(np.moveaxis(norm, 2, 3))  # (seeds, optimizers, L, blocks)
-            arrays[f"{name} {kind}"] = np.median(typical, axis=0)  # (optimizers, L, blocks)
+            typical = [np.median(running_median(norm[..., layer]), axis=0)  # over seeds
+                       for layer in range(L)]
+            arrays[f"{name} {kind}"] = np.stack(typical, axis=1)  # (optimizers, L, blocks)
             end = np.median(norm[:, :, -max(1, steps // 10) :], axis=2)  # (seeds, optimizers, L)
             for i, each in enumerate(candidates):
                 label, key = f"{name}, {kind}, {each}", f"{name} {kind} {each}"
