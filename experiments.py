@@ -856,7 +856,7 @@ def draw_nonlinear_regression(figure, arrays, found):
             "and $v^T H v$: on the typical of the evaluation batches of 1,000 prompts.")
 
 
-nonlinear_regression.full = dict(steps=10_000, batches=3)
+nonlinear_regression.full = dict(seeds=8, steps=10_000, batches=3)
 
 
 if __name__ == "__main__":
