@@ -276,7 +276,8 @@ def load(name, out, level="published"):
 
 def draw(name, arrays, found):
     """The figure of an experiment from its arrays and its finding."""
-    return plotting.picture(drawing(name, found["level"]), arrays, found["parts"], said(found))
+    return plotting.picture(drawing(name, found["level"]), arrays, found["parts"],
+                            found["verdict"] and said(found))
 
 
 def drawing(name, level):
@@ -298,7 +299,7 @@ def save_figures(name, level, out, slides=False):
         pictures = {name: figure}
         if slides:
             pictures |= {f"{name}-{i}": each for i, each in enumerate(plotting.slides(
-                drawing(name, level), arrays, found["parts"], said(found)), 1)}
+                drawing(name, level), arrays, found["parts"], found["verdict"] and said(found)), 1)}
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{place(level, out) / name}.npz: got other arrays or parts than the "
                          f"figure wants ({type(error).__name__}: {error})") from None
@@ -337,7 +338,7 @@ def report(found, out, words=lambda text: text, figures="figures/", source=""):
         identity, claimed = claim_of(name)
         link = f"[`{name}`]({figures}{name}.png)"
         if identity == "Question":
-            asked.append(f"| {link}: {words(claimed)} | {words(headline(name, out))} |")
+            asked.append(f"| {link}: {words(claimed)} | {headline(name, out)} |")
         else:
             places = (f"{figures}{name}.png", f"{figures}robust/{name}.png")
             link = f"[`{name}`]({source}experiments.py)"
@@ -427,31 +428,30 @@ def score(board):
 def draw_scoreboard(claims, texts, figure, arrays, found):
     """A row a claim: a mark a primary part, published and robust apart, and the headline."""
     ax = figure.subplots()
-    ax.set(xlim=(0, 1), ylim=(len(claims) + 0.6, -0.8))
+    ax.set(xlim=(0, 1), ylim=(len(claims) + 0.6, -1))
     ax.axis("off")
-    columns = {"claim": 0, "published": 0.34, "robust": 0.45, "what was found": 0.56}
+    columns = {"claim": 0, "published": 0.33, "robust": 0.45, "what was found": 0.56}
     for title, x in columns.items():
-        ax.text(x, -0.6, title, weight="bold", va="center")
+        ax.text(x, -0.75, title, weight="bold", va="center")
     for y, (name, levels) in enumerate(claims.items()):
         ax.axhline(y - 0.5 + 0.08, color="#DDDDDD", lw=1)
-        for x, text, width in ((0, ": ".join(claim_of(name)), 50),
-                               (columns["what was found"], texts[name], 72)):
+        for x, text, width in ((0, ": ".join(claim_of(name)), 48),
+                               (columns["what was found"], texts[name], 68)):
             ax.text(x, y, textwrap.fill(plotting.in_symbols(text), width), va="center",
-                    fontsize=11, linespacing=1.0)
+                    fontsize=12, linespacing=1.0)
         for level, found in levels.items():
             if found:
                 plotting.marks(ax, columns[level], y - 0.15, [
                     each.decision for each in found["parts"].values() if each.primary])
                 ax.text(columns[level], y + 0.22, found["verdict"].partition(" for ")[0].partition(
-                    " in a ")[0], va="center", fontsize=10.5)
+                    " in a ")[0], va="center", fontsize=12)
     legend = len(claims) + 0.2  # its height
     ax.text(0, legend, "a mark for each primary part", va="center", fontsize=12.5)
-    ax.text(columns["what was found"], legend, textwrap.fill(
-        "published: the paper's statistic and rates; robust: best rates, many batches, the right "
-        "null, or new seeds", 66), va="center", fontsize=11.5, linespacing=1.0)
+    ax.text(columns["what was found"], legend, "published: as in the paper; robust: asked harder",
+            va="center", fontsize=12.5)
     for i, word in enumerate(plotting.MARKS):
         plotting.marks(ax, columns["published"] + 0.07 * i, legend, [word])
-        ax.text(columns["published"] + 0.015 + 0.07 * i, legend, word, va="center", fontsize=11.5)
+        ax.text(columns["published"] + 0.015 + 0.07 * i, legend, word, va="center", fontsize=12.5)
     return "", "A mark for each primary part of a claim: it holds, is open, or is against it."
 
 
@@ -561,8 +561,8 @@ JAPANESE = {
     "claim": "主張", "question": "問い", "published": "論文の条件", "robust": "より厳しい条件",
     "the number that decides": "判定を決めた数値", "what was found": "わかったこと",
     "not reproduced": "再現せず", "reproduced": "再現", "open": "未決", "holds": "成立",
-    "against": "反証", "measured": "測定のみ", "others hold": "補助項目が成立", " hold)": " が成立)",
-    " hold,": " が成立、", "experiments have no finding in this folder": "の実験の結果はこのフォルダにない",
+    "against": "反証", "measured": "測定のみ", " others hold": " の補助項目が成立",
+    " hold)": " が成立)", " hold, ": " が成立、", "experiments have no finding in this folder": "の実験の結果はこのフォルダにない",
     "Adam beats SGD in Settings 1, 2 and 3": "設定 1、2、3 で Adam は SGD に勝る",
     "Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3":
         "設定 1、2、3 で勾配ノイズの裾は重い",
@@ -591,7 +591,7 @@ JAPANESE = {
         "モデルは何を見るか、x の裾はどれほど重いか",
     "How finely must a step be scaled to do what Adam does?":
         "Adam と同じことをするには、更新量をどれほど細かく正規化すればよいか",
-    "What is left of the gap when the rate may fall?": "学習率を下げてよいなら、差はどれだけ残るか",
+    "What is left of the gap when the rate may fall?": "学習率を下げていってよいなら、差はどれだけ残るか",
     "Is SGD's rate at its limit?": "SGD の学習率は安定限界に達しているか",
     "Which optimizer should I take, and how carefully must its rate be chosen?":
         "どの手法を選べばよいか、学習率はどれほど注意して選ぶべきか",
@@ -599,7 +599,7 @@ JAPANESE = {
     "Does the ranking of optimizers on the bench predict that of a less simple model?":
         "試験台での手法の順位から、より複雑なモデルでの順位を予測できるか",
     "Is it the attention?": "原因はアテンションか",
-    "Do gradients explode or vanish in training?": "学習中に勾配は爆発または消失するか",
+    "Do gradients explode or vanish in training?": "学習中に勾配は爆発したり消失したりするか",
     "At which initial scale and depth do models train?":
         "どの初期値の大きさと深さでモデルは学習するか",
     "How do heavy tails and depth interact?": "重い裾と深さはどう相互作用するか",
@@ -613,9 +613,10 @@ JAPANESE = {
     ", minus that of Gaussian vectors": "(ガウスベクトルの値との差)",
     "ratio of R_med at loss 0.5, L = 4, 6, 8 over 2": "損失 0.5 での R_med の比(L = 2 に対する L = 4、6、8)",
     "ratio of R_med": "R_med の比", "difference of v^T H v": "v^T H v の差",
-    "best rates: ": "最良の学習率: ", "steps to half the loss": "損失が半分になるまでのステップ数",
-    "final loss": "最終損失", "typical batch": "典型的なバッチ", "first batch": "1 バッチ",
-    "fixed batch": "固定バッチ", "iteration": "ステップ", "within windows": "区間内",
+    ", best rates": "、最良の学習率", "best rates": "最良の学習率", "steps to half the loss": "損失が半分になるまでのステップ数",
+    "final loss": "最終損失", ", typical batch": "、典型的なバッチ", ", first batch": "、1 バッチ",
+    ", fixed batch": "、固定バッチ", ", iteration": "、ステップ", ", within windows": "、窓内",
+    "softmax / linear": "softmax / 線形",
     "slope of the directional smoothness": "方向平滑性の傾き", "Setting": "設定",
     "Heavy / spherical": "重い裾 / 球面", "steps of": "ステップ数", "slope": "傾き", "steps": "ステップ",
     "SignDescent": "符号勾配降下法", "SGD's path, gradient, robust: v^T H v as it is minus clipped at":

@@ -79,7 +79,8 @@ def draw_adam_vs_sgd(figure, arrays, found):
         losses(norm, arrays, f"{name} norm", ylabel="gradient norm")
         note(loss, f"{pair} {found[f'{name} {pair}']}")
     gap = ", ".join(str(found[f"{name} {pair}"]) for name in PAPER_SETTINGS)
-    return (f"C1: {pair} of the final loss in Settings 1, 2, 3: {gap}",
+    first, second = arrays["optimizers"][:2]
+    return (f"C1: {first} ends at {gap} times {second}'s loss in Settings 1, 2, 3",
             "Training loss at the published rates, and below the norm of the gradient before "
             "clipping. Running medians over blocks of a fiftieth of the steps; line: median over "
             "seeds, band: smallest to largest. Three layers; every batch is fresh, so that the "
@@ -172,7 +173,8 @@ def draw_condition_number(figure, arrays, found):
     above, below = figure.subplots(2, 3, sharey="row")
     pair, iterations = " / ".join(arrays["optimizers"][:2]), [int(t) for t in arrays["iterations"]]
     for name, paths, ratios in zip(PAPER_SETTINGS, above, below):
-        losses(paths, arrays, f"{name} path", title=TITLES[name], ylabel="$R_{med}$")
+        losses(paths, arrays, f"{name} path", title=TITLES[name],
+               ylabel="$R_{med}$,\ntypical batch")
         paths.set_xscale("symlog", linthresh=50)  # logarithmic, except near 0
         paths.set_xlim(0, max(50, 1.1 * arrays["iteration"][-1]))
         paths.set_xticks([t for t in (0, 100, 1000, 10_000) if t <= paths.get_xlim()[1]])
@@ -182,14 +184,15 @@ def draw_condition_number(figure, arrays, found):
             ratios.errorbar(3 * i, mean, [[min(std, 0.9 * mean)], [std]], fmt="k*", ms=12,
                             capsize=4)
             dots(ratios, [], [arrays[f"{name}, iteration {t} first batch"]], places=[3 * i + 1])
-        note(ratios, "here: " + ", ".join(str(found[f"{name} {t}"]) for t in iterations))
+        note(ratios, "here: " + ", ".join(f"{found[f'{name} {t}']} at {t}" for t in iterations))
         ratios.set_xticks([3 * i + k for i in range(len(iterations)) for k in (0, 1)],
                           [f"{words}\n{t}" for t in iterations for words in ("paper", "here")])
-        ratios.set(yscale="log", xlabel="iteration", ylabel=f"$R_{{med}}$, {pair}")
+        ratios.set(yscale="log", xlabel="iteration", ylabel=f"$R_{{med}}$, {pair},\nfirst batch",
+                   xlim=(-1, 3 * len(iterations) - 1))
         reference(ratios, 1)
     last = ", ".join(str(found[f"{name} {iterations[-1]}"]) for name in PAPER_SETTINGS)
-    return (f"C3: {pair} of R_med at iteration {iterations[-1]}, on one evaluation batch, in "
-            f"Settings 1, 2, 3: {last}",
+    return (f"C3: R_med {pair} at iteration {iterations[-1]}, first evaluation batch, Settings 1, "
+            f"2, 3: {last}",
             "Above: R_med on evaluation batches of 1,000 prompts, the typical one; line: median "
             "over seeds, band: smallest to largest. Below: the ratio on one batch, a dot for each "
             "seed, bar: median; star: the mean that the paper prints, with its standard deviation "
@@ -230,10 +233,10 @@ def draw_directional_smoothness(figure, arrays, found):
                title=TITLES[name], xlabel="iteration", ylabel="$v^T H v$, one batch")
         note(ax, f"{found[f'{name} medians']}\ndifference {found[f'{name} difference']}")
     smoothness_axis(*row)
-    medians = "; ".join(str(found[f"{name} medians"]) for name in PAPER_SETTINGS)
-    return (f"C4: v^T H v on one evaluation batch in Settings 1; 2; 3: {medians}",
+    medians = "; ".join(f"{name} {found[f'{name} medians']}" for name in PAPER_SETTINGS)
+    return (f"C4: v^T H v on one batch: {medians}",
             "$v^T H v$, v the direction of the step, on one evaluation batch of 1,000 prompts. "
-            "Line: median over seeds, band: smallest to largest; in the corner the medians over "
+            "Line: median over seeds, band: smallest to largest; above the panel the medians over "
             "seeds and path. Logarithmic scale, linear around 0.")
 
 
@@ -284,12 +287,11 @@ def draw_generalized_smoothness(figure, arrays, found):
         drawn = plotting.on_path(below, norm[:, ::2], arrays[f"{name} spectral"], t[::2])
         above.set(title=TITLES[name], ylabel="$v^T H v$")
         below.set(xlabel="gradient norm", ylabel="spectral norm of H")
-        note(above, f"slope {found[f'{name} slope']}", at=(0.03, 0.96))
-        note(below, f"slope {found[f'{name} spectral slope']}", at=(0.03, 0.96))
+        note(above, f"slope {found[f'{name} slope']}")
+        note(below, f"slope {found[f'{name} spectral slope']}")
     figure.colorbar(drawn, ax=figure.axes, label="iteration")
     slopes = ", ".join(str(found[f"{name} slope"]) for name in PAPER_SETTINGS)
-    return (f"C5: along Adam's path v^T H v grows like the gradient norm to the power {slopes} in "
-            "Settings 1, 2, 3",
+    return (f"C5: v^T H v grows like the gradient norm to the power {slopes} in Settings 1, 2, 3",
             "Adam, one evaluation batch of 1,000 prompts, a point for each seed and every 50 steps "
             "(below: every 100) where $v^T H v$ is positive. Slope: of log against log over the "
             "whole path, median over seeds.")
@@ -338,9 +340,9 @@ def draw_softmax_vs_linear(figure, arrays, found):
     curves(ax, arrays["iteration"], arrays["loss"], arrays["kinds"], yscale="log",
            xlabel="iteration", ylabel="training loss")
     ax.plot(arrays["iteration"][[0, -1]], [d, d], ":", color="#000000", lw=1)
-    plotting.at_end(ax, arrays["iteration"][-1], d, "predicting 0", "#000000")
-    note(ax, f"final loss, softmax / linear: {found['softmax loss ratio']}\nsteps of linear to "
-         f"half the loss of predicting 0: {found['linear steps']}", at=(0.97, 0.6))
+    ax.text(arrays["iteration"].mean(), d, "loss of predicting 0", va="bottom", ha="center")
+    note(ax, f"final loss, softmax / linear {found['softmax loss ratio']}; linear attention is at "
+         f"half the loss of predicting 0 after {found['linear steps']} steps")
     return (f"C6: softmax attention ends at {found['softmax loss ratio']} times the loss of linear "
             "attention",
             "Three layers, Setting 1. Running medians over blocks of a fiftieth of the steps; "
@@ -382,9 +384,11 @@ def draw_larger_model(figure, arrays, found):
     losses(first, arrays, "loss", title="training loss", ylabel="training loss")
     losses(second, arrays, "norm", title="gradient norm", ylabel="gradient norm")
     tails(third, arrays, LARGE.name, title="gradient noise")
-    note(first, f"{pair} {gap}")
+    third.legend(loc="upper right")
+    note(first, f"final loss {pair} {gap}")
     note(third, f"skewness {skewness}")
-    return (f"C7: {pair} of the final loss {gap}, skewness of the noise norm {skewness}",
+    return (f"C7: L = 8, d = 20, n = 60: final loss {pair} {gap}, skewness of the noise norm "
+            f"{skewness}",
             f"{LARGE.name}. Running medians over blocks of a fiftieth of the steps; line: median "
             "over seeds, band: smallest to largest; norm before clipping. Noise: share of the "
             "draws whose norm exceeds r times the median of their seed, at initialisation; a line "
@@ -456,19 +460,20 @@ def draw_heavy_tails(figure, arrays, found):
         losses(loss, arrays, f"{name} loss",
                title=f"{TITLES.get(name, name)}\nrates: {arrays[f'{name} protocol']}",
                ylabel="training loss")
-        note(loss, f"{pair} {found[f'{name} {pair}']}",
-             at=(0.97, 0.04) if name == SETTING_3.name else (0.97, 0.96))
+        note(loss, f"{pair} {found[f'{name} {pair}']}")
         noises.sharex(rows[1][0])
         tails(noises, arrays, name)
-        note(noises, f"99 % / 50 % quantile\n{found[f'{name} noise']}")
+        if name == SPHERICAL.name:
+            noises.legend(loc="right", fontsize="small")
+        note(noises, f"99 % / 50 % quantile {found[f'{name} noise']}")
         curves(path, arrays["point"], arrays[f"{name} R_med"], names, yscale="log",
                xlabel="iteration", ylabel="$R_{med}$")
-        note(path, f"ratio {found[f'{name} R_med']}", at=(0.97, 0.04))
+        note(path, f"{pair} {found[f'{name} R_med']}")
         loss.title.set_fontsize(14)
-    slower = ", ".join(f"{each} {found[f'steps {each}']}" for each in names[:2])
-    return (f"C8: heavy tails over the sphere: noise {found['noise']}, ratio of R_med "
-            f"{found['R_med']}, steps to half the loss {slower}",
-            "All at E|x|$^2$ = 1. Above the panels: learning rates, and the limit of the "
+    slower = ", ".join(f"{each}'s steps {found[f'steps {each}']}" for each in names[:2])
+    return (f"C8: heavy tails over the sphere: noise tails {found['noise']}, ratio of R_med "
+            f"{found['R_med']}, {slower}",
+            "All at E|x|$^2$ = 1. Steps: to half of the loss of predicting 0. Above the panels: learning rates, and the limit of the "
             "gradient's norm. Loss: running medians; line: median over seeds, band: smallest to "
             "largest. Noise: share of the draws whose norm exceeds r times the median of their "
             "seed, at initialisation; dashed: Gaussian vectors of the same mean and covariance. "
@@ -545,19 +550,19 @@ def draw_depth(figure, arrays, found):
     curves(loss, layers, np.stack([arrays[f"final {each}"] for each in names], axis=1), names,
            title="final loss", ylabel="final loss", **shared)
     gap = ", ".join(str(found[f"L = {L} {pair}"]) for L in layers[1:])
-    note(loss, f"{pair} at L = 4, 6, 8:\n{gap}\nfrom L = 2 to 8: times {found['gap']}")
+    note(loss, f"{pair} at L = 4, 6, 8: {gap}")
     curves(noises, layers, arrays["spread"][:, None], [""], title="gradient noise",
            ylabel="99 % / 50 % quantile", **shared)
-    note(noises, f"from L = 2, 4 to 6, 8:\ntimes {found['noise']}", at=(0.03, 0.96))
-    curves(condition, layers, np.stack([arrays["first ratio"], arrays["typical ratio"]], axis=1),
-           ["first batch", "typical"], title="at the same iteration",
-           ylabel=f"ratio of $R_{{med}}$, {pair}", **shared)
-    note(condition, f"first batch, L = 2 to 4, 6, 8:\ntimes {found['R_med']}", at=(0.03, 0.96))
+    note(noises, f"from L = 2, 4 to 6, 8: times {found['noise']}")
+    for i, (kind, label) in enumerate((("first", "first batch"), ("typical", "typical batch"))):
+        dots(condition, layers, arrays[f"{kind} ratio"].T, shift=0.3 * i, label=label,
+             colour=plotting.look(kind, i)["color"], title="$R_{med}$ at the same iteration",
+             yscale="log", xlabel="layers L", ylabel=f"$R_{{med}}$, {pair}")
+    condition.legend()
+    note(condition, f"first batch, L = 2 to 4, 6, 8: times {found['R_med']}")
     reference(condition, 1)
-    for ax in (loss, noises, condition):
-        ax.margins(y=0.35)
-    return (f"C9: from L = 2 to 8 the final loss {pair} grows {found['gap']} times; the ratio of "
-            f"R_med, from L = 2 to L = 4, 6, 8, times {found['R_med']}",
+    return (f"C9: final loss {pair} from L = 2 to 8: times {found['gap']}; R_med {pair} from L = 2 "
+            f"to 4, 6, 8: times {found['R_med']}",
             "Setting 1. Noise: 99 % over 50 % quantile of its norm. Ratio of $R_{med}$: median "
             "over the path. Line: median over seeds, band: smallest to largest.")
 
@@ -624,20 +629,21 @@ def draw_learning_rates(figure, arrays, found):
                         mfc="none" if marker == "o" else color, mew=2, color=color)
             if len(arrays[f"{name} {each} lengths"]):
                 lengths.plot(arrays[f"{name} {each} lengths"], arrays[f"{name} {each} best"],
-                             **plotting.look(each, i), label=each)
+                             **plotting.look(each, i), mfc="none", ms=11 - 4 * i, mew=2)
             lengths.axhline(used, color=color, lw=1.5, ls=plotting.look(each, i)["ls"],
-                            zorder=2 - i)
+                            zorder=2 - i)  # so that both show where they are one
         ax.set(xscale="log", yscale="log", title=TITLES[name], xlabel="learning rate",
-               ylabel="final loss / the lowest", ylim=(0.8, 300))
+               ylabel="final loss / the lowest", ylim=(0.5, 300))
         lengths.set(xscale="log", yscale="log", xlabel="steps of the run", ylabel="best rate")
     for marker, size, words in (("o", 13, "published"), ("*", 16, "best"), ("X", 10, "diverged")):
         above[1].plot([], [], marker, ms=size, mew=2, color="#444444", label=words,
                       mfc="none" if marker == "o" else None)
     above[1].legend(loc="center left")
-    best = "; ".join(f"{name}: " + ", ".join(
-        f"{each} {str(found[f'{name} {each} best']).split(',')[0]}" for each in names)
-                     for name in PAPER_SETTINGS)
-    return (f"Protocol: best rates of the grid: {best}",
+    note(below[0], "thin: the published rate")
+    best = "; ".join(f"{each} " + ", ".join(
+        str(found[f"{name} {each} best"]).split(",")[0] for name in PAPER_SETTINGS)
+                     for each in names)
+    return (f"Protocol: the best rates of the grid in Settings 1, 2, 3: {best}",
             "Above: median training loss over the last tenth of the steps, over the lowest median "
             "of the setting; line: median over seeds, band: smallest to largest. Star: the best "
             "rate; circle: the rate that the other experiments use, which is the published one; X, "
@@ -716,18 +722,18 @@ def draw_full_batch(figure, arrays, found):
                  label=f"{first} / {each}", places=places)
         below.axvline(places[-1] - 0.75, color="#000000", lw=1)
         below.set(yscale="log", xlabel="prompts in a fresh batch; at the right, one batch",
-                  ylabel="ratio of final losses", ylim=(0.03, 200))
+                  ylabel="ratio of final losses")
         reference(below, 1)
     if medians:  # else every run diverged
         rows[0][0].set_ylim(min(medians) / 3, 3 * max(medians))  # which a spike of one seed leaves
-    rows[1][0].legend(loc="upper left")
-    ratios = "; ".join(f"{first} / {each} " + ", ".join(
+    rows[1][0].legend(loc="lower left")
+    ratios = "; ".join(", ".join(
         str(found[f"{name}, fixed batch {each}"]) for name in ("Setting 1", "Setting 3"))
-                       for each in others)
-    return (f"C10: on one fixed batch of Settings 1, 3: {ratios}",
+                       + f" times {each}'s" for each in others)
+    return (f"C10: on one fixed batch of Settings 1, 3 {first}'s loss is {ratios}",
             "Every optimizer at the best of seven rates. Above: running median on one batch of "
             "1,000 prompts; line: median over seeds, band: smallest to largest. Below: a dot for "
-            "each seed (some leave the panel), bar: median; fresh batches of so many prompts and, "
+            "each seed, bar: median; fresh batches of so many prompts and, "
             "at the right, the fixed batch. Dotted: 1, no difference.")
 
 
@@ -785,10 +791,12 @@ def draw_clipping(figure, arrays, found):
             plotting.clipped(ax, [without_start(arrays[f"{name}, {each}'s path, {direction}"])
                                   for direction in ("gradient", "step")], arrays["kinds"],
                              title=TITLES[name], ylabel=f"$v^T H v$, {each}'s path")
+            lower = found[f"{name}, {each}'s path, gradient clipped at 0.5"]
+            note(ax, f"gradient: as it is minus 0.5: {lower}")
     fell = [found[f"{name}, {each}'s path, gradient clipped at 0.5"].decision
             for each in names for name in PAPER_SETTINGS].count("holds")
-    return (f"C11: the gradient clipped at its median coordinate: v^T H v is lower in {fell} of "
-            f"{len(PAPER_SETTINGS) * len(names)} cases",
+    return (f"C11: clipping the gradient at its median coordinate lowers v^T H v along it for "
+            f"certain in {fell} of {len(PAPER_SETTINGS) * len(names)} cases",
             "$v^T H v$ at the same point, for the gradient and for the optimizer's step, as it is, "
             "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
             "and for its sign. Medians over the path without its first tenth; line: median over "
@@ -839,17 +847,19 @@ def draw_nonlinear_regression(figure, arrays, found):
     (first, second), (third, fourth) = figure.subplots(2, 2)
     names, pair = arrays["optimizers"], " / ".join(arrays["optimizers"][:2])
     losses(first, arrays, "loss", title="training loss", ylabel="training loss")
-    note(first, f"{pair} {found[f'MLP {pair}']}")
+    note(first, f"final loss {pair} {found[f'MLP {pair}']}")
     tails(second, arrays, "MLP", title="gradient noise")
+    second.legend(loc="upper right")
     note(second, f"skewness {found['skewness']}")
     curves(third, arrays["point"], arrays["R_med"], names, yscale="log",
            title="robust condition number", xlabel="iteration", ylabel="$R_{med}$")
-    note(third, f"ratio, first batch: {found['R_med']}", at=(0.97, 0.04))
+    note(third, f"{pair}, first batch {found['R_med']}")
     curves(fourth, arrays["point"], arrays["smoothness"], names, title="directional smoothness",
            xlabel="iteration", ylabel="$v^T H v$")
     smoothness_axis(fourth)
-    note(fourth, f"difference, first batch: {found['smoothness']}", at=(0.97, 0.04))
-    return (f"C12: {pair} of the final loss {found[f'MLP {pair}']}, of R_med {found['R_med']}",
+    note(fourth, f"difference, first batch {found['smoothness']}")
+    return (f"C12: a nonlinear task with an MLP: final loss {pair} {found[f'MLP {pair}']}, R_med "
+            f"{found['R_med']}",
             "Loss: running median; line: median over seeds, band: smallest to largest. Noise: "
             "share of the draws whose norm exceeds r times the median of their seed, at "
             "initialisation; dashed: Gaussian vectors of the same mean and covariance. $R_{med}$ "

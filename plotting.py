@@ -25,6 +25,8 @@ from matplotlib.gridspec import GridSpec
 if backend is not None:
     os.environ["MPLBACKEND"] = backend
 
+from verdicts import short
+
 STYLE = {
     "font.size": 15,
     "axes.titlesize": 17,
@@ -59,7 +61,7 @@ MARKS = {"holds": dict(marker="o", color="#009E73"),  # of a claim's parts
          "against": dict(marker="X", color="#882255")}
 TITLES = {"Setting 1": "Setting 1: n = 20", "Setting 2": "Setting 2: n = 5",
           "Setting 3": "Setting 3: heavy-tailed x"}
-RATIO_TICKS = (1, 1.1, 1.2, 1.3), (1, 1.5, 2, 3), (1, 2, 5, 10, 20), 10.0 ** np.arange(300)
+RATIO_TICKS = (1, 1.1, 1.2, 1.3, 1.5), (1, 1.5, 2, 3), (1, 2, 5, 10, 20), 10.0 ** np.arange(300)
 
 
 def look(name, position=0):
@@ -78,8 +80,9 @@ def picture(draw, arrays, found, verdict="", style=STYLE):
         arrays = {name: np.asarray(values) for name, values in arrays.items()}  # as from a file
         headline, figure.caption = draw(figure, arrays, found)
         letters = int(1840 / matplotlib.rcParams["figure.titlesize"])  # on a line
-        figure.suptitle("\n".join(textwrap.fill(in_symbols(text), letters)
-                                  for text in (headline, verdict) if text))
+        lines = 1 + len(headline) // letters
+        broken = textwrap.fill(in_symbols(headline), min(letters, len(headline) // lines + 12))
+        figure.suptitle(f"{broken}\n{verdict}".strip())
         figure.headline = headline
         for ax in figure.axes:  # where every run diverged: a log scale wants limits all the same
             if ax.get_xscale() == "log" and ax.get_xlim()[0] <= 0:
@@ -103,7 +106,7 @@ def slides(draw, arrays, found, verdict=""):
         for other in panels:  # what the panel shared with others of its column and row
             there = other.get_subplotspec()
             if there.colspan == place.colspan:
-                keep.set_title(keep.get_title() or other.get_title(),
+                keep.title.set(text=keep.get_title() or other.get_title(),
                                fontsize=SLIDE["axes.titlesize"])
                 keep.set_xlabel(keep.get_xlabel() or other.get_xlabel())
             if there.rowspan == place.rowspan:
@@ -118,12 +121,20 @@ def slides(draw, arrays, found, verdict=""):
 
 
 def one_kind_of_ticks(ax):
-    """0.01, 0.1, 1, ... or 10^-4, 10^-3, ..., not both on an axis."""
-    for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+    """0.01, 0.1, 1, ... or 10^-4, 10^-3, ..., not both on an axis; 0.1, 0.2, 0.5, ... on less than
+    two decades, where there is room."""
+    for axis, limits, widest in ((ax.xaxis, ax.get_xlim(), 50), (ax.yaxis, ax.get_ylim(), 200)):
         sizes = [abs(tick) for tick in axis.get_majorticklocs()
                  if tick and limits[0] <= tick <= limits[1]]
-        if isinstance(axis.get_major_formatter(), matplotlib.ticker.LogFormatterSciNotation) and (
-                sizes and not 0.001 <= min(sizes) <= max(sizes) <= 1000):
+        if not isinstance(axis.get_major_formatter(), matplotlib.ticker.LogFormatterSciNotation):
+            continue
+        if axis.get_scale() == "log" and 3 < limits[1] / limits[0] < widest:
+            wide = limits[1] > 10 * limits[0]
+            axis.set_major_locator(matplotlib.ticker.LogLocator(
+                subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 5, 7)))
+            axis.set_major_formatter(lambda number, _: f"{number:g}")
+            axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        elif sizes and not 0.001 <= min(sizes) <= max(sizes) <= 1000:
             axis.set_major_formatter(power_of_ten)
 
 
@@ -230,11 +241,14 @@ def spread_labels(figure):
     for ax in figure.axes:
         labels = [text for text in ax.texts if text.get_gid() == "end"]
         heights = {text: ax.transData.transform(text.xy)[1] * 72 / figure.dpi for text in labels}
-        below = -np.inf
-        for text in sorted(labels, key=heights.get):
-            place = max(heights[text], below + 1.2 * text.get_fontsize())
+        labels.sort(key=heights.get)
+        places = [heights[text] for text in labels]
+        for _ in range(50):  # two that overlap give way by half of it each
+            for i, text in enumerate(labels[1:]):
+                overlap = max(0, places[i] + 1.2 * text.get_fontsize() - places[i + 1]) / 2
+                places[i], places[i + 1] = places[i] - overlap, places[i + 1] + overlap
+        for text, place in zip(labels, places):
             text.xyann = (6, place - heights[text])
-            below = place
 
 
 def tails(ax, arrays, name, **labels):
@@ -300,9 +314,9 @@ def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, places=Non
         bar = colour if colour != "#444444" else "#000000"  # to be seen among its dots
         ax.plot(i + shift, np.median(values), "_", ms=26, mew=3, color=bar, zorder=3)
     if label:
-        ax.plot([], [], color=colour, label=label)  # the legend shows a line, not data
+        ax.plot([], [], color=bar, label=label)  # the legend shows a line, not data
     ax.set_xticks(places, labels, fontsize=0.8 * matplotlib.rcParams["font.size"])
-    ax.set(**axes)
+    ax.set(xlim=(places[0] - 0.5, places[-1] + 0.5), **axes)
 
 
 def heat(ax, values, rows, columns, together=None, **labels):
@@ -316,22 +330,14 @@ def heat(ax, values, rows, columns, together=None, **labels):
     low, high = (every.min(), min(every.max(), every.min() + 4)) if every.size else (0, 1)
     ax.imshow(logs, cmap="cividis", aspect="auto", vmin=low, vmax=high)
     for (i, j), value in np.ndenumerate(values):
-        ax.text(j, i, two_digits(value) if good[i, j] else "X", ha="center", va="center",
+        ax.text(j, i, short(value, 2) if good[i, j] else "X", ha="center", va="center",
+                fontsize="small" if len(columns) > 4 else None,
                 color="white" if good[i, j] and logs[i, j] < (low + high) / 2 else "black")
     ax.set_xticks(range(len(columns)), [each if isinstance(each, str) else f"{each:g}"
                                         for each in columns])
     ax.set_yticks(range(len(rows)), rows)
     ax.set(**labels)
     ax.grid(False)
-
-
-def two_digits(value):
-    """Two digits, or one of a very large or small number: 0.24, 1.0, 3200, 5e139."""
-    if 0.001 <= value < 10_000:
-        text = f"{float(f'{value:.2g}'):g}"
-        return f"{text}.0" if len(text) == 1 and text != "0" else text
-    digit, exponent = f"{value:.0e}".split("e")
-    return f"{digit}e{int(exponent)}"
 
 
 def on_path(ax, x, y, iteration):
@@ -344,12 +350,12 @@ def on_path(ax, x, y, iteration):
                       vmax=iteration[-1] or 1)  # 1: a run of one point
 
 
-def note(ax, text, at=(0.97, 0.96)):
-    """A number in a corner of a panel, at (x, y) from 0 to 1."""
-    x, y = at
-    ax.text(x, y, in_symbols(text), transform=ax.transAxes, ha="left" if x < 0.5 else "right",
-            va="bottom" if y < 0.5 else "top", fontsize=matplotlib.rcParams["legend.fontsize"],
-            bbox=dict(facecolor="#FFFFFF", alpha=0.65, lw=0, pad=1))
+def note(ax, text):
+    """The number that a panel shows, between the panel and its title, where it hides nothing."""
+    words = ax.annotate(in_symbols(text), (0.5, 1), (0, 5), xycoords="axes fraction", ha="center",
+                        va="bottom", textcoords="offset points",
+                        fontsize=matplotlib.rcParams["legend.fontsize"])
+    ax.set_title(ax.get_title(), pad=8 + 1.3 * words.get_fontsize() * (1 + text.count("\n")))
 
 
 def marks(ax, x, y, decisions):

@@ -62,8 +62,8 @@ def draw_the_model(figure, arrays, found):
     layer.fill_between((0, 1), 0.22, 0.86, color="#F0F0F0")
     layer.text(0.97, 0.8, "L times", ha="right", va="center", style="italic")
     boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.4, 0.67), "values\n$P Z M$": (0.77, 0.67),
-             "values times scores / n": (0.6, 0.46), "+": (0.5, 0.3),
-             "minus the last entry\nis the prediction": (0.5, 0.08)}
+             "values · scores / n": (0.6, 0.46), "+": (0.5, 0.3),
+             "prediction of y:\n$-1$ · last entry": (0.5, 0.08)}
     for text, place in boxes.items():
         layer.text(*place, text, ha="center", va="center",
                    bbox=dict(boxstyle="round", facecolor="white", edgecolor="#444444"))
@@ -79,9 +79,8 @@ def draw_the_model(figure, arrays, found):
                    **dict(plotting.look(name, i), marker=""))
     heavy.set(xscale="log", yscale="log", title="tails of x", xlim=(0.05, 200),
               xlabel="$|x|^2$ / its mean, r", ylabel="share above r")
-    reference(heavy, 0.001)
     heavy.legend()
-    return ("A layer adds to the prompt what it reads from the context; at the end y is read off",
+    return ("A layer adds to the prompt what it reads from the context; its last entry predicts -y",
             "Left: a prompt of Setting 1, a pair (x, y) a column; the query's y is 0 in Z, and the "
             "model is asked for it. Middle: M leaves the query's column out. Right: how much "
             "|x|$^2$ varies, at the same mean; its 99.9 % quantile over the mean is "
@@ -208,8 +207,8 @@ def draw_granularity(figure, arrays, found):
     and unequal variances; and "spectra" (blocks, eigenvalues)."""
     names, scalings = list(arrays["settings"]), list(arrays["scalings"])
     groups = {"isotropic x": [name for name in names if name in PAPER_SETTINGS],
-              "falling rate": [name for name in names if "falling" in name],
-              "unequal variances": [name for name in names if "ratio" in name]}
+              "falling rate, Setting 1": [name for name in names if "falling" in name],
+              "unequal variances, Setting 1": [name for name in names if "ratio" in name]}
     groups = {title: shown for title, shown in groups.items() if shown}
     *panels, last = figure.subplots(1 + len(groups) // 2, 2).flat
     shown_scalings = [each for each in scalings if each != "Adam"]
@@ -223,21 +222,22 @@ def draw_granularity(figure, arrays, found):
                  shift=0.22 * (i - (len(shown) - 1) / 2), colour=look["color"],
                  label=name.removesuffix(", falling rate").removeprefix("Setting 1, "))
         ax.set(yscale="log", title=title, ylabel="final loss / Adam's")
-        ax.tick_params(axis="x", labelsize="x-small")
+        ax.tick_params(axis="x", labelsize="small")
         reference(ax, 1)
-        ax.legend()
+        if len(shown) > 1:
+            ax.legend()
     for b, spectrum in enumerate(arrays["spectra"][:-2]):  # the last P has no gradient
         last.plot(1 + np.arange(len(spectrum)), spectrum[::-1],
                   **dict(plotting.look("PQ"[b % 2], b % 2), marker=""),
                   label="PQ"[b % 2] if b < 2 else None)
-    last.set(yscale="log", title="Hessian's blocks", xlabel="rank of the eigenvalue",
+    last.set(yscale="log", title="Hessian's blocks at the start", xlabel="rank of the eigenvalue",
              ylabel="|eigenvalue|")
     last.legend()
     shown = groups[next(iter(groups))]
     words = "; ".join(f"{each} " + ", ".join(str(found[f"{name} {each}"]) for name in shown)
-                      for each in ("SGD", "one scale", "a layer", FIXED))
+                      for each in ("SGD", "a layer", FIXED))
     places = ", ".join(name.removeprefix("Setting ") for name in shown)
-    return (f"Final loss over Adam's in Setting{'s' * (len(shown) > 1)} {places}: {words}",
+    return (f"Final loss over Adam's, Setting{'s' * (len(shown) > 1)} {places}: {words}",
             "Every optimizer at its best of seven rates (SGD of five); a dot for each seed, bar: "
             "median; dotted: 1, as Adam. One scale: the momentum over its root mean square; a "
             "layer, a block, a row: the same for each of these. Fixed layer rates: SGD with a "
@@ -292,12 +292,13 @@ def draw_schedules(figure, arrays, found):
                  colour=plotting.look(each, i)["color"])
         ax.set(yscale="log", title=TITLES[name], ylabel="final loss / Adam's, constant rate")
         reference(ax, 1)
-        note(ax, f"linear:\nSGD / Adam {found[f'{name} linear SGD']}", at=(0.03, 0.04))
+        note(ax, f"SGD / Adam: constant {found[f'{name} constant SGD']}, linear "
+             f"{found[f'{name} linear SGD']}")
     row[1].legend()
     constant, linear = (", ".join(str(found[f"{name} {kind} SGD"]) for name in PAPER_SETTINGS)
                         for kind in ("constant", "linear"))
-    return (f"SGD's final loss over Adam's in Settings 1, 2, 3: {constant} at a constant rate; "
-            f"{linear} at a falling one",
+    return (f"SGD's final loss over Adam's, Settings 1, 2, 3: {constant} at a constant rate, "
+            f"{linear} if both fall",
             "Every optimizer at its best of seven rates under each schedule; a dot for each seed, "
             "bar: median; dotted: 1, Adam's median at a constant rate. Linear and cosine fall to 0 "
             "at the end of the run.")
@@ -374,22 +375,25 @@ def draw_edge_of_stability(figure, arrays, found):
     """Of each of "names" the eigenvalue over its limit (seeds, points); and "SCHEDULE OPTIMIZER",
     final losses (seeds,)."""
     (ax, ends), names = figure.subplots(1, 2, width_ratios=(3, 2)), list(arrays["names"])
-    curves(ax, arrays["iteration"], np.stack([arrays[name] for name in names], axis=1), names,
-           yscale="log", title="SGD, Setting 1", xlabel="iteration",
-           ylabel="largest eigenvalue of the Hessian\nover 2 (1 + momentum) / learning rate")
+    for i, name in enumerate(names):  # a band for the last alone: three would hide each other
+        shown = arrays[name] if name == names[-1] else np.median(arrays[name], axis=0)[None]
+        curves(ax, arrays["iteration"], shown[:, None], [name], first=i, yscale="log",
+               title="SGD, Setting 1", xlabel="iteration",
+               ylabel="largest eigenvalue of the Hessian / its limit")
     reference(ax, 1)
     for i, each in enumerate(("SGD", "Adam")):
         dots(ends, ["constant", "warm-up"], [arrays[f"constant {each}"], arrays[f"warm-up {each}"]],
              shift=0.2 * i, label=each, colour=plotting.look(each, i)["color"], yscale="log",
              title="at the best rate", ylabel="final loss")
     ends.legend()
-    return ("SGD's largest eigenvalue over the limit in Setting 1, rate 0.2: "
-            f"{found['0.2 start']} at the start, then {found['0.2']}; loss with warm-up / without "
-            f"{found['warm-up SGD']}",
+    note(ends, f"SGD, warm-up / constant {found['warm-up SGD']}")
+    return (f"Setting 1, SGD at 0.2: the largest eigenvalue is {found['0.2 start']} times the "
+            f"stability limit at the start, then {found['0.2']} times",
             "The limit is 2 (1 + momentum) / lr, beyond which gradient descent with momentum "
             "diverges on a quadratic. Line: median over seeds, band: smallest to largest; typical "
-            "of the evaluation batches of 1,000 prompts. Warm-up: the rate rises from 0 over the "
-            "first tenth of the steps; a dot for each seed, bar: median.")
+            "of the evaluation batches of 1,000 prompts; a band at the highest rate alone. "
+            "Warm-up: the rate rises from 0 over the first tenth of the steps; a dot for each "
+            "seed, bar: median.")
 
 
 edge_of_stability.full = dict(seeds=8, steps=2500, batches=5)
@@ -491,7 +495,7 @@ def draw_screen(figure, arrays, found):
     ends.invert_yaxis()
     ends.legend()
     ranges.set(xscale="log", xlabel="learning rate", title="rates within a factor 2 of the best")
-    return (f"Loss over the best one's, mean over Settings 1, 2, 3: {found['first']}",
+    return (f"Final loss over the best one's, geometric mean of Settings 1, 2, 3: {found['first']}",
             "Ranked by the geometric mean over the settings of the ratio to the best one, in "
             "brackets. Right: the rates at which the final loss is within a factor 2 of the "
             "optimizer's own best one.")
@@ -578,9 +582,9 @@ def draw_ladder(figure, arrays, found):
     four_panels(figure, arrays, list(arrays["places"]), list(arrays["rungs"]))
     place = list(arrays["places"])[-1 if len(arrays["places"]) < 2 else 1]
     words = ", ".join(f"{found[f'{place} {rung} gap']}" for rung in arrays["rungs"])
-    return (f"SGD / Adam of the final loss on the rungs linear, ReLU, softmax, softmax + MLP "
-            f"({place} matrices): {words}",
-            "One change a rung; a dot for each seed, bar: median; dotted: 1. SGD and Adam each at "
+    return (f"Final loss SGD / Adam with linear, ReLU, softmax attention, softmax + MLP ({place} "
+            f"matrices): {words}",
+            "One change a rung, Setting 3 on two of them; a dot for each seed, bar: median; dotted: 1. SGD and Adam each at "
             "the best of five rates. Noise: 99 % over 50 % quantile of the noise norm, over that "
             "of Gaussian vectors of the same mean and covariance. $v^T H v$: median over the path, "
             "typical batch.")
@@ -667,10 +671,11 @@ def draw_transfer(figure, arrays, found):
     for i, name in enumerate(names):
         scatter.plot(behind[0, i], behind[-1, i], "o", ms=9, color=plotting.look(
             name.split(",")[0], i)["color"])
-        scatter.annotate(name, (behind[0, i], behind[-1, i]), xytext=(8, 4), fontsize="x-small",
-                         textcoords="offset points")
-    scatter.set(xscale="log", yscale="log", xlabel="final loss / the best one's: the bench",
-                ylabel=f"{models[-1]}", title=f"{models[-1]} against the bench")
+        side, away = ("right", -8) if behind[0, i] ** 2 > behind[0].max() else ("left", 8)
+        scatter.annotate(name, (behind[0, i], behind[-1, i]), xytext=(away, 6), ha=side,
+                         fontsize="small", textcoords="offset points")
+    scatter.set(xscale="log", yscale="log", xlabel="final loss over the best one's, on the bench",
+                ylabel=f"final loss over the best one's, {models[-1]}", title="a dot an optimizer")
     for i, model in enumerate(models[1:]):
         tau, low, high = arrays[f"{model} tau"]
         ranks.plot([low, high], [i, i], color="#444444")
@@ -680,8 +685,8 @@ def draw_transfer(figure, arrays, found):
               ylim=(-0.6, len(models) - 1.4))
     ranks.axvline(0.5, ls=":", color="k", lw=1.5)
     last = models[-1]
-    return (f"The bench and {last}: Kendall's tau {found[f'{last} tau']}; the bench's first choice "
-            f"ends at {found[f'{last} regret']} times the best loss",
+    return (f"Rankings of {len(names)} optimizers by the bench and by {last}: Kendall's tau "
+            f"{found[f'{last} tau']}",
             "Each optimizer at the best of five rates on each model. Bench: linear attention, "
             "blocks, Setting 1; the others in full matrices. Line: 95 % of resampled seeds; "
             "dotted: 0.5, the bound fixed before the run.")
@@ -722,13 +727,13 @@ def without_attention(seeds=6, lengths=(60,)):
 def draw_without_attention(figure, arrays, found):
     """A panel for each of FOUR, (kinds, models, seeds); below 0.001 drawn at 0.001."""
     kinds = [str(kind) for kind in arrays["kinds"]]
-    seen = {what: np.maximum(arrays[what], 0.001) for what in FOUR}
-    four_panels(figure, seen, kinds, list(arrays["models"]))
     first = kinds[0], kinds[len(kinds) // 2]  # of each x the shortest runs
+    seen = {what: np.maximum(arrays[what][:: max(1, len(kinds) // 2)], 0.001) for what in FOUR}
+    four_panels(figure, seen, first, list(arrays["models"]))
     attention, none = (", ".join(str(found[f"{model} {kind} gap"]) for kind in first)
                        for model in ("attention", "none, L = 3"))
-    return (f"SGD / Adam of the final loss ({'; '.join(first)}): attention {attention}; without "
-            f"attention {none}",
+    return (f"Final loss SGD / Adam for {' and '.join(first)}: attention {attention}; without it "
+            f"{none}",
             "Attention: linear, full matrices, L = 3. None: the layers z + P Q z of a deep linear "
             "network, on the same x, for one w. A dot for each seed, bar: median; dotted: 1; below "
             "0.001 drawn at 0.001. SGD and Adam each at the best of seven rates. Measures as in "
@@ -795,9 +800,14 @@ def draw_gradient_norms(figure, arrays, found):
             for i, (each, norms) in enumerate(zip(arrays["optimizers"],
                                                   arrays[f"L = {L} {kind}"])):
                 colour = plotting.look(each, i)["color"]
-                ax.plot(arrays["block"], norms[0], color=colour, label=f"{each}, first layer")
-                ax.plot(arrays["block"], norms[-1], color=colour, ls=":", label=f"{each}, last")
-            ax.set(yscale="log", title=f"L = {L}, {kind}", ylim=(1e-5, 1e6))
+                for layer, dashes, word in ((0, "-", "first"), (-1, ":", "last")):
+                    ax.plot(arrays["block"], norms[layer], dashes, color=colour,
+                            label=f"{each}, {word} layer")
+                finite = np.flatnonzero(np.isfinite(norms[0]))
+                if 0 < len(finite) < len(norms[0]):  # it diverged
+                    ax.plot(arrays["block"][finite[-1]], norms[0, finite[-1]], "X", color=colour,
+                            ms=10)
+            ax.set(yscale="log", title=f"L = {L}, {kind}", ylim=(1e-5, 1e3))
             reference(ax, 1)
         row[0].set_ylabel("gradient norm of a layer")
     for ax in row:
@@ -809,7 +819,7 @@ def draw_gradient_norms(figure, arrays, found):
             f"{found[f'L = 8 best rate {first} end']} (L = 8)",
             "Setting 1, before clipping; medians over blocks of steps and over seeds; dotted "
             "horizontal: 1, the clip limit of the whole gradient. At L = 8 norms go beyond the "
-            "panel, and a line ends where runs diverged. Large start: entries of standard "
+            "panel; a cross where runs diverged. Large start: entries of standard "
             "deviation 0.2 instead of 0.05.")
 
 
@@ -857,8 +867,8 @@ def draw_initialization(figure, arrays, found):
     for ax, (title, values) in zip(figure.subplots(len(names), 2).T.flat, maps.items()):
         heat(ax, values, depths, arrays["scales"], list(maps.values()), title=title,
              xlabel="initial std (X: blew up)")
-    return (f"Setting 1, L = 8, {names[0]}, blocks: {found[f'L = 8, blocks {names[0]}']}; full "
-            f"matrices: {found[f'L = 8, full matrices {names[0]}']}",
+    return (f"Setting 1, L = 8, {names[0]} in blocks {found[f'L = 8, blocks {names[0]}']}; in full "
+            f"matrices {found[f'L = 8, full matrices {names[0]}']}",
             "Final loss: median over the last tenth of the steps, median over seeds; a cross where "
             "runs diverged or ended above 1,000; the loss of predicting 0 is 5.")
 
@@ -911,8 +921,8 @@ def draw_tails_times_depth(figure, arrays, found):
              ylabel="distribution of x")
     gap = str(arrays["maps"][0])
     light, heavy = ([str(found[f"k = {k}, L = {L} {gap}"]) for L in (2, 6)] for k in (2.5, 0.1))
-    return (f"{gap.removeprefix('final loss ')} of the final loss from L = 2 to 6: "
-            f"{' to '.join(light)} for Gaussian x, {' to '.join(heavy)} for the heaviest tails",
+    return (f"{gap[0].upper()}{gap[1:]} from L = 2 to 6: {' to '.join(light)} for Gaussian x, "
+            f"{' to '.join(heavy)} for heavy tails",
             "Medians over seeds. k = 2.5: Gaussian x; smaller k: heavier tails at the same "
             "E|x|$^2$ = 1. Every optimizer at the best of six rates.")
 
@@ -1021,7 +1031,7 @@ def draw_messy_data(figure, arrays, found):
     over = np.median(ratio(arrays["risk"][0], arrays["risk"][1]), axis=-1)
     for ax, values, title in zip(figure.subplots(1, 2), (risk[1], over),
                                  ("risk of Adam, as a share of E target$^2$", "risk SGD / Adam")):
-        heat(ax, values, list(arrays["kinds"]),
+        heat(ax, np.where(values > 1000, np.inf, values), list(arrays["kinds"]),
              [str(each).replace(", ", ",\n") for each in arrays["remedies"]], title=title)
         ax.tick_params(axis="x", labelsize="small")
     words = []
@@ -1032,7 +1042,7 @@ def draw_messy_data(figure, arrays, found):
     return (f"Adam's risk without a remedy and with the best one: {'; '.join(words)}",
             "Squared error on clean targets over their mean square, median over seeds, typical "
             "batch; 1 is that of predicting 0; below 10$^{-4}$ drawn as 10$^{-4}$; X: a run "
-            "diverged. SGD and Adam each at the best of four rates.")
+            "diverged, or the number is above 1,000. SGD and Adam each at the best of four rates.")
 
 
 messy_data.full = dict(steps=200, kinds=tuple(MESSY), remedies=REMEDIES)
@@ -1205,8 +1215,10 @@ def draw_what_it_learns(figure, arrays, found):
     """"weights" (matrices, d, d); "off" (seeds, matrices, points); "final" (seeds, 1, depths),
     "least KIND" (depths,), and "L = 4, ..." of longer runs (seeds,); of one layer "CASE c"
     (seeds,), over the best one."""
-    panels = figure.subplot_mosaic([["P", "Q", "shares"], ["depths", "depths", "sizes"]])
-    *pictures, shares, depths, sizes = panels.values()
+    panels = figure.subplot_mosaic([["P", "shares", "depths"], ["Q", "sizes", "depths"]],
+                                   width_ratios=(1.1, 1, 1.4))
+    pictures, (shares, depths, sizes) = (panels["P"], panels["Q"]), (
+        panels[name] for name in ("shares", "depths", "sizes"))
     dots(sizes, [str(name).removeprefix("gaussian x, ").removesuffix(" x, n = 20")
                  for name in arrays["cases"]], [arrays[f"{name} c"] for name in arrays["cases"]],
          title="L = 1: learnt / best step size", ylabel="ratio")
@@ -1217,16 +1229,18 @@ def draw_what_it_learns(figure, arrays, found):
         for layer in range(3):
             tiles[:, 6 * layer : 6 * layer + 5] = arrays["weights"][2 * layer + which]
         largest = np.abs(tiles).max(where=np.isfinite(tiles), initial=0) or 1  # 0: it diverged
-        drawn = ax.imshow(tiles, cmap="PuOr", vmin=-largest, vmax=largest)
+        drawn = ax.imshow(tiles, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
         ax.set_xticks((2, 8, 14), ("layer 1", "layer 2", "layer 3"))
         ax.set_yticks([])
-        ax.set(title=f"{letter}, L = 3" + (" (the last is not trained)" if letter == "P" else ""))
+        ax.set(title=f"{letter}, L = 3")
         ax.grid(False)
-        figure.colorbar(drawn, ax=ax, shrink=0.7)
+        figure.colorbar(drawn, ax=ax)
+    pictures[0].set_xticks((2, 8, 14), ("layer 1", "layer 2", "untrained"))
     curves(shares, arrays["iteration"], arrays["off"], arrays["paths"], xlabel="iteration",
-           title="share off the identity", ylabel="share")
-    curves(depths, arrays["depths"], arrays["final"], arrays["optimizers"], yscale="log",
-           title="final loss", xlabel="layers L", ylabel="loss", xticks=arrays["depths"])
+           title="share off the identity", ylabel="share of |W|")
+    curves(depths, arrays["depths"], arrays["final"], arrays["optimizers"], path=False,
+           yscale="log", title="final loss", xlabel="layers L", ylabel="loss",
+           xticks=arrays["depths"])
     for i, (kind, words) in enumerate(DESCENTS.items()):
         depths.plot(arrays["depths"], arrays[f"least {kind}"], label=words,
                     **plotting.look(words, i))
@@ -1235,8 +1249,8 @@ def draw_what_it_learns(figure, arrays, found):
         ends = arrays[f"L = 4, {words}"]  # (seeds,)
         depths.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
     depths.legend(fontsize="small")
-    return (f"In Setting 1 Adam's loss is {found['L = 2 P = g I']} (L = 2) and "
-            f"{found['L = 4 P = g I']} (L = 4) times that of the best multiples of the identity",
+    return (f"Setting 1: Adam's loss over that of the best multiples of the identity: "
+            f"{found['L = 2 P = g I']} (L = 2), {found['L = 4 P = g I']} (L = 4)",
             "Weights: one seed; the last P is not trained. Line: median over seeds, band: smallest "
             "to largest. Final loss: of Adam, and of the best steps of gradient descent, exact: of "
             "one size, of L sizes, and with P = g I in each layer. L = 1: a dot for each seed, "

@@ -143,19 +143,18 @@ def draw_adam_vs_sgd(figure, arrays, found):
     for name, loss, single in zip(PAPER_SETTINGS, *figure.subplots(2, 3, sharey="row")):
         losses(loss, arrays, f"{name} loss at best rates", title=TITLES[name],
                ylabel="loss, best rates")
-        note(loss, f"{pair} {found[f'{name} loss']}\nsteps to {arrays[f'{name} target']:g}, "
-             f"{pair}: {found[f'{name} steps']}",
-             at=(0.97, 0.96) if name == "Setting 1" else (0.97, 0.04))
+        note(loss, f"{pair}: final loss {found[f'{name} loss']}\nsteps to "
+             f"{arrays[f'{name} target']:g} (other runs) {found[f'{name} steps']}")
         quantiles = arrays[f"{name} quantiles"]
         over = quantiles[:, 0] / quantiles[:, 1]  # (seeds, quantiles)
         dots(single, [f"{100 * q:g}" for q in arrays["quantiles"]], over.T,
-             yscale="log", xlabel="quantile of single prompts, %",
+             yscale="log", xlabel="quantile over single prompts, %",
              ylabel=f"loss, {pair},\npublished rates")
         reference(single, 1)
     gap, steps = (", ".join(str(found[f"{name} {what}"]) for name in PAPER_SETTINGS)
                   for what in ("loss", "steps"))
-    return (f"C1: at the best rates {pair} of the final loss in Settings 1, 2, 3: {gap}; of "
-            f"the steps to a low loss: {steps}",
+    return (f"C1: {pair} in Settings 1, 2, 3, each at its best rate: final loss {gap}; steps to a "
+            f"low loss {steps}",
             "Above: training loss, each optimizer at its best rate for the final loss (the number "
             "of steps is that of other runs, at the rates with the fewest); running medians; line: "
             "median over seeds, band: smallest to largest. Below: quantiles of the loss of single "
@@ -196,10 +195,10 @@ def draw_gradient_noise(figure, arrays, found):
     row = figure.subplots(1, 3, sharex=True, sharey=True)
     for name, ax in zip(PAPER_SETTINGS, row):
         tails(ax, arrays, name, title=TITLES[name])
-        note(ax, f"99 % / 50 % quantile:\n{found[f'{name} spread medians']}")
+        note(ax, f"99 % / 50 % quantile {found[f'{name} spread medians']}")
     row[0].legend(loc="center right")
     medians = "; ".join(str(found[f"{name} spread medians"]) for name in PAPER_SETTINGS)
-    return (f"C2: 99 % / 50 % quantile of the noise in Settings 1, 2, 3: {medians}",
+    return (f"C2: 99 % / 50 % quantile of the noise norm in Settings 1, 2, 3: {medians}",
             "Share of the draws whose norm exceeds r times the median of their seed: |g(1,000 "
             "prompts) - g(100,000 prompts)| at initialisation, three layers. A line for each seed; "
             "dashed: Gaussian vectors of the same mean and covariance.")
@@ -269,7 +268,7 @@ def draw_condition_number(figure, arrays, found):
     for name, ax in zip(PAPER_SETTINGS, below):
         dots(ax, [str(each).replace(" ", "\n", 1) for each in arrays["causes"]],
              [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
-             ylabel="$R_{med}$, SGD / Adam")
+             ylabel=f"$R_{{med}}$, SGD / Adam,\niteration {iterations[0]}, typical")
         reference(ax, 1)
     for name, ax in zip(PAPER_SETTINGS, above):
         cases = [(t, kind) for t in iterations for kind in kinds]
@@ -277,7 +276,8 @@ def draw_condition_number(figure, arrays, found):
              [arrays[f"{name}, iteration {t} {kind}"] for t, kind in cases], yscale="log",
              title=TITLES[name], xlabel="iteration", ylabel="$R_{med}$, SGD / Adam")
         reference(ax, 1)
-        note(ax, "typical batch: " + ", ".join(str(found[f"{name} {t}"]) for t in iterations))
+        note(ax, "typical batch: " + ", ".join(f"{found[f'{name} {t}']} at {t}"
+                                               for t in iterations))
     last = ", ".join(str(found[f"{name} {iterations[-1]}"]) for name in PAPER_SETTINGS)
     return (f"C3: R_med of SGD over Adam's at iteration {iterations[-1]}, on the typical batch, in "
             f"Settings 1, 2, 3: {last}",
@@ -358,11 +358,11 @@ def draw_directional_smoothness(figure, arrays, found):
                    title=TITLES[name], xlabel="iteration", ylabel=f"$v^T H v$\n{words}")
             note(ax, str(found[f"{name} {kind.split()[0]} medians"]))
         smoothness_axis(*row)
-    medians = "; ".join(str(found[f"{name} typical medians"]) for name in PAPER_SETTINGS)
-    return (f"C4: v^T H v on the typical batch in Settings 1; 2; 3: {medians}",
+    medians = "; ".join(f"{name} {found[f'{name} typical medians']}" for name in PAPER_SETTINGS)
+    return (f"C4: v^T H v on the typical batch: {medians}",
             "$v^T H v$, v the direction of the step, on many evaluation batches of 1,000 prompts: "
             "the median and the mean over them. Line: median over seeds, band: smallest to "
-            "largest; in the corner the medians over seeds and path. Logarithmic scale, linear "
+            "largest; above the panel the medians over seeds and path. Logarithmic scale, linear "
             "around 0.")
 
 
@@ -411,12 +411,12 @@ def draw_generalized_smoothness(figure, arrays, found):
         slopes = [found[f"{name} {what}"] for name in PAPER_SETTINGS]
         dots(ax, list(PAPER_SETTINGS), [each.values for each in slopes], title=title,
              ylabel="slope against the gradient norm, log-log")
-        note(ax, ", ".join(map(str, slopes)), at=(0.97, 0.96))
+        note(ax, "medians: " + ", ".join(map(str, slopes)))
         reference(ax, 0)
     slopes = ", ".join(str(found[f"{name} slope"]) for name in PAPER_SETTINGS)
-    return (f"C5: within windows of the path v^T H v grows like the gradient norm to the power "
-            f"{slopes} in Settings 1, 2, 3",
-            "Adam at the published rates. Mean slope of log against log within four windows of the "
+    return (f"C5: v^T H v grows like the gradient norm to the power {slopes} in Settings 1, 2, 3, "
+            "within parts of the path",
+            "Adam at the published rates. Mean slope of log against log within four parts of the "
             "path; a dot for each seed, bar: median; dotted: 0, no growth.")
 
 
@@ -461,9 +461,9 @@ def draw_softmax_vs_linear(figure, arrays, found):
     curves(ax, arrays["iteration"], arrays["best loss"], arrays["best kinds"], yscale="log",
            xlabel="iteration", ylabel="training loss")
     ax.plot(arrays["iteration"][[0, -1]], [d, d], ":", color="#000000", lw=1)
-    plotting.at_end(ax, arrays["iteration"][-1], d, "predicting 0", "#000000")
-    note(ax, f"final loss, softmax / linear: {found['softmax loss ratio']}\nsteps of linear to "
-         f"half the loss of predicting 0: {found['linear steps']}", at=(0.97, 0.6))
+    ax.text(arrays["iteration"].mean(), d, "loss of predicting 0", va="bottom", ha="center")
+    note(ax, f"final loss, softmax / linear {found['softmax loss ratio']}; linear attention is at "
+         f"half the loss of predicting 0 after {found['linear steps']} steps")
     return (f"C6: at the best rates softmax attention ends at {found['softmax loss ratio']} times "
             "the loss of linear attention",
             "Three layers, Setting 1, each kind at the best of six rates, in brackets. Running "
@@ -496,10 +496,10 @@ def draw_larger_model(figure, arrays, found):
     """One panel, the tail of the noise."""
     ax = figure.subplots()
     tails(ax, arrays, LARGE.name, title=LARGE.name)
-    note(ax, f"skewness: {found['skewness medians']}\n"
-         f"99 % / 50 % quantile: {found['spread medians']}")
-    ax.legend(loc="center right")
-    return (f"C7: skewness of the noise norm: {found['skewness medians']}",
+    note(ax, f"99 % / 50 % quantile {found['spread medians']}; skewness "
+         f"{found['skewness medians']}")
+    ax.legend(loc="upper right")
+    return (f"C7: in a larger model the skewness of the noise norm is {found['skewness medians']}",
             "Share of the draws whose norm exceeds r times the median of their seed, at "
             "initialisation; a line for each seed; dashed: Gaussian vectors of the same mean and "
             "covariance.")
@@ -552,13 +552,12 @@ def draw_heavy_tails(figure, arrays, found):
         losses(loss, arrays, f"{name} loss", title=TITLES.get(name, name), ylabel="training loss")
         reference(loss, 0.5)
         steps = ", ".join(f"{each} {found[f'{name} steps {each}']}" for each in names)
-        note(loss, f"steps to 0.5: {steps}",
-             at=(0.97, 0.04) if name == SETTING_3.name else (0.97, 0.96))
+        note(loss, f"steps to the dotted line:\n{steps}")
         curves(path, arrays["point"], arrays[f"{name} R_med"], names, yscale="log",
                xlabel="iteration", ylabel="$R_{med}$, typical batch")
-        note(path, f"ratio {found[f'{name} R_med']}", at=(0.97, 0.04))
-    return (f"C8: SGD's steps to half the loss over Adam's are {found['gain']} times as many with "
-            f"heavy tails as on the sphere, the ratio of R_med {found['R_med']} times",
+        note(path, f"{' / '.join(names[:2])} {found[f'{name} R_med']}")
+    return ("C8: from the sphere to heavy tails SGD / Adam of the steps to half the loss grows "
+            f"{found['gain']} times, that of R_med {found['R_med']} times",
             "All at E|x|$^2$ = 1. Loss: running medians; $R_{med}$: on the typical of several "
             "evaluation batches of 1,000 prompts; line: median over seeds, band: smallest to "
             "largest. Dotted: half of the loss of predicting 0.")
@@ -630,16 +629,16 @@ def draw_depth(figure, arrays, found):
     """Against the depth: "ratio at LOSS" (seeds, depths) for each loss."""
     ax, layers = figure.subplots(), [setting.layers for setting in DEEP]
     kinds = [name for name in arrays if name.startswith("ratio at ")]
-    curves(ax, layers, np.stack([arrays[kind] for kind in kinds], axis=1),
-           [kind.replace("ratio at", "loss") for kind in kinds], yscale="log", xlabel="layers L",
-           ylabel="ratio of $R_{med}$, SGD / Adam", xticks=layers)
+    for i, kind in enumerate(kinds):
+        dots(ax, [f"L = {L}" for L in layers], arrays[kind].T, shift=0.3 * (i - 1),
+             colour=plotting.look(kind, i)["color"], label=kind.replace("ratio at", "at the loss"),
+             yscale="log", ylabel="$R_{med}$, SGD / Adam")
     reference(ax, 1)
-    ax.margins(y=0.35)
-    note(ax, f"loss 0.5, from L = 2 to L = 4, 6, 8: times {found['R_med 0.5']}\nloss 0.05 and "
-         f"0.005, L = 4, 6, 8: {found['R_med 0.05']}, {found['R_med 0.005']}", at=(0.03, 0.96))
-    return (f"C9: R_med SGD / Adam at the same loss of 0.05, 0.005: {found['R_med 0.05']}, "
-            f"{found['R_med 0.005']}; at 0.5, from L = 2 to L = 4, 6, 8, times "
-            f"{found['R_med 0.5']}",
+    ax.legend()
+    note(ax, f"loss 0.5, from L = 2 to L = 4, 6, 8: times {found['R_med 0.5']}; L = 4, 6, 8 at "
+         f"0.05: {found['R_med 0.05']}, at 0.005: {found['R_med 0.005']}")
+    return (f"C9: at the same loss SGD's R_med is {found['R_med 0.05']} (loss 0.05) and "
+            f"{found['R_med 0.005']} (0.005) times Adam's; it does not visibly grow with depth",
             "Setting 1. The ratio of $R_{med}$ where the loss of each optimizer first lies below a "
             "number (L = 2 reaches 0.5 alone), on the typical of five evaluation batches. Line: "
             "median over seeds, band: smallest to largest.")
@@ -684,13 +683,12 @@ def draw_learning_rates(figure, arrays, found):
         ratios = [found[f"{name} {each}"] for name in PAPER_SETTINGS]
         dots(ax, list(PAPER_SETTINGS), [one.values for one in ratios], yscale="log", title=each,
              ylabel="final loss, published rate / best rate")
-        note(ax, ", ".join(map(str, ratios)))
+        note(ax, "medians: " + ", ".join(map(str, ratios)) + "; dotted: the claim's bound")
         reference(ax, 2)
         reference(ax, 1, "-")
     ratios = "; ".join(f"{each} " + ", ".join(str(found[f"{name} {each}"])
                                               for name in PAPER_SETTINGS) for each in names)
-    return (f"Protocol: final loss at the published rate over that at the best one in Settings 1, "
-            f"2, 3: {ratios}",
+    return (f"Protocol: final loss, published rate / best rate, in Settings 1, 2, 3: {ratios}",
             "On seeds that had no part in choosing the best rate; a dot for each seed, bar: "
             "median. Dotted: the bound of the claim, 2.")
 
@@ -737,11 +735,10 @@ def draw_clipping(figure, arrays, found):
             plotting.clipped(ax, [without_start(arrays[f"{name}, {each}'s path, {direction}"])
                                   for direction in ("gradient", "step")], arrays["kinds"],
                              title=TITLES[name], ylabel=f"$v^T H v$, {each}'s path")
-    words = "; ".join(f"{each}'s path " + ", ".join(
+    words = ", ".join(", ".join(
         str(found[f"{name}, {each}'s path, gradient clipped at 0.5"]) for name in PAPER_SETTINGS)
-                      for each in names)
-    return (f"C11: v^T H v of the gradient minus that of the gradient clipped at its median "
-            f"coordinate in Settings 1, 2, 3: {words}",
+                      + f" ({each}'s path)" for each in names)
+    return (f"C11: clipping the gradient lowers v^T H v along it, in Settings 1, 2, 3 by {words}",
             "$v^T H v$ at the same point, for the gradient and for the optimizer's step, as it is, "
             "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
             "and for its sign, on the typical of several evaluation batches of 1,000 prompts. "
@@ -785,16 +782,17 @@ def draw_nonlinear_regression(figure, arrays, found):
     """The tail of the noise, and "R_med" and "smoothness" (seeds, optimizers, points)."""
     first, second, third = figure.subplots(1, 3)
     tails(first, arrays, "MLP", title="gradient noise")
-    note(first, f"99 % / 50 % quantile:\n{found['spread medians']}")
+    first.legend(loc="upper right", fontsize="small")
+    note(first, f"99 % / 50 % quantile {found['spread medians']}")
     curves(second, arrays["point"], arrays["R_med"], arrays["optimizers"], yscale="log",
            title="robust condition number", xlabel="iteration", ylabel="$R_{med}$")
-    note(second, f"ratio {found['R_med']}", at=(0.97, 0.04))
+    note(second, f"SGD / Adam {found['R_med']}")
     curves(third, arrays["point"], arrays["smoothness"], arrays["optimizers"],
            title="directional smoothness", xlabel="iteration", ylabel="$v^T H v$")
     smoothness_axis(third)
-    note(third, str(found["medians"]), at=(0.97, 0.04))
-    return (f"C12: on the typical batch SGD's R_med is {found['R_med']} times Adam's; v^T H v "
-            f"{found['medians']}",
+    note(third, str(found["medians"]))
+    return (f"C12: a nonlinear task with an MLP, typical batch: R_med SGD / Adam {found['R_med']}; "
+            f"v^T H v {found['medians']}",
             "Noise: share of the draws whose norm exceeds r times the median of their seed, at "
             "initialisation; dashed: Gaussian vectors of the same mean and covariance. $R_{med}$ "
             "and $v^T H v$: on the typical of several evaluation batches of 1,000 prompts; line: "

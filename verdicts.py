@@ -126,8 +126,7 @@ def line(each):
 
 
 def short(number, digits=3):
-    """Three digits, or so many: 3130 rather than 3.13e+03, 1.0 rather than 1 if it is two; inf for
-    what never happens or diverged."""
-    text = f"{number:.{digits}g}"
-    plain = f"{float(text):g}" if abs(number) < 1e6 else text
-    return f"{plain}.0" if digits == 2 and plain in "123456789" else plain
+    """So many significant digits: 3130, 0.90, 1.0; with a power of ten from a million on and below
+    0.0001 alone. inf is what never happens or diverged."""
+    text = f"{number:#.{digits}g}".rstrip(".")
+    return f"{float(text):.0f}" if "e+" in text and abs(number) < 1e6 else text

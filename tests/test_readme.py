@@ -79,7 +79,8 @@ def test_the_derivation_names_what_there_is(page):
 
 ROOMS = "linattn mlp optimizers data runs training verdicts plotting experiments robust questions"
 KNOWS = {  # what a room may import of the house
-    "linattn": "", "optimizers": "", "data": "", "runs": "", "verdicts": "", "plotting": "",
+    "linattn": "", "optimizers": "", "data": "", "runs": "", "verdicts": "",
+    "plotting": "verdicts",
     "mlp": "linattn", "training": "linattn mlp optimizers data runs",
     **dict.fromkeys(("experiments", "robust", "questions"),
                     "linattn optimizers data runs training verdicts plotting")}

@@ -112,13 +112,14 @@ def test_two_parts_of_one_key_are_refused():
 
 
 @pytest.mark.parametrize("values, options, number, words", (
-    ([2, 3, 4, 5, 6, 7], {}, "4.5", "4.5 [2, 7]"),
-    ([2, 3, 4, 5, 6, 7], dict(above=1), "4.5", "4.5 [2, 7]: holds"),
-    ([2, 3, 4, 5, 6, 7], dict(above=3), "4.5 (open)", "4.5 [2, 7]: open"),
-    ([2, 3, 4, 5, 6, 7], dict(below=1), "4.5 (against)", "4.5 [2, 7]: against"),
-    ([2, 3, 4, 5, 6, 7], dict(above=1, primary=False), "4.5", "4.5 [2, 7]: holds (not primary)"),
-    ([1] * 6, dict(below=1), "1.0 (open)", "1 [1, 1]: open"),
-    ([2, 3], dict(above=1), "2.5 (open)", "2, 3 by seed: open"), ([2], {}, "2.0", "2"),
+    ([2, 3, 4, 5, 6, 7], {}, "4.5", "4.50 [2.00, 7.00]"),
+    ([2, 3, 4, 5, 6, 7], dict(above=1), "4.5", "4.50 [2.00, 7.00]: holds"),
+    ([2, 3, 4, 5, 6, 7], dict(above=3), "4.5 (open)", "4.50 [2.00, 7.00]: open"),
+    ([2, 3, 4, 5, 6, 7], dict(below=1), "4.5 (against)", "4.50 [2.00, 7.00]: against"),
+    ([2, 3, 4, 5, 6, 7], dict(above=1, primary=False), "4.5",
+     "4.50 [2.00, 7.00]: holds (not primary)"),
+    ([1] * 6, dict(below=1), "1.0 (open)", "1.00 [1.00, 1.00]: open"),
+    ([2, 3], dict(above=1), "2.5 (open)", "2.00, 3.00 by seed: open"), ([2], {}, "2.0", "2.00"),
     ([NAN] * 6, dict(above=1), "nan (open)", "nan, nan, nan, nan, nan, nan by seed: open"),
     ("two words", {}, "two words", "two words")))
 def test_in_words(values, options, number, words):
@@ -126,11 +127,9 @@ def test_in_words(values, options, number, words):
     assert line(one(values, **options)) == f"label: {words}"
 
 
-def test_three_digits():
-    assert [short(x) for x in (3126.0, 0.012345, -123456.0, 2.5e7, 1e-7, 0.0, INF, NAN)] == [
-        "3130", "0.0123", "-123000", "2.5e+07", "1e-07", "0", "inf", "nan"]
-
-
-def test_two_digits():
-    assert [short(x, 2) for x in (3126.0, 0.012345, 2.5e7, 9.96, 3.0, 1.04, 10.4, INF)] == [
-        "3100", "0.012", "2.5e+07", "10", "3.0", "1.0", "10", "inf"]
+def test_digits():
+    numbers = (3126.0, 0.9, -123456.0, 2.5e7, 1e-7, 9.96, 11.97, 3.0, INF, NAN)
+    assert [short(x) for x in numbers] == [
+        "3130", "0.900", "-123000", "2.50e+07", "1.00e-07", "9.96", "12.0", "3.00", "inf", "nan"]
+    assert [short(x, 2) for x in numbers] == [
+        "3100", "0.90", "-120000", "2.5e+07", "1.0e-07", "10", "12", "3.0", "inf", "nan"]
