@@ -435,7 +435,7 @@ def draw_scoreboard(claims, texts, figure, arrays, found):
         ax.text(x, -0.75, title, weight="bold", va="center")
     for y, (name, levels) in enumerate(claims.items()):
         ax.axhline(y - 0.5 + 0.08, color="#DDDDDD", lw=1)
-        for x, text, width in ((0, ": ".join(claim_of(name)), 48),
+        for x, text, width in ((0, ": ".join(claim_of(name)), 46),
                                (columns["what was found"], texts[name], 68)):
             ax.text(x, y, textwrap.fill(plotting.in_symbols(text), width), va="center",
                     fontsize=12, linespacing=1.0)

@@ -343,8 +343,8 @@ def draw_softmax_vs_linear(figure, arrays, found):
     ax.text(arrays["iteration"].mean(), d, "loss of predicting 0", va="bottom", ha="center")
     note(ax, f"final loss, softmax / linear {found['softmax loss ratio']}; linear attention is at "
          f"half the loss of predicting 0 after {found['linear steps']} steps")
-    return (f"C6: softmax attention ends at {found['softmax loss ratio']} times the loss of linear "
-            "attention",
+    return (f"C6: in blocks softmax attention ends at {found['softmax loss ratio']} times the loss "
+            "of linear attention",
             "Three layers, Setting 1. Running medians over blocks of a fiftieth of the steps; "
             "line: median over seeds, band: smallest to largest; in brackets the learning rate. "
             "The batches are the same for every kind. softmax: weights over the n context keys sum "
@@ -471,13 +471,14 @@ def draw_heavy_tails(figure, arrays, found):
         note(path, f"{pair} {found[f'{name} R_med']}")
         loss.title.set_fontsize(14)
     slower = ", ".join(f"{each}'s steps {found[f'steps {each}']}" for each in names[:2])
-    return (f"C8: heavy tails over the sphere: noise tails {found['noise']}, ratio of R_med "
+    return (f"C8: heavy tails over the sphere: noise tails {found['noise']}, R_med {pair} "
             f"{found['R_med']}, {slower}",
             "All at E|x|$^2$ = 1. Steps: to half of the loss of predicting 0. Above the panels: learning rates, and the limit of the "
             "gradient's norm. Loss: running medians; line: median over seeds, band: smallest to "
             "largest. Noise: share of the draws whose norm exceeds r times the median of their "
             "seed, at initialisation; dashed: Gaussian vectors of the same mean and covariance. "
-            "$R_{med}$: on the typical of the evaluation batches of 1,000 prompts.")
+            "$R_{med}$: on the typical of the evaluation batches of 1,000 prompts; that of the "
+            "headline on the first one.")
 
 
 heavy_tails.full = dict(steps=10_000, batches=5)
@@ -558,13 +559,14 @@ def draw_depth(figure, arrays, found):
         dots(condition, layers, arrays[f"{kind} ratio"].T, shift=0.3 * i, label=label,
              colour=plotting.look(kind, i)["color"], title="$R_{med}$ at the same iteration",
              yscale="log", xlabel="layers L", ylabel=f"$R_{{med}}$, {pair}")
-    condition.legend()
-    note(condition, f"first batch, L = 2 to 4, 6, 8: times {found['R_med']}")
+    condition.legend(loc="lower left")
+    note(condition, f"first batch, from L = 2 to 4, 6, 8:\ntimes {found['R_med']}")
     reference(condition, 1)
     return (f"C9: final loss {pair} from L = 2 to 8: times {found['gap']}; R_med {pair} from L = 2 "
             f"to 4, 6, 8: times {found['R_med']}",
             "Setting 1. Noise: 99 % over 50 % quantile of its norm. Ratio of $R_{med}$: median "
-            "over the path. Line: median over seeds, band: smallest to largest.")
+            "over the path. Line and bar: median over seeds, band: smallest to largest; a dot for "
+            "each seed.")
 
 
 depth.full = dict(seeds=8, steps=10_000, batches=5)
@@ -646,7 +648,7 @@ def draw_learning_rates(figure, arrays, found):
     return (f"Protocol: the best rates of the grid in Settings 1, 2, 3: {best}",
             "Above: median training loss over the last tenth of the steps, over the lowest median "
             "of the setting; line: median over seeds, band: smallest to largest. Star: the best "
-            "rate; circle: the rate that the other experiments use, which is the published one; X, "
+            "rate; circle: the published one; X, "
             "at the top: a run diverged. Below: the best rate of a run of so many steps; thin: the "
             "published rate.")
 
@@ -795,8 +797,8 @@ def draw_clipping(figure, arrays, found):
             note(ax, f"gradient: as it is minus 0.5: {lower}")
     fell = [found[f"{name}, {each}'s path, gradient clipped at 0.5"].decision
             for each in names for name in PAPER_SETTINGS].count("holds")
-    return (f"C11: clipping the gradient at its median coordinate lowers v^T H v along it for "
-            f"certain in {fell} of {len(PAPER_SETTINGS) * len(names)} cases",
+    return (f"C11: that clipping the gradient at its median coordinate lowers v^T H v holds in "
+            f"{fell} of {len(PAPER_SETTINGS) * len(names)} cases",
             "$v^T H v$ at the same point, for the gradient and for the optimizer's step, as it is, "
             "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
             "and for its sign. Medians over the path without its first tenth; line: median over "

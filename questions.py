@@ -83,7 +83,8 @@ def draw_the_model(figure, arrays, found):
     return ("A layer adds to the prompt what it reads from the context; its last entry predicts -y",
             "Left: a prompt of Setting 1, a pair (x, y) a column; the query's y is 0 in Z, and the "
             "model is asked for it. Middle: M leaves the query's column out. Right: how much "
-            "|x|$^2$ varies, at the same mean; its 99.9 % quantile over the mean is "
+            "|x|$^2$ varies, at the same mean; a draw is a "
+            "hundred x, the 99.9 % quantile over the mean is "
             f"{found['Gaussian']} for Gaussian x and {found['Setting 3']} for Setting 3's.")
 
 
@@ -584,8 +585,8 @@ def draw_ladder(figure, arrays, found):
     words = ", ".join(f"{found[f'{place} {rung} gap']}" for rung in arrays["rungs"])
     return (f"Final loss SGD / Adam with linear, ReLU, softmax attention, softmax + MLP ({place} "
             f"matrices): {words}",
-            "One change a rung, Setting 3 on two of them; a dot for each seed, bar: median; dotted: 1. SGD and Adam each at "
-            "the best of five rates. Noise: 99 % over 50 % quantile of the noise norm, over that "
+            "One change a rung, Setting 3 on two of them; a dot for each seed, bar: median; "
+            "dotted: 1. SGD and Adam each at the best of five rates. Noise: 99 % over 50 % quantile of the noise norm, over that "
             "of Gaussian vectors of the same mean and covariance. $v^T H v$: median over the path, "
             "typical batch.")
 
@@ -732,8 +733,8 @@ def draw_without_attention(figure, arrays, found):
     four_panels(figure, seen, first, list(arrays["models"]))
     attention, none = (", ".join(str(found[f"{model} {kind} gap"]) for kind in first)
                        for model in ("attention", "none, L = 3"))
-    return (f"Final loss SGD / Adam for {' and '.join(first)}: attention {attention}; without it "
-            f"{none}",
+    return (f"Final loss SGD / Adam for {' and '.join(first)}: attention {attention}; without it, "
+            f"L = 3, {none}",
             "Attention: linear, full matrices, L = 3. None: the layers z + P Q z of a deep linear "
             "network, on the same x, for one w. A dot for each seed, bar: median; dotted: 1; below "
             "0.001 drawn at 0.001. SGD and Adam each at the best of seven rates. Measures as in "
@@ -819,8 +820,8 @@ def draw_gradient_norms(figure, arrays, found):
             f"{found[f'L = 8 best rate {first} end']} (L = 8)",
             "Setting 1, before clipping; medians over blocks of steps and over seeds; dotted "
             "horizontal: 1, the clip limit of the whole gradient. At L = 8 norms go beyond the "
-            "panel; a cross where runs diverged. Large start: entries of standard "
-            "deviation 0.2 instead of 0.05.")
+            "panel; a cross where the first of the seeds diverged. Large start: entries of "
+            "standard deviation 0.2 instead of 0.05.")
 
 
 gradient_norms.full = dict(seeds=6, steps=500)
@@ -1041,8 +1042,8 @@ def draw_messy_data(figure, arrays, found):
         words.append(f"{kind} {adam['none']}, {adam[best]} ({best})")
     return (f"Adam's risk without a remedy and with the best one: {'; '.join(words)}",
             "Squared error on clean targets over their mean square, median over seeds, typical "
-            "batch; 1 is that of predicting 0; below 10$^{-4}$ drawn as 10$^{-4}$; X: a run "
-            "diverged, or the number is above 1,000. SGD and Adam each at the best of four rates.")
+            "batch; 1 is that of predicting 0; below 10$^{-4}$ drawn as 10$^{-4}$; X: the "
+            "median diverged or is above 1,000. SGD and Adam each at the best of four rates.")
 
 
 messy_data.full = dict(steps=200, kinds=tuple(MESSY), remedies=REMEDIES)
@@ -1252,9 +1253,9 @@ def draw_what_it_learns(figure, arrays, found):
     return (f"Setting 1: Adam's loss over that of the best multiples of the identity: "
             f"{found['L = 2 P = g I']} (L = 2), {found['L = 4 P = g I']} (L = 4)",
             "Weights: one seed; the last P is not trained. Line: median over seeds, band: smallest "
-            "to largest. Final loss: of Adam, and of the best steps of gradient descent, exact: of "
-            "one size, of L sizes, and with P = g I in each layer. L = 1: a dot for each seed, "
-            "bar: median; Gaussian x with n pairs, or n = 20 of another family.")
+            "to largest. Final loss: of Adam, and of the best steps of gradient descent, by "
+            "Newton's method: of one size, of L sizes, and with P = g I in each layer. L = 1: a "
+            "dot for each seed, bar: median; Gaussian x with n pairs, or n = 20 of another family.")
 
 
 what_it_learns.full = dict(seeds=6, steps=2000)

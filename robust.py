@@ -284,8 +284,8 @@ def draw_condition_number(figure, arrays, found):
             "The ratio SGD / Adam, a dot for each seed, bar: median. Typical: the median over many "
             "evaluation batches of 1,000 prompts; together: for the Hessian on a hundred of them "
             "(of a short run ten), whose maximum rare prompts carry. Below: on the typical of five "
-            "batches at the first of the iterations, with other rates and matrices. Dotted: 1, no "
-            "difference.")
+            "batches at the first of the iterations, with other rates and matrices. Together and "
+            "below: six seeds at most. Dotted: 1, no difference.")
 
 
 condition_number.full = dict(seeds=18, steps=2500, batches=20, pooled=(6, 100))
@@ -417,7 +417,7 @@ def draw_generalized_smoothness(figure, arrays, found):
     return (f"C5: v^T H v grows like the gradient norm to the power {slopes} in Settings 1, 2, 3, "
             "within parts of the path",
             "Adam at the published rates. Mean slope of log against log within four parts of the "
-            "path; a dot for each seed, bar: median; dotted: 0, no growth.")
+            "path's first 2,000 steps; a dot for each seed, bar: median; dotted: 0, no growth.")
 
 
 generalized_smoothness.full = dict(seeds=18, steps=2500, batches=4)
@@ -464,8 +464,8 @@ def draw_softmax_vs_linear(figure, arrays, found):
     ax.text(arrays["iteration"].mean(), d, "loss of predicting 0", va="bottom", ha="center")
     note(ax, f"final loss, softmax / linear {found['softmax loss ratio']}; linear attention is at "
          f"half the loss of predicting 0 after {found['linear steps']} steps")
-    return (f"C6: at the best rates softmax attention ends at {found['softmax loss ratio']} times "
-            "the loss of linear attention",
+    return (f"C6: in blocks, at the best rates, softmax attention ends at "
+            f"{found['softmax loss ratio']} times the loss of linear attention",
             "Three layers, Setting 1, each kind at the best of six rates, in brackets. Running "
             "medians; line: median over seeds, band: smallest to largest. The batches are the same "
             "for every kind.")
@@ -637,11 +637,11 @@ def draw_depth(figure, arrays, found):
     ax.legend()
     note(ax, f"loss 0.5, from L = 2 to L = 4, 6, 8: times {found['R_med 0.5']}; L = 4, 6, 8 at "
          f"0.05: {found['R_med 0.05']}, at 0.005: {found['R_med 0.005']}")
-    return (f"C9: at the same loss SGD's R_med is {found['R_med 0.05']} (loss 0.05) and "
-            f"{found['R_med 0.005']} (0.005) times Adam's; it does not visibly grow with depth",
+    return (f"C9: R_med SGD / Adam at the same loss {found['R_med 0.05']} (0.05), "
+            f"{found['R_med 0.005']} (0.005); with depth, at loss 0.5, times {found['R_med 0.5']}",
             "Setting 1. The ratio of $R_{med}$ where the loss of each optimizer first lies below a "
-            "number (L = 2 reaches 0.5 alone), on the typical of five evaluation batches. Line: "
-            "median over seeds, band: smallest to largest.")
+            "number (L = 2 reaches 0.5 alone), on the typical of five evaluation batches. A dot "
+            "for each seed, bar: median.")
 
 
 depth.full = dict(steps=1000)

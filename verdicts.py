@@ -20,7 +20,7 @@ experiments, and it leaves out the bound exactly if the test decides.
 
 A level of a claim is reproduced if all its primary parts hold, not reproduced if one is against,
 and open else; the docstring of the experiment names the primary parts. Of m parts without any
-effect at most m / 64 are called against by chance, on average.
+effect at most m / 40 are called against by chance, on average.
 """
 
 from math import comb
