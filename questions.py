@@ -80,7 +80,7 @@ def draw_the_model(figure, arrays, found):
     heavy.set(xscale="log", yscale="log", title="tails of x", xlim=(0.05, 200),
               xlabel="$|x|^2$ / its mean, r", ylabel="share above r")
     heavy.legend()
-    return ("A layer adds to the prompt what it reads from the context; its last entry predicts -y",
+    return ("A layer adds to the prompt what it reads from the context; the last entry of Z predicts -y",
             "Left: a prompt of Setting 1, a pair (x, y) a column; the query's y is 0 in Z, and the "
             "model is asked for it. Middle: M leaves the query's column out. Right: how much "
             "|x|$^2$ varies, at the same mean; a draw is a "
@@ -586,9 +586,9 @@ def draw_ladder(figure, arrays, found):
     return (f"Final loss SGD / Adam with linear, ReLU, softmax attention, softmax + MLP ({place} "
             f"matrices): {words}",
             "One change a rung, Setting 3 on two of them; a dot for each seed, bar: median; "
-            "dotted: 1. SGD and Adam each at the best of five rates. Noise: 99 % over 50 % quantile of the noise norm, over that "
-            "of Gaussian vectors of the same mean and covariance. $v^T H v$: median over the path, "
-            "typical batch.")
+            "dotted: 1. SGD and Adam each at the best of five rates. Noise: 99 % over 50 % "
+            "quantile of the noise norm, over that of Gaussian vectors of the same mean and "
+            "covariance. $v^T H v$: median over the path, typical batch.")
 
 
 def four_panels(figure, arrays, groups, labels):
