@@ -242,8 +242,9 @@ def spread_labels(figure):
         labels = [text for text in ax.texts if text.get_gid() == "end"]
         heights = {text: ax.transData.transform(text.xy)[1] * 72 / figure.dpi for text in labels}
         labels.sort(key=heights.get)
-        places = [heights[text] for text in labels]
-        for _ in range(50):  # two that overlap give way by half of it each
+        places, bottom = [heights[text] for text in labels], ax.bbox.y0 * 72 / figure.dpi
+        for _ in range(50):  # two that overlap give way by half of it each, above the x axis
+            places = [max(place, bottom + 7) for place in places]
             for i, text in enumerate(labels[1:]):
                 overlap = max(0, places[i] + 1.2 * text.get_fontsize() - places[i + 1]) / 2
                 places[i], places[i + 1] = places[i] - overlap, places[i + 1] + overlap
@@ -300,19 +301,23 @@ def clipped(ax, heights, kinds, **labels):
 
 def reference(ax, y, dashes=":"):
     """A thin horizontal line."""
-    ax.axhline(y, color="#000000", ls=dashes, lw=1)
+    ax.axhline(y, color="#000000", ls=dashes, lw=1 if dashes == "-" else 1.5)
 
 
 def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, places=None, **axes):
     """For each label a group of values: every one a dot, and a bar at their median, which is the
-    number of a finding; side by side, or at these places."""
+    number of a finding, or a cross at the top if that is not finite; side by side, or at these
+    places."""
     places = range(len(labels)) if places is None else places
     for i, values in zip(places, groups):
         across = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
         alpha = 0.5 if len(values) < 50 else 0.1  # so that the bar shows
         ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour)
-        bar = colour if colour != "#444444" else "#000000"  # to be seen among its dots
-        ax.plot(i + shift, np.median(values), "_", ms=26, mew=3, color=bar, zorder=3)
+        bar, middle = colour if colour != "#444444" else "#000000", np.median(values)
+        if np.isfinite(middle):
+            ax.plot(i + shift, middle, "_", ms=26, mew=3, color=bar, zorder=3)
+        else:  # it never got there, or diverged
+            ax.plot(i + shift, 0.96, "X", ms=10, color=bar, transform=ax.get_xaxis_transform())
     if label:
         ax.plot([], [], color=bar, label=label)  # the legend shows a line, not data
     ax.set_xticks(places, labels, fontsize=0.8 * matplotlib.rcParams["font.size"])

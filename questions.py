@@ -80,7 +80,7 @@ def draw_the_model(figure, arrays, found):
     heavy.set(xscale="log", yscale="log", title="tails of x", xlim=(0.05, 200),
               xlabel="$|x|^2$ / its mean, r", ylabel="share above r")
     heavy.legend()
-    return ("A layer adds to the prompt what it reads from the context; the last entry of Z predicts -y",
+    return ("A layer adds to prompt Z what it reads from the context; Z's last entry predicts -y",
             "Left: a prompt of Setting 1, a pair (x, y) a column; the query's y is 0 in Z, and the "
             "model is asked for it. Middle: M leaves the query's column out. Right: how much "
             "|x|$^2$ varies, at the same mean; a draw is a "
@@ -299,7 +299,7 @@ def draw_schedules(figure, arrays, found):
     constant, linear = (", ".join(str(found[f"{name} {kind} SGD"]) for name in PAPER_SETTINGS)
                         for kind in ("constant", "linear"))
     return (f"SGD's final loss over Adam's, Settings 1, 2, 3: {constant} at a constant rate, "
-            f"{linear} if both fall",
+            f"{linear} if both fall linearly",
             "Every optimizer at its best of seven rates under each schedule; a dot for each seed, "
             "bar: median; dotted: 1, Adam's median at a constant rate. Linear and cosine fall to 0 "
             "at the end of the run.")
@@ -682,8 +682,8 @@ def draw_transfer(figure, arrays, found):
         ranks.plot([low, high], [i, i], color="#444444")
         ranks.plot(tau, i, "o", ms=10, color="#009E73")
     ranks.set_yticks(range(len(models) - 1), models[1:])
-    ranks.set(xlim=(-1, 1), xlabel="Kendall's tau with the bench", title="agreement of rankings",
-              ylim=(-0.6, len(models) - 1.4))
+    ranks.set(xlim=(-1, 1), xlabel="Kendall's tau with the bench;\ndotted: the bound",
+              title="agreement of rankings", ylim=(-0.6, len(models) - 1.4))
     ranks.axvline(0.5, ls=":", color="k", lw=1.5)
     last = models[-1]
     return (f"Rankings of {len(names)} optimizers by the bench and by {last}: Kendall's tau "
@@ -726,19 +726,19 @@ def without_attention(seeds=6, lengths=(60,)):
 
 
 def draw_without_attention(figure, arrays, found):
-    """A panel for each of FOUR, (kinds, models, seeds); below 0.001 drawn at 0.001."""
+    """A panel for each of FOUR, (kinds, models, seeds), of the shortest runs for each x."""
     kinds = [str(kind) for kind in arrays["kinds"]]
     first = kinds[0], kinds[len(kinds) // 2]  # of each x the shortest runs
-    seen = {what: np.maximum(arrays[what][:: max(1, len(kinds) // 2)], 0.001) for what in FOUR}
+    seen = {what: arrays[what][:: max(1, len(kinds) // 2)] for what in FOUR}
     four_panels(figure, seen, first, list(arrays["models"]))
     attention, none = (", ".join(str(found[f"{model} {kind} gap"]) for kind in first)
                        for model in ("attention", "none, L = 3"))
-    return (f"Final loss SGD / Adam for {' and '.join(first)}: attention {attention}; without it, "
-            f"L = 3, {none}",
+    return (f"Final loss SGD / Adam with Gaussian and heavy-tailed x: attention {attention}; none, "
+            f"L = 3: {none}",
             "Attention: linear, full matrices, L = 3. None: the layers z + P Q z of a deep linear "
-            "network, on the same x, for one w. A dot for each seed, bar: median; dotted: 1; below "
-            "0.001 drawn at 0.001. SGD and Adam each at the best of seven rates. Measures as in "
-            "ladder.")
+            "network, on the same x, for one w. A dot for each seed, bar: median; dotted: 1; a "
+            "cross: seeds that did not get there. Negative ratios of $v^T H v$ are not drawn. SGD "
+            "and Adam each at the best of seven rates. Measures as in ladder.")
 
 
 without_attention.full = dict(seeds=10, lengths=(100, 1000))
