@@ -562,7 +562,8 @@ JAPANESE = {
     "the number that decides": "判定を決めた数値", "what was found": "わかったこと",
     "not reproduced": "再現せず", "reproduced": "再現", "open": "未決", "holds": "成立",
     "against": "反証", "measured": "測定のみ", " others hold": " の補助項目が成立",
-    " hold)": " が成立)", " hold, ": " が成立、", "experiments have no finding in this folder": "の実験の結果はこのフォルダにない",
+    " hold)": " が成立)", " hold, ": " が成立、",
+    "experiments have no finding in this folder": "の実験の結果はこのフォルダにない",
     "Adam beats SGD in Settings 1, 2 and 3": "設定 1、2、3 で Adam は SGD に勝る",
     "Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3":
         "設定 1、2、3 で勾配ノイズの裾は重い",

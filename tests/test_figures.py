@@ -122,7 +122,7 @@ def test_a_figure_needs_no_file():
     lists = {name: values.tolist() for name, values in arrays.items()}
     figure = plotting.picture(commands.drawing("learning_rates", "published"), lists,
                               found["parts"])
-    assert figure.headline.startswith("Protocol: the best rates of the grid in Settings 1, 2, 3: SGD 0.2")
+    assert figure.headline.endswith("in Settings 1, 2, 3: SGD 0.2, 0.02, 0.05; Adam 0.01, 0.01, 0.01")
 
 
 # ---- Panels --------------------------------------------------------------------------------------
