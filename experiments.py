@@ -475,10 +475,10 @@ def draw_heavy_tails(figure, arrays, found):
             f"{found['R_med']}, {slower}",
             "All at E|x|$^2$ = 1. Steps: to half of the loss of predicting 0. Above the panels: "
             "learning rates, and the limit of the gradient's norm. Loss: running medians; line: "
-            "median over seeds, band: smallest to largest. Noise: share of the draws whose norm exceeds r times the median of their "
-            "seed, at initialisation; dashed: Gaussian vectors of the same mean and covariance. "
-            "$R_{med}$: on the typical of the evaluation batches of 1,000 prompts; that of the "
-            "headline on the first one.")
+            "median over seeds, band: smallest to largest. Noise: share of the draws whose norm "
+            "exceeds r times the median of their seed, at initialisation; dashed: Gaussian vectors "
+            "of the same mean and covariance. $R_{med}$: on the typical of the evaluation batches "
+            "of 1,000 prompts; that of the headline on the first one.")
 
 
 heavy_tails.full = dict(steps=10_000, batches=5)
