@@ -26,7 +26,7 @@ import plotting
 import questions
 import robust
 import runs
-from verdicts import Measured, decide, line, measured, verdict
+from verdicts import Measured, decide, line, measured, short, verdict
 
 LEVELS = {"published": (experiments, questions), "robust": (robust,)}
 NAMES = {level: {name: function for book in books for name, function in vars(book).items()
@@ -345,7 +345,7 @@ def report(found, out, words=lambda text: text, figures="figures/", source=""):
             cells = " | ".join(f"[{words(counts(each))}]({place})" if each else ""
                                for each, place in zip(both, places))
             last = [each for each in both if each and verdict(each["parts"])]
-            number = decisive(last[-1]) if last else ""
+            number = line(weakest(last[-1])) if last else ""
             claims.append(f"| {identity} {link}: {words(claimed)} | {cells} | {words(number)} |")
     missing = [name for name in EVERY if not any((name, level) in found for level in LEVELS)]
     tables = ["\n".join(rows).replace("|x|", "\\|x\\|") for rows in (claims, asked)
@@ -373,7 +373,7 @@ def counts(found):
     return f"{found['verdict']} ({', '.join(words)})"
 
 
-def decisive(found):
+def weakest(found):
     """The primary part that is against, else open, else holds; of these the one with the fewest
     seeds on the claimed side."""
     def strength(each):
@@ -381,7 +381,7 @@ def decisive(found):
                        for value in each.values])
         return ("against", "open", "holds").index(each.decision), side / len(each.values)
 
-    return line(min((each for each in found["parts"].values() if each.primary), key=strength))
+    return min((each for each in found["parts"].values() if each.primary), key=strength)
 
 
 def gallery(found, out):
@@ -407,9 +407,7 @@ def gallery(found, out):
     if claims:
         claims.sort(key=lambda name: not claim_of(name)[0][1:].isdigit())  # C1 to C12 first
         board = {name: {level: found.get((name, level)) for level in LEVELS} for name in claims}
-        texts = {name: next((headline(name, out, level) for level in reversed(LEVELS)
-                             if board[name][level]), "") for name in claims}
-        figure = plotting.picture(partial(draw_scoreboard, board, texts), {}, {}, score(board))
+        figure = plotting.picture(partial(draw_scoreboard, board), {}, {}, score(board))
         for form in ("png", "pdf"):
             runs.write(Path(out, f"scoreboard.{form}"),
                        lambda file: plotting.save(figure, file, form))
@@ -425,33 +423,31 @@ def score(board):
     return f"Reproduced of the claims C1 to C12: {', '.join(words)}"
 
 
-def draw_scoreboard(claims, texts, figure, arrays, found):
-    """A row a claim: a mark a primary part, published and robust apart, and the headline."""
+def draw_scoreboard(claims, figure, arrays, found):
+    """A row a claim: published and robust apart a mark for each primary part, the verdict, and the
+    number of the weakest of them."""
     ax = figure.subplots()
     ax.set(xlim=(0, 1), ylim=(len(claims) + 0.6, -1))
     ax.axis("off")
-    columns = {"claim": 0, "published": 0.33, "robust": 0.45, "what was found": 0.56}
+    columns = {"claim": 0, "published": 0.5, "robust": 0.76}
     for title, x in columns.items():
         ax.text(x, -0.75, title, weight="bold", va="center")
     for y, (name, levels) in enumerate(claims.items()):
         ax.axhline(y - 0.5 + 0.08, color="#DDDDDD", lw=1)
-        for x, text, width in ((0, ": ".join(claim_of(name)), 46),
-                               (columns["what was found"], texts[name], 68)):
-            ax.text(x, y, textwrap.fill(plotting.in_symbols(text), width), va="center",
-                    fontsize=12, linespacing=1.0)
+        ax.text(0, y, textwrap.fill(plotting.in_symbols(": ".join(claim_of(name))), 62),
+                va="center", fontsize=14, linespacing=1.0)
         for level, found in levels.items():
-            if found:
+            if found and verdict(found["parts"]):
                 plotting.marks(ax, columns[level], y - 0.15, [
                     each.decision for each in found["parts"].values() if each.primary])
-                ax.text(columns[level], y + 0.22, found["verdict"].partition(" for ")[0].partition(
-                    " in a ")[0], va="center", fontsize=12)
+                word = found["verdict"].partition(" for ")[0].partition(" in a ")[0]
+                ax.text(columns[level], y + 0.22, f"{word}: {short(weakest(found).median, 2)}",
+                        va="center", fontsize=13)
     legend = len(claims) + 0.2  # its height
-    ax.text(0, legend, "a mark for each primary part", va="center", fontsize=12.5)
-    ax.text(columns["what was found"], legend, "published: as in the paper; robust: asked harder",
-            va="center", fontsize=12.5)
+    ax.text(0, legend, "a mark for each primary part; the number is its weakest one's", va="center")
     for i, word in enumerate(plotting.MARKS):
-        plotting.marks(ax, columns["published"] + 0.07 * i, legend, [word])
-        ax.text(columns["published"] + 0.015 + 0.07 * i, legend, word, va="center", fontsize=12.5)
+        plotting.marks(ax, columns["published"] + 0.1 * i, legend, [word])
+        ax.text(columns["published"] + 0.015 + 0.1 * i, legend, word, va="center")
     return "", "A mark for each primary part of a claim: it holds, is open, or is against it."
 
 

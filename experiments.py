@@ -226,18 +226,24 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None):
 
 
 def draw_directional_smoothness(figure, arrays, found):
-    """A panel a setting: "SETTING first batch" (seeds, optimizers, points)."""
-    row = figure.subplots(1, 3, sharey=True)
-    for name, ax in zip(PAPER_SETTINGS, row):
-        curves(ax, arrays["iteration"], arrays[f"{name} first batch"], arrays["optimizers"],
+    """Above "SETTING first batch" (seeds, optimizers, points), below its medians over the path,
+    which decide."""
+    names, rows = [str(each) for each in arrays["optimizers"]], figure.subplots(2, 3, sharey="row")
+    for name, ax, below in zip(PAPER_SETTINGS, *rows):
+        path = arrays[f"{name} first batch"]
+        curves(ax, arrays["iteration"], np.median(path, axis=0)[None], names,  # bands hid it all
                title=TITLES[name], xlabel="iteration", ylabel="$v^T H v$, one batch")
-        note(ax, f"{found[f'{name} medians']}\ndifference {found[f'{name} difference']}")
-    smoothness_axis(*row)
+        for i, heights in enumerate(without_start(path).T):  # (seeds,)
+            dots(below, [names[i]], [heights], places=[i], colour=plotting.look(names[i], i)["color"],
+                 yscale="log", ylabel="median over the path")
+        below.set(xlim=(-0.5, len(names) - 0.5), xticks=range(len(names)), xticklabels=names)
+        note(below, f"{found[f'{name} medians']}\ndifference {found[f'{name} difference']}")
+    smoothness_axis(*rows[0])
     medians = "; ".join(f"{name} {found[f'{name} medians']}" for name in PAPER_SETTINGS)
-    return (f"C4: v^T H v on one batch: {medians}",
+    return (f"C4: median of v^T H v over the path: {medians}",
             "$v^T H v$, v the direction of the step, on one evaluation batch of 1,000 prompts. "
-            "Line: median over seeds, band: smallest to largest; above the panel the medians over "
-            "seeds and path. Logarithmic scale, linear around 0.")
+            "Above: median over seeds, on a logarithmic scale that is linear around 0. Below: "
+            "median over the path without its first tenth, a dot for each seed, bar: median.")
 
 
 directional_smoothness.full = dict(steps=10_000)
@@ -460,7 +466,8 @@ def draw_heavy_tails(figure, arrays, found):
         losses(loss, arrays, f"{name} loss",
                title=f"{TITLES.get(name, name)}\nrates: {arrays[f'{name} protocol']}",
                ylabel="training loss")
-        note(loss, f"{pair} {found[f'{name} {pair}']}")
+        steps = ", ".join(str(found[f"{name} steps {each}"]) for each in names)
+        note(loss, f"loss {pair} {found[f'{name} {pair}']}; steps to half {steps}")
         noises.sharex(rows[1][0])
         tails(noises, arrays, name)
         if name == SPHERICAL.name:
@@ -470,15 +477,15 @@ def draw_heavy_tails(figure, arrays, found):
                xlabel="iteration", ylabel="$R_{med}$")
         note(path, f"{pair} {found[f'{name} R_med']}")
         loss.title.set_fontsize(14)
-    slower = ", ".join(f"{each}'s steps {found[f'steps {each}']}" for each in names[:2])
-    return (f"C8: heavy tails over the sphere: noise tails {found['noise']}, R_med {pair} "
-            f"{found['R_med']}, {slower}",
+    slower = ", ".join(f"{each}'s steps {found[f'steps {each}']} times" for each in names[:2])
+    return (f"C8: heavy tails over the sphere: noise tails {found['noise']} times, {slower}",
             "All at E|x|$^2$ = 1. Steps: to half of the loss of predicting 0. Above the panels: "
             "learning rates, and the limit of the gradient's norm. Loss: running medians; line: "
             "median over seeds, band: smallest to largest. Noise: share of the draws whose norm "
             "exceeds r times the median of their seed, at initialisation; dashed: Gaussian vectors "
             "of the same mean and covariance. $R_{med}$: on the typical of the evaluation batches "
-            "of 1,000 prompts; that of the headline on the first one.")
+            f"of 1,000 prompts; on the first one {pair} is {found['R_med']} times that on the "
+            "sphere.")
 
 
 heavy_tails.full = dict(steps=10_000, batches=5)
@@ -559,6 +566,7 @@ def draw_depth(figure, arrays, found):
         dots(condition, layers, arrays[f"{kind} ratio"].T, shift=0.3 * i, label=label,
              colour=plotting.look(kind, i)["color"], title="$R_{med}$ at the same iteration",
              yscale="log", xlabel="layers L", ylabel=f"$R_{{med}}$, {pair}")
+    condition.margins(y=0.25)  # below, for the legend
     condition.legend(loc="lower left")
     note(condition, f"first batch, from L = 2 to 4, 6, 8:\ntimes {found['R_med']}")
     reference(condition, 1)

@@ -268,6 +268,7 @@ def tails(ax, arrays, name, **labels):
     ticks = [each for each in ticks if each <= right]
     ax.set_xticks(ticks, [f"{each:g}" for each in ticks])
     ax.set_xticks([], minor=True)
+    ax.yaxis.set_major_locator(matplotlib.ticker.LogLocator(numticks=9))  # in low panels, too
     ax.set(**labels)
 
 

@@ -806,14 +806,14 @@ def draw_gradient_norms(figure, arrays, found):
                             label=f"{each}, {word} layer")
                 finite = np.flatnonzero(np.isfinite(norms[0]))
                 if 0 < len(finite) < len(norms[0]):  # it diverged
-                    ax.plot(arrays["block"][finite[-1]], norms[0, finite[-1]], "X", color=colour,
-                            ms=10)
+                    ax.plot(arrays["block"][finite[-1]], min(norms[0, finite[-1]], 500), "X",
+                            color=colour, ms=10)
             ax.set(yscale="log", title=f"L = {L}, {kind}", ylim=(1e-5, 1e3))
             reference(ax, 1)
-        row[0].set_ylabel("gradient norm of a layer")
+        row[0].set_ylabel("gradient norm of a layer\n(dotted: clip limit)")
     for ax in row:
         ax.set_xlabel("iteration")
-    row[-1].legend(fontsize="small")
+    figure.legend(*row[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     first = list(arrays["optimizers"])[0]
     return (f"First over last layer's gradient norm, {first} at its best rate, at the end: "
             f"{found[f'L = 3 best rate {first} end']} (L = 3), "

@@ -205,9 +205,9 @@ def test_the_number_that_decides():
     parts = [Part(str(i), f"part {i}", [2.0] * good + [0.5] * (6 - good), above=1)
              for i, good in enumerate((6, 5, 4))]
     found = dict(parts=measured(parts))
-    assert commands.decisive(found).startswith("part 2")
+    assert commands.weakest(found).label.startswith("part 2")
     found = dict(parts=measured([*parts, Part("no", "the last", [0.5] * 6, above=1)]))
-    assert commands.decisive(found).startswith("the last")
+    assert commands.weakest(found).label.startswith("the last")
 
 
 # ---- Mistakes cost a line ------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def test_the_scoreboard_shows_every_primary_part():
     board = {name: {level: found.get((name, level)) for level in commands.LEVELS}
              for name in claims}
     figure = Figure()
-    commands.draw_scoreboard(board, dict.fromkeys(claims, ""), figure, {}, {})
+    commands.draw_scoreboard(board, figure, {}, {})
     marks = [line for line in figure.axes[0].get_lines() if line.get_marker() in "oX"]
     primary = [each for finding in found.values() for each in finding["parts"].values()
                if each.primary]
