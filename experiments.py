@@ -234,8 +234,8 @@ def draw_directional_smoothness(figure, arrays, found):
         curves(ax, arrays["iteration"], np.median(path, axis=0)[None], names,  # bands hid it all
                title=TITLES[name], xlabel="iteration", ylabel="$v^T H v$, one batch")
         for i, heights in enumerate(without_start(path).T):  # (seeds,)
-            dots(below, [names[i]], [heights], places=[i], colour=plotting.look(names[i], i)["color"],
-                 yscale="log", ylabel="median over the path")
+            dots(below, [names[i]], [heights], places=[i], yscale="log",
+                 colour=plotting.look(names[i], i)["color"], ylabel="median over the path")
         below.set(xlim=(-0.5, len(names) - 0.5), xticks=range(len(names)), xticklabels=names)
         note(below, f"{found[f'{name} medians']}\ndifference {found[f'{name} difference']}")
     smoothness_axis(*rows[0])
@@ -862,10 +862,10 @@ def draw_nonlinear_regression(figure, arrays, found):
     second.legend(loc="upper right")
     note(second, f"skewness {found['skewness']}")
     curves(third, arrays["point"], arrays["R_med"], names, yscale="log",
-           title="robust condition number", xlabel="iteration", ylabel="$R_{med}$")
+           title="robust condition number", xlabel="iteration", ylabel="$R_{med}$, typical batch")
     note(third, f"{pair}, first batch {found['R_med']}")
     curves(fourth, arrays["point"], arrays["smoothness"], names, title="directional smoothness",
-           xlabel="iteration", ylabel="$v^T H v$")
+           xlabel="iteration", ylabel="$v^T H v$, typical batch")
     smoothness_axis(fourth)
     note(fourth, f"difference, first batch {found['smoothness']}")
     return (f"C12: a nonlinear task with an MLP: final loss {pair} {found[f'MLP {pair}']}, R_med "

@@ -307,7 +307,7 @@ def reference(ax, y, dashes=":"):
 
 def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, places=None, **axes):
     """For each label a group of values: every one a dot, and a bar at their median, which is the
-    number of a finding, or a cross at the top if that is not finite; side by side, or at these
+    number of a finding, or a cross at the top if that is infinite; side by side, or at these
     places."""
     places = range(len(labels)) if places is None else places
     for i, values in zip(places, groups):
@@ -315,10 +315,10 @@ def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, places=Non
         alpha = 0.5 if len(values) < 50 else 0.1  # so that the bar shows
         ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour)
         bar, middle = colour if colour != "#444444" else "#000000", np.median(values)
-        if np.isfinite(middle):
-            ax.plot(i + shift, middle, "_", ms=26, mew=3, color=bar, zorder=3)
-        else:  # it never got there, or diverged
+        if np.isinf(middle):  # it never got there, or diverged
             ax.plot(i + shift, 0.96, "X", ms=10, color=bar, transform=ax.get_xaxis_transform())
+        else:
+            ax.plot(i + shift, middle, "_", ms=26, mew=3, color=bar, zorder=3)
     if label:
         ax.plot([], [], color=bar, label=label)  # the legend shows a line, not data
     ax.set_xticks(places, labels, fontsize=0.8 * matplotlib.rcParams["font.size"])

@@ -600,6 +600,11 @@ def four_panels(figure, arrays, groups, labels):
                  colour=plotting.OTHER_LOOKS[i]["color"])
         ax.set(yscale="log", title=plotting.in_symbols(words))
         reference(ax, 1)
+        values = np.asarray(arrays[what])
+        if (values <= 0).any():
+            note(ax, f"negative, so not drawn: {np.sum(values <= 0)}")
+        if (np.isnan(values) & np.isfinite(arrays["gap"])).any():
+            note(ax, "no dots: neither optimizer got there")
         if what == "gap":
             ax.legend(fontsize="small")
 
@@ -736,8 +741,7 @@ def draw_without_attention(figure, arrays, found):
     return (f"Final loss SGD / Adam with Gaussian and heavy-tailed x: attention {attention}; none, "
             f"L = 3: {none}",
             "Attention: linear, full matrices, L = 3. None: the layers z + P Q z of a deep linear "
-            "network, on the same x, for one w. A dot for each seed, bar: median; dotted: 1; a "
-            "cross: seeds that did not get there. Negative ratios of $v^T H v$ are not drawn. SGD "
+            "network, on the same x, for one w. A dot for each seed, bar: median; dotted: 1; SGD "
             "and Adam each at the best of seven rates. Measures as in ladder.")
 
 
