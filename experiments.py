@@ -291,7 +291,7 @@ def draw_generalized_smoothness(figure, arrays, found):
         norm = arrays[f"{name} norm"]
         plotting.on_path(above, norm, arrays[f"{name} curvature"], t)
         drawn = plotting.on_path(below, norm[:, ::2], arrays[f"{name} spectral"], t[::2])
-        above.set(title=TITLES[name], ylabel="$v^T H v$")
+        above.set(title=TITLES[name], xlabel="gradient norm", ylabel="$v^T H v$")
         below.set(xlabel="gradient norm", ylabel="spectral norm of H")
         note(above, f"slope {found[f'{name} slope']}")
         note(below, f"slope {found[f'{name} spectral slope']}")
@@ -463,8 +463,7 @@ def draw_heavy_tails(figure, arrays, found):
     names = list(arrays["optimizers"])
     pair, rows = " / ".join(names[:2]), figure.subplots(3, 3, sharey="row")
     for name, loss, noises, path in zip((SPHERICAL.name, LIGHT_TAILS.name, SETTING_3.name), *rows):
-        losses(loss, arrays, f"{name} loss",
-               title=f"{TITLES.get(name, name)}\nrates: {arrays[f'{name} protocol']}",
+        losses(loss, arrays, f"{name} loss", title=f"{name}: {arrays[f'{name} protocol']}",
                ylabel="training loss")
         steps = ", ".join(str(found[f"{name} steps {each}"]) for each in names)
         note(loss, f"loss {pair} {found[f'{name} {pair}']}; steps to half {steps}")

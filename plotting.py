@@ -12,6 +12,7 @@ another dash and marker, because the greys of some colours are alike.
 
 import os
 import textwrap
+import warnings
 
 backend = os.environ.pop("MPLBACKEND", None)  # figures are saved without one: any value will do
 
@@ -100,17 +101,16 @@ def slides(draw, arrays, found, verdict=""):
     """A figure for each panel, which fills it, in larger type."""
     count = len(panels_of(picture(draw, arrays, found)))
     for number in range(count):
-        figure = picture(draw, arrays, found, verdict, SLIDE)
+        with warnings.catch_warnings(action="ignore"):  # of nine panels without room
+            figure = picture(draw, arrays, found, verdict, SLIDE)
         panels = panels_of(figure)
-        keep, place = panels[number], panels[number].get_subplotspec()
-        for other in panels:  # what the panel shared with others of its column and row
-            there = other.get_subplotspec()
-            if there.colspan == place.colspan:
+        keep = panels[number]
+        for text in (keep.title, keep.xaxis.label, keep.yaxis.label):
+            text.set_visible(True)
+        for other in panels:  # a title stands for its column
+            if other.get_subplotspec().colspan == keep.get_subplotspec().colspan:
                 keep.title.set(text=keep.get_title() or other.get_title(),
                                fontsize=SLIDE["axes.titlesize"])
-                keep.set_xlabel(keep.get_xlabel() or other.get_xlabel())
-            if there.rowspan == place.rowspan:
-                keep.set_ylabel(keep.get_ylabel() or other.get_ylabel())
         keep.tick_params(labelleft=keep.get_yticks().size > 0, labelbottom=True)
         for ax in [ax for ax in figure.axes if ax is not keep]:
             ax.remove()
@@ -164,13 +164,13 @@ def drop_repeated_labels(ax, figure):
         same_row, same_column = there.rowspan == place.rowspan, there.colspan == place.colspan
         if same_row and there.colspan.start < place.colspan.start:
             if other.get_ylabel() == ax.get_ylabel():
-                ax.set_ylabel("")
+                ax.yaxis.label.set_visible(False)
         if same_column and there.rowspan.start < place.rowspan.start:
             if other.get_title() == ax.get_title():
-                ax.set_title("")
+                ax.title.set_visible(False)
         if same_column and there.rowspan.start > place.rowspan.start:
             if other.get_xlabel() == ax.get_xlabel():
-                ax.set_xlabel("")
+                ax.xaxis.label.set_visible(False)
 
 
 def save(figure, file, form):

@@ -812,11 +812,9 @@ def draw_gradient_norms(figure, arrays, found):
                 if 0 < len(finite) < len(norms[0]):  # it diverged
                     ax.plot(arrays["block"][finite[-1]], min(norms[0, finite[-1]], 500), "X",
                             color=colour, ms=10)
-            ax.set(yscale="log", title=f"L = {L}, {kind}", ylim=(1e-5, 1e3))
+            ax.set(yscale="log", title=f"L = {L}, {kind}", ylim=(1e-5, 1e3), xlabel="iteration",
+                   ylabel="gradient norm of a layer\n(dotted: clip limit)")
             reference(ax, 1)
-        row[0].set_ylabel("gradient norm of a layer\n(dotted: clip limit)")
-    for ax in row:
-        ax.set_xlabel("iteration")
     figure.legend(*row[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     first = list(arrays["optimizers"])[0]
     return (f"First over last layer's gradient norm, {first} at its best rate, at the end: "

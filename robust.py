@@ -557,7 +557,7 @@ def draw_heavy_tails(figure, arrays, found):
         if name != settings[0]:
             panels[name].sharey(panels[settings[0]])
         curves(panels[name], arrays["point"], arrays[f"{name} R_med"], names, yscale="log",
-               xlabel="iteration", ylabel="$R_{med}$, typical batch")
+               title=name, xlabel="iteration", ylabel="$R_{med}$, typical batch")
         note(panels[name], f"{pair} {found[f'{name} R_med']}")
     return (f"C8: {pair} with heavy tails over that on the sphere: steps to half the loss "
             f"{found['gain']}, claimed as 1; R_med {found['R_med']}",

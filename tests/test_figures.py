@@ -101,6 +101,16 @@ def test_slides_fill_the_page_with_one_panel():
         assert figure.get_suptitle().startswith("C9: final loss SGD / Adam from L = 2 to 8")
 
 
+def test_a_slide_has_its_own_labels():
+    """Those that a panel left to its neighbours, and none of theirs."""
+    for name, labels in (("heavy_tails", ("iteration", "training loss")),
+                         ("granularity", ("", "final loss / Adam's"))):
+        arrays, found = commands.load(name, FIGURES)
+        _, figure, *_ = plotting.slides(commands.drawing(name, "published"), arrays, found["parts"])
+        assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == labels
+        assert figure.axes[0].xaxis.label.get_visible() and figure.axes[0].get_title()
+
+
 def test_the_scoreboard_shows_every_primary_part():
     found = commands.findings(FIGURES)
     claims = [name for name in commands.EVERY if commands.claim_of(name)[0] != "Question"]
