@@ -611,13 +611,16 @@ JAPANESE = {
     "ratio of R_med at loss 0.5, L = 4, 6, 8 over 2": "損失 0.5 での R_med の比(L = 2 に対する L = 4、6、8)",
     "ratio of R_med": "R_med の比", "difference of v^T H v": "v^T H v の差",
     ", best rates": "、最良の学習率", "best rates": "最良の学習率", "steps to half the loss": "損失が半分になるまでのステップ数",
-    "final loss": "最終損失", ", typical batch": "、典型的なバッチ", ", first batch": "、1 バッチ",
+    "final loss": "最終損失", ", typical batch, ": "、典型的なバッチ、",
+    ", typical batch": "、典型的なバッチ", ", first batch": "、最初のバッチ",
     ", fixed batch": "、固定バッチ", ", iteration": "、ステップ", ", within windows": "、窓内",
     "softmax / linear": "softmax / 線形",
     "slope of the directional smoothness": "方向平滑性の傾き", "Setting": "設定",
     "Heavy / spherical": "重い裾 / 球面", "steps of": "ステップ数", "slope": "傾き", "steps": "ステップ",
-    "SignDescent": "符号勾配降下法", "SGD's path, gradient, robust: v^T H v as it is minus clipped at":
-        "SGD の軌道の勾配の v^T H v: そのままの値と、座標をクリッピングした値の差、分位点",
+    "SignDescent": "符号勾配降下法",
+    ", SGD's path, gradient, robust: v^T H v as it is minus clipped at 0.5":
+        "、SGD の軌道の勾配: そのままの v^T H v と、座標を中央値でクリッピングした v^T H v の差",
+    ", SGD:": "、SGD:",
 }
 
 
