@@ -34,7 +34,7 @@ from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, bl
                       final_loss, gradient_norm, grid, log_slope, loss_at, moment, noise_norms,
                       points_of, rates_of, ratio, running_median, smoothness, spectral_norm, spread,
                       steps_to, sweep, tail, tail_shares, train, tuned, without_start)
-from verdicts import Part
+from verdicts import Part, short
 
 BOTH = (SGD, Adam)
 
@@ -217,7 +217,8 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None):
                                 for seed in range(seeds)])
         path = np.array([run["values"][..., 0] for run in runs])  # (seeds, optimizers, points)
         height = without_start(path)  # (seeds, optimizers)
-        words = ", ".join(f"{each} {np.median(height[:, i]):.2g}" for i, each in enumerate(names))
+        words = ", ".join(f"{each} {short(np.median(height[:, i]), 2)}"
+                          for i, each in enumerate(names))
         parts += [Part(f"{name} difference", f"{name}, first batch: difference of v^T H v",
                        height[:, 0] - height[:, 1], above=0),
                   Part(f"{name} medians", f"{name}, first batch: medians of v^T H v", words)]
@@ -289,8 +290,8 @@ def draw_generalized_smoothness(figure, arrays, found):
     for name, above, below in zip(PAPER_SETTINGS, *figure.subplots(2, 3, sharex="col",
                                                                    sharey="row")):
         norm = arrays[f"{name} norm"]
-        plotting.on_path(above, norm, arrays[f"{name} curvature"], t)
-        drawn = plotting.on_path(below, norm[:, ::2], arrays[f"{name} spectral"], t[::2])
+        plotting.on_path(above, norm, arrays[f"{name} curvature"], t, t[-1])
+        drawn = plotting.on_path(below, norm[:, ::2], arrays[f"{name} spectral"], t[::2], t[-1])
         above.set(title=TITLES[name], xlabel="gradient norm", ylabel="$v^T H v$")
         below.set(xlabel="gradient norm", ylabel="spectral norm of H")
         note(above, f"slope {found[f'{name} slope']}")
@@ -298,7 +299,8 @@ def draw_generalized_smoothness(figure, arrays, found):
     figure.colorbar(drawn, ax=figure.axes, label="iteration")
     slopes = ", ".join(str(found[f"{name} slope"]) for name in PAPER_SETTINGS)
     return (f"C5: v^T H v grows like the gradient norm to the power {slopes} in Settings 1, 2, 3",
-            "Adam, one evaluation batch of 1,000 prompts, a point for each seed and every 50 steps "
+            "Path of the last optimizer, Adam if none is asked for; one evaluation batch of 1,000 "
+            "prompts, a point for each seed and every 50 steps "
             "(below: every 100) where $v^T H v$ is positive. Slope: of log against log over the "
             "whole path, median over seeds.")
 
@@ -347,7 +349,7 @@ def draw_softmax_vs_linear(figure, arrays, found):
            xlabel="iteration", ylabel="training loss")
     ax.plot(arrays["iteration"][[0, -1]], [d, d], ":", color="#000000", lw=1)
     ax.text(arrays["iteration"].mean(), d, "loss of predicting 0", va="bottom", ha="center")
-    note(ax, f"final loss, softmax / linear {found['softmax loss ratio']}; linear attention is at "
+    note(ax, f"final loss, softmax / linear {found['softmax loss ratio']}; linear attention is\nat "
          f"half the loss of predicting 0 after {found['linear steps']} steps")
     return (f"C6: in blocks softmax attention ends at {found['softmax loss ratio']} times the loss "
             "of linear attention",
@@ -465,8 +467,8 @@ def draw_heavy_tails(figure, arrays, found):
     for name, loss, noises, path in zip((SPHERICAL.name, LIGHT_TAILS.name, SETTING_3.name), *rows):
         losses(loss, arrays, f"{name} loss", title=f"{name}: {arrays[f'{name} protocol']}",
                ylabel="training loss")
-        steps = ", ".join(str(found[f"{name} steps {each}"]) for each in names)
-        note(loss, f"loss {pair} {found[f'{name} {pair}']}; steps to half {steps}")
+        steps = ", ".join(f"{each} {found[f'{name} steps {each}']}" for each in names)
+        note(loss, f"loss {pair} {found[f'{name} {pair}']}\nsteps to half: {steps}")
         noises.sharex(rows[1][0])
         tails(noises, arrays, name)
         if name == SPHERICAL.name:
@@ -788,7 +790,7 @@ def lowered(label, path, claimed, words):
                  primary=kind == "clipped at 0.5" and label.endswith("gradient"))
             for k, kind in enumerate(CLIPPED) if k > 0] + [
         Part(f"{label} medians", f"{label}{words}: v^T H v", ", ".join(
-            f"{each:.2g}" for each in np.median(height, axis=0)))]
+            short(each, 2) for each in np.median(height, axis=0)))]
 
 
 def draw_clipping(figure, arrays, found):
@@ -843,7 +845,7 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=1)
         Part("smoothness", "MLP, first batch: difference of v^T H v", height[:, 0] - height[:, 1],
              above=0),
         Part("medians", "MLP, first batch: medians of v^T H v", ", ".join(
-            f"{each} {np.median(height[:, i]):.2g}" for i, each in enumerate(names)))]
+            f"{each} {short(np.median(height[:, i]), 2)}" for i, each in enumerate(names)))]
     return {"optimizers": names, "iteration": block_centres(steps), "loss": running_median(loss),
             "point": 50 * np.array(points), "share": tail_shares(draws), "MLP tail": tail(norms),
             "MLP null": np.median(tail(null), axis=(0, 1)),

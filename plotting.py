@@ -81,9 +81,10 @@ def picture(draw, arrays, found, verdict="", style=STYLE):
         arrays = {name: np.asarray(values) for name, values in arrays.items()}  # as from a file
         headline, figure.caption = draw(figure, arrays, found)
         letters = int(1840 / matplotlib.rcParams["figure.titlesize"])  # on a line
-        lines = 1 + len(headline) // letters
-        broken = textwrap.fill(in_symbols(headline), min(letters, len(headline) // lines + 12))
-        figure.suptitle(f"{broken}\n{verdict}".strip())
+        text = in_symbols(headline)
+        lines = 1 + len(text) // letters  # of about the same length
+        text = textwrap.fill(text, min(letters, len(text) // lines + 12))
+        figure.suptitle(f"{text}\n{verdict}".strip())
         figure.headline = headline
         for ax in figure.axes:  # where every run diverged: a log scale wants limits all the same
             if ax.get_xscale() == "log" and ax.get_xlim()[0] <= 0:
@@ -199,8 +200,12 @@ def curves(ax, x, series, names, path=True, first=0, **labels):
         if shown.any():
             low, middle, high = np.nanquantile(values[:, shown], (0, 0.5, 1), axis=0)
             ax.fill_between(x[shown], low, high, color=style["color"], alpha=0.25, lw=0)
-            ax.plot(x[shown], middle, label=str(name), **style)
+            ax.plot(x[shown], middle, label=str(name), **style | (
+                {} if shown.sum() > 1 else dict(marker="o")))
             ends.append((x[shown][-1], middle[-1], name, style["color"]))
+        elif path:  # it diverged before the first point
+            ax.plot(x[0], 0.96, "X", color=style["color"], ms=10, label=str(name),
+                    transform=ax.get_xaxis_transform())
         for each in values[path & np.isfinite(values[:, 0]) & ~np.isfinite(values[:, -1])]:
             last = np.flatnonzero(np.isfinite(each))[-1]
             ax.plot(x[last], each[last], "X", color=style["color"], ms=10)
@@ -242,9 +247,10 @@ def spread_labels(figure):
         labels = [text for text in ax.texts if text.get_gid() == "end"]
         heights = {text: ax.transData.transform(text.xy)[1] * 72 / figure.dpi for text in labels}
         labels.sort(key=heights.get)
-        places, bottom = [heights[text] for text in labels], ax.bbox.y0 * 72 / figure.dpi
-        for _ in range(50):  # two that overlap give way by half of it each, above the x axis
-            places = [max(place, bottom + 7) for place in places]
+        places = [heights[text] for text in labels]
+        bottom, top = ax.bbox.y0 * 72 / figure.dpi + 7, ax.bbox.y1 * 72 / figure.dpi - 7
+        for _ in range(50):  # two that overlap give way by half of it each, beside the panel
+            places = [min(max(place, bottom), top) for place in places]
             for i, text in enumerate(labels[1:]):
                 overlap = max(0, places[i] + 1.2 * text.get_fontsize() - places[i + 1]) / 2
                 places[i], places[i + 1] = places[i] - overlap, places[i + 1] + overlap
@@ -305,7 +311,7 @@ def reference(ax, y, dashes=":"):
     ax.axhline(y, color="#000000", ls=dashes, lw=1 if dashes == "-" else 1.5)
 
 
-def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, places=None, **axes):
+def dots(ax, labels, groups, shift=0.0, colour=None, label=None, places=None, **axes):
     """For each label a group of values: every one a dot, and a bar at their median, which is the
     number of a finding, or a cross at the top if that is infinite; side by side, or at these
     places."""
@@ -313,8 +319,8 @@ def dots(ax, labels, groups, shift=0.0, colour="#444444", label=None, places=Non
     for i, values in zip(places, groups):
         across = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
         alpha = 0.5 if len(values) < 50 else 0.1  # so that the bar shows
-        ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour)
-        bar, middle = colour if colour != "#444444" else "#000000", np.median(values)
+        ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour or "#444444")
+        bar, middle = colour or "#000000", np.median(values)  # to be seen among its dots
         if np.isinf(middle):  # it never got there, or diverged
             ax.plot(i + shift, 0.96, "X", ms=10, color=bar, transform=ax.get_xaxis_transform())
         else:
@@ -346,22 +352,24 @@ def heat(ax, values, rows, columns, together=None, **labels):
     ax.grid(False)
 
 
-def on_path(ax, x, y, iteration):
-    """y against x (seeds, points), where both are positive; the colour is the iteration (points,).
-    Returns the dots, for a colour bar."""
+def on_path(ax, x, y, iteration, last):
+    """y against x (seeds, points), where both are positive; the colour is the iteration (points,)
+    on a scale from 0 to the last. Returns the dots, for a colour bar."""
     colour = np.broadcast_to(iteration, x.shape)
     shown = (x > 0) & (y > 0)
     ax.set(xscale="log", yscale="log")
     return ax.scatter(x[shown], y[shown], c=colour[shown], s=14, cmap="cividis", vmin=0,
-                      vmax=iteration[-1] or 1)  # 1: a run of one point
+                      vmax=last or 1)  # 1: a run of one point
 
 
 def note(ax, text):
-    """The number that a panel shows, between the panel and its title, where it hides nothing."""
+    """The number that a panel shows, between the panel and its title, where it hides nothing; to
+    be called after the title is set."""
     words = ax.annotate(in_symbols(text), (0.5, 1), (0, 5), xycoords="axes fraction", ha="center",
                         va="bottom", textcoords="offset points",
                         fontsize=matplotlib.rcParams["legend.fontsize"])
-    ax.set_title(ax.get_title(), pad=8 + 1.3 * words.get_fontsize() * (1 + text.count("\n")))
+    ax.set_title(ax.get_title(), fontsize=ax.title.get_fontsize(),
+                 pad=8 + 1.3 * words.get_fontsize() * (1 + text.count("\n")))
 
 
 def marks(ax, x, y, decisions):

@@ -815,7 +815,7 @@ def draw_gradient_norms(figure, arrays, found):
             ax.set(yscale="log", title=f"L = {L}, {kind}", ylim=(1e-5, 1e3), xlabel="iteration",
                    ylabel="gradient norm of a layer\n(dotted: clip limit)")
             reference(ax, 1)
-    figure.legend(*row[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*row[-1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     first = list(arrays["optimizers"])[0]
     return (f"First over last layer's gradient norm, {first} at its best rate, at the end: "
             f"{found[f'L = 3 best rate {first} end']} (L = 3), "

@@ -22,7 +22,7 @@ from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, bl
                       noise_norms, points_of, r_med, ratio, running_median, smoothness,
                       spectral_norm, spread, steps_to, sweep, tail, tail_shares, train, tuned,
                       without_start)
-from verdicts import Part
+from verdicts import Part, short
 
 BOTH = (SGD, Adam)
 
@@ -185,7 +185,7 @@ def against_gaussian(key, label, observed, expected, primary=True):
     return [Part(key, f"{label}, minus that of Gaussian vectors",
                  observed - np.median(expected, axis=1), above=0, primary=primary),
             Part(f"{key} medians", f"{label}, medians over seeds",
-                 f"{np.median(observed):.2g}, Gaussian {np.median(expected):.2g}")]
+                 f"{short(np.median(observed), 2)}, Gaussian {short(np.median(expected), 2)}")]
 
 
 def draw_gradient_noise(figure, arrays, found):
@@ -338,7 +338,7 @@ def smoother(key, label, both, path, start=0.1, **bound):
     """Parts from v^T H v (seeds, optimizers, points): SGD's median minus Adam's, without this share
     of the points at the start."""
     height = without_start(path, start)  # (seeds, optimizers)
-    words = ", ".join(f"{each.__name__} {np.median(height[:, i]):.2g}"
+    words = ", ".join(f"{each.__name__} {short(np.median(height[:, i]), 2)}"
                       for i, (each, _) in enumerate(both))
     return [Part(f"{key} difference", f"{label}: difference of v^T H v",
                  height[:, 0] - height[:, 1], **bound),
@@ -460,7 +460,7 @@ def draw_softmax_vs_linear(figure, arrays, found):
            xlabel="iteration", ylabel="training loss")
     ax.plot(arrays["iteration"][[0, -1]], [d, d], ":", color="#000000", lw=1)
     ax.text(arrays["iteration"].mean(), d, "loss of predicting 0", va="bottom", ha="center")
-    note(ax, f"final loss, softmax / linear {found['softmax loss ratio']}; linear attention is at "
+    note(ax, f"final loss, softmax / linear {found['softmax loss ratio']}; linear attention is\nat "
          f"half the loss of predicting 0 after {found['linear steps']} steps")
     return (f"C6: in blocks, at the best rates, softmax attention ends at "
             f"{found['softmax loss ratio']} times the loss of linear attention",
@@ -724,7 +724,7 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3):
                                primary=direction == "gradient" and kind == "clipped at 0.5")
                           for j, kind in enumerate(CLIPPED) if j > 0]
                 parts.append(Part(f"{label} medians", f"{label}, robust: v^T H v", ", ".join(
-                    f"{each:.2g}" for each in np.median(height, axis=0))))
+                    short(each, 2) for each in np.median(height, axis=0))))
                 arrays[label] = path  # (seeds, kinds, points)
     return arrays, parts
 
@@ -777,7 +777,8 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2)
         Part("smoothness", "MLP, typical batch: difference of v^T H v",
              height[:, 0] - height[:, 1], above=0),
         Part("medians", "MLP, typical batch: medians of v^T H v", ", ".join(
-            f"{each.__name__} {np.median(height[:, i]):.2g}" for i, (each, _) in enumerate(both)))]
+            f"{each.__name__} {short(np.median(height[:, i]), 2)}"
+            for i, (each, _) in enumerate(both)))]
     return {"optimizers": [optimizer.__name__ for optimizer in optimizers],
             "point": 50 * np.array(points), "share": tail_shares(draws), "MLP tail": tail(norms),
             "MLP null": np.median(tail(null), axis=(0, 1)), "R_med": np.median(R, axis=-1),
