@@ -184,7 +184,7 @@ def draw_condition_number(figure, arrays, found):
             ratios.errorbar(3 * i, mean, [[min(std, 0.9 * mean)], [std]], fmt="k*", ms=12,
                             capsize=4)
             dots(ratios, [], [arrays[f"{name}, iteration {t} first batch"]], places=[3 * i + 1])
-        note(ratios, "here: " + ", ".join(f"{found[f'{name} {t}']} at {t}" for t in iterations))
+        note(ratios, "\n".join(f"here: {found[f'{name} {t}']} at {t}" for t in iterations))
         ratios.set_xticks([3 * i + k for i in range(len(iterations)) for k in (0, 1)],
                           [f"{words}\n{t}" for t in iterations for words in ("paper", "here")])
         ratios.set(yscale="log", xlabel="iteration", ylabel=f"$R_{{med}}$, {pair},\nfirst batch",
