@@ -476,7 +476,7 @@ def draw_heavy_tails(figure, arrays, found):
         note(noises, f"99 % / 50 % quantile {found[f'{name} noise']}")
         curves(path, arrays["point"], arrays[f"{name} R_med"], names, yscale="log",
                xlabel="iteration", ylabel="$R_{med}$")
-        note(path, f"{pair} {found[f'{name} R_med']}")
+        note(path, f"{pair} over the path {found[f'{name} R_med']}")
         loss.title.set_fontsize(14)
     slower = ", ".join(f"{each}'s steps {found[f'steps {each}']} times" for each in names[:2])
     return (f"C8: heavy tails over the sphere: noise tails {found['noise']} times, {slower}",
@@ -864,11 +864,11 @@ def draw_nonlinear_regression(figure, arrays, found):
     note(second, f"skewness {found['skewness']}")
     curves(third, arrays["point"], arrays["R_med"], names, yscale="log",
            title="robust condition number", xlabel="iteration", ylabel="$R_{med}$, typical batch")
-    note(third, f"{pair}, first batch {found['R_med']}")
+    note(third, f"{pair} over the path, first batch {found['R_med']}")
     curves(fourth, arrays["point"], arrays["smoothness"], names, title="directional smoothness",
            xlabel="iteration", ylabel="$v^T H v$, typical batch")
     smoothness_axis(fourth)
-    note(fourth, f"difference, first batch {found['smoothness']}")
+    note(fourth, f"difference over the path, first batch {found['smoothness']}")
     return (f"C12: a nonlinear task with an MLP: final loss {pair} {found[f'MLP {pair}']}, R_med "
             f"{found['R_med']}",
             "Loss: running median; line: median over seeds, band: smallest to largest. Noise: "

@@ -558,7 +558,7 @@ def draw_heavy_tails(figure, arrays, found):
             panels[name].sharey(panels[settings[0]])
         curves(panels[name], arrays["point"], arrays[f"{name} R_med"], names, yscale="log",
                title=name, xlabel="iteration", ylabel="$R_{med}$, typical batch")
-        note(panels[name], f"{pair} {found[f'{name} R_med']}")
+        note(panels[name], f"{pair} over the path {found[f'{name} R_med']}")
     return (f"C8: {pair} with heavy tails over that on the sphere: steps to half the loss "
             f"{found['gain']}, claimed as 1; R_med {found['R_med']}",
             "All at E|x|$^2$ = 1. Above: steps until the loss is half of that of predicting 0; a "
@@ -793,7 +793,7 @@ def draw_nonlinear_regression(figure, arrays, found):
     note(first, f"99 % / 50 % quantile {found['spread medians']}")
     curves(second, arrays["point"], arrays["R_med"], arrays["optimizers"], yscale="log",
            title="robust condition number", xlabel="iteration", ylabel="$R_{med}$")
-    note(second, f"SGD / Adam {found['R_med']}")
+    note(second, f"over the path {found['R_med']}")
     curves(third, arrays["point"], arrays["smoothness"], arrays["optimizers"],
            title="directional smoothness", xlabel="iteration", ylabel="$v^T H v$")
     smoothness_axis(third)
