@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -274,10 +275,10 @@ def load(name, out, level="published"):
         raise ValueError(f"{path}: got no results of an experiment ({error})") from None
 
 
-def draw(name, arrays, found):
-    """The figure of an experiment from its arrays and its finding."""
-    return plotting.picture(drawing(name, found["level"]), arrays, found["parts"],
-                            found["verdict"] and said(found))
+def draw(name, arrays, found, make=plotting.picture):
+    """The figure of an experiment from its arrays and its finding, or its plotting.slides."""
+    return make(drawing(name, found["level"]), arrays, found["parts"],
+                found["verdict"] and said(found))
 
 
 def drawing(name, level):
@@ -298,8 +299,8 @@ def save_figures(name, level, out, slides=False):
         figure = draw(name, arrays, found)
         pictures = {name: figure}
         if slides:
-            pictures |= {f"{name}-{i}": each for i, each in enumerate(plotting.slides(
-                drawing(name, level), arrays, found["parts"], found["verdict"] and said(found)), 1)}
+            pictures |= {f"{name}-{i}": each for i, each in enumerate(
+                draw(name, arrays, found, plotting.slides), 1)}
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{place(level, out) / name}.npz: got other arrays or parts than the "
                          f"figure wants ({type(error).__name__}: {error})") from None
@@ -558,7 +559,7 @@ JAPANESE = {
     "the number that decides": "判定を決めた数値", "what was found": "わかったこと",
     "not reproduced": "再現せず", "reproduced": "再現", "open": "未決", "holds": "成立",
     "against": "反証", "measured": "測定のみ", " others hold": " の補助項目が成立",
-    " hold)": " が成立)", " hold, ": " が成立、",
+    " hold)": " が成立)", " hold, ": " が成立, ",
     "experiments have no finding in this folder": "の実験の結果はこのフォルダにない",
     "Adam beats SGD in Settings 1, 2 and 3": "設定 1、2、3 で Adam は SGD に勝る",
     "Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3":
@@ -610,10 +611,9 @@ JAPANESE = {
     ", minus that of Gaussian vectors": "(ガウスベクトルの値との差)",
     "ratio of R_med at loss 0.5, L = 4, 6, 8 over 2": "損失 0.5 での R_med の比(L = 2 に対する L = 4、6、8)",
     "ratio of R_med": "R_med の比", "difference of v^T H v": "v^T H v の差",
-    ", best rates": "、最良の学習率", "best rates": "最良の学習率", "steps to half the loss": "損失が半分になるまでのステップ数",
-    "final loss": "最終損失", ", typical batch, ": "、典型的なバッチ、",
-    ", typical batch": "、典型的なバッチ", ", first batch": "、最初のバッチ",
-    ", fixed batch": "、固定バッチ", ", iteration": "、ステップ", ", within windows": "、窓内",
+    "best rates": "最良の学習率", "steps to half the loss": "損失が半分になるまでのステップ数",
+    "final loss": "最終損失", "typical batch": "典型的なバッチ", "first batch": "最初のバッチ",
+    "fixed batch": "固定バッチ", "iteration": "ステップ", "within windows": "窓内",
     "softmax / linear": "softmax / 線形",
     "slope of the directional smoothness": "方向平滑性の傾き", "Setting": "設定",
     "Heavy / spherical": "重い裾 / 球面", "steps of": "ステップ数", "slope": "傾き", "steps": "ステップ",
@@ -628,4 +628,4 @@ def translated(text):
     """English words of the report in Japanese, the longest first."""
     for english in sorted(JAPANESE, key=len, reverse=True):
         text = text.replace(english, JAPANESE[english])
-    return text
+    return re.sub(r"(?<=[^ -~]), |, (?=[^ -~])", "、", text)  # beside a Japanese letter

@@ -193,15 +193,14 @@ def curves(ax, x, series, names, path=True, first=0, **labels):
     if labels.get("xlabel") == "iteration":
         ax.xaxis.set_major_formatter(thousands)
     for i, name in enumerate(names):
-        style = dict(look(name, first + i), marker="")
         values = np.asarray(series)[:, i]  # (seeds, points)
         values = np.where(np.isfinite(values), values, np.nan)
         shown = np.isfinite(values).any(axis=0)
+        style = look(name, first + i) | dict(marker="" if shown.sum() > 1 else "o")
         if shown.any():
             low, middle, high = np.nanquantile(values[:, shown], (0, 0.5, 1), axis=0)
             ax.fill_between(x[shown], low, high, color=style["color"], alpha=0.25, lw=0)
-            ax.plot(x[shown], middle, label=str(name), **style | (
-                {} if shown.sum() > 1 else dict(marker="o")))
+            ax.plot(x[shown], middle, label=str(name), **style)
             ends.append((x[shown][-1], middle[-1], name, style["color"]))
         elif path:  # it diverged before the first point
             ax.plot(x[0], 0.96, "X", color=style["color"], ms=10, label=str(name),
@@ -308,7 +307,7 @@ def clipped(ax, heights, kinds, **labels):
 
 def reference(ax, y, dashes=":"):
     """A thin horizontal line."""
-    ax.axhline(y, color="#000000", ls=dashes, lw=1 if dashes == "-" else 1.5)
+    ax.axhline(y, color="#000000", ls=dashes, lw=1.5)
 
 
 def dots(ax, labels, groups, shift=0.0, colour=None, label=None, places=None, **axes):
@@ -316,11 +315,12 @@ def dots(ax, labels, groups, shift=0.0, colour=None, label=None, places=None, **
     number of a finding, or a cross at the top if that is infinite; side by side, or at these
     places."""
     places = range(len(labels)) if places is None else places
+    bar = colour or "#000000"  # to be seen among its dots
     for i, values in zip(places, groups):
         across = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
         alpha = 0.5 if len(values) < 50 else 0.1  # so that the bar shows
         ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour or "#444444")
-        bar, middle = colour or "#000000", np.median(values)  # to be seen among its dots
+        middle = np.median(values)
         if np.isinf(middle):  # it never got there, or diverged
             ax.plot(i + shift, 0.96, "X", ms=10, color=bar, transform=ax.get_xaxis_transform())
         else:

@@ -83,8 +83,8 @@ def draw_the_model(figure, arrays, found):
     return ("A layer adds to prompt Z what it reads from the context; Z's last entry predicts -y",
             "Left: a prompt of Setting 1, a pair (x, y) a column; the query's y is 0 in Z, and the "
             "model is asked for it. Middle: M leaves the query's column out. Right: how much "
-            "|x|$^2$ varies, at the same mean; a draw is a "
-            "hundred x, the 99.9 % quantile over the mean is "
+            "|x|$^2$ varies, at the same mean, over a hundred x a draw; its 99.9 % quantile over "
+            "the mean is "
             f"{found['Gaussian']} for Gaussian x and {found['Setting 3']} for Setting 3's.")
 
 
@@ -603,7 +603,7 @@ def four_panels(figure, arrays, groups, labels):
         values = np.asarray(arrays[what])
         if (values <= 0).any():
             note(ax, f"negative, so not drawn: {np.sum(values <= 0)}")
-        if (np.isnan(values) & np.isfinite(arrays["gap"])).any():
+        elif (np.isnan(values) & np.isfinite(arrays["gap"])).any():
             note(ax, "no dots: neither optimizer got there")
         if what == "gap":
             ax.legend(fontsize="small")
@@ -733,15 +733,15 @@ def without_attention(seeds=6, lengths=(60,)):
 def draw_without_attention(figure, arrays, found):
     """A panel for each of FOUR, (kinds, models, seeds), of the shortest runs for each x."""
     kinds = [str(kind) for kind in arrays["kinds"]]
-    first = kinds[0], kinds[len(kinds) // 2]  # of each x the shortest runs
-    seen = {what: arrays[what][:: max(1, len(kinds) // 2)] for what in FOUR}
+    shortest = slice(None, None, len(kinds) // 2)  # of the runs with each x
+    first, seen = kinds[shortest], {what: arrays[what][shortest] for what in FOUR}
     four_panels(figure, seen, first, list(arrays["models"]))
     attention, none = (", ".join(str(found[f"{model} {kind} gap"]) for kind in first)
                        for model in ("attention", "none, L = 3"))
     return (f"Final loss SGD / Adam with Gaussian and heavy-tailed x: attention {attention}; none, "
             f"L = 3: {none}",
             "Attention: linear, full matrices, L = 3. None: the layers z + P Q z of a deep linear "
-            "network, on the same x, for one w. A dot for each seed, bar: median; dotted: 1; SGD "
+            "network, on the same x, for one w. A dot for each seed, bar: median; dotted: 1. SGD "
             "and Adam each at the best of seven rates. Measures as in ladder.")
 
 
@@ -1220,14 +1220,13 @@ def draw_what_it_learns(figure, arrays, found):
     (seeds,), over the best one."""
     panels = figure.subplot_mosaic([["P", "shares", "depths"], ["Q", "sizes", "depths"]],
                                    width_ratios=(1.1, 1, 1.4))
-    pictures, (shares, depths, sizes) = (panels["P"], panels["Q"]), (
-        panels[name] for name in ("shares", "depths", "sizes"))
+    shares, sizes, depths = (panels[name] for name in ("shares", "sizes", "depths"))
     dots(sizes, [str(name).removeprefix("gaussian x, ").removesuffix(" x, n = 20")
                  for name in arrays["cases"]], [arrays[f"{name} c"] for name in arrays["cases"]],
          title="L = 1: learnt / best step size", ylabel="ratio")
     sizes.tick_params(axis="x", labelsize="small", rotation=60)
     reference(sizes, 1)
-    for which, (letter, ax) in enumerate(zip("PQ", pictures)):
+    for which, (letter, ax) in enumerate((("P", panels["P"]), ("Q", panels["Q"]))):
         tiles = np.full((5, 17), np.nan)
         for layer in range(3):
             tiles[:, 6 * layer : 6 * layer + 5] = arrays["weights"][2 * layer + which]
@@ -1238,7 +1237,7 @@ def draw_what_it_learns(figure, arrays, found):
         ax.set(title=f"{letter}, L = 3")
         ax.grid(False)
         figure.colorbar(drawn, ax=ax)
-    pictures[0].set_xticks((2, 8, 14), ("layer 1", "layer 2", "untrained"))
+    panels["P"].set_xticks((2, 8, 14), ("layer 1", "layer 2", "untrained"))
     curves(shares, arrays["iteration"], arrays["off"], arrays["paths"], xlabel="iteration",
            title="share off the identity", ylabel="share of |W|")
     curves(depths, arrays["depths"], arrays["final"], arrays["optimizers"], path=False,

@@ -552,10 +552,10 @@ def draw_heavy_tails(figure, arrays, found):
              colour=plotting.look(each, i)["color"], yscale="log", ylabel="steps to half the loss")
     panels["steps"].legend()
     note(panels["steps"], f"{pair}, heavy tails over the sphere: times {found['gain']}; claimed: "
-         "times 0.67 to 1.5")
+         f"times {short(found['gain'].above, 2)} to {short(found['gain'].below, 2)}")
+    for name in settings[1:]:
+        panels[name].sharey(panels[settings[0]])
     for name in settings:
-        if name != settings[0]:
-            panels[name].sharey(panels[settings[0]])
         curves(panels[name], arrays["point"], arrays[f"{name} R_med"], names, yscale="log",
                title=name, xlabel="iteration", ylabel="$R_{med}$, typical batch")
         note(panels[name], f"{pair} over the path {found[f'{name} R_med']}")

@@ -43,10 +43,12 @@ class RunFailed(Exception):
 
 
 def cached(function):
-    """Keep the function's results in `folder`, and read back what is kept."""
+    """The same function, which keeps its results, {name: array}, in `folder`, and reads back what
+    is kept; code that no other process can import is called, and nothing kept. Raises what the
+    function raises, and TypeError for arguments that have no key (`key_of`)."""
     signature = inspect.signature(function)
 
-    @functools.wraps(function)
+    @functools.wraps(function)  # with its docstring
     def wrapper(*arguments, **options):
         bound = signature.bind(*arguments, **options)
         bound.apply_defaults()

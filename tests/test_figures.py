@@ -165,6 +165,58 @@ def test_dots(ax):
     assert ax.get_lines()[1].get_marker() == "_"
 
 
+def test_a_median_that_is_infinite_is_a_cross(ax):
+    plotting.dots(ax, ["a"], [[1.0, np.inf, np.inf]])
+    assert ax.get_lines()[1].get_marker() == "X" and lines_of(ax)[1][1] == [0.96]
+
+
+def test_one_point_and_none(ax):
+    """A path of one point is a dot; one without any, a cross at the top."""
+    plotting.curves(ax, [0, 10], np.array([[[1.0, np.nan], [np.nan, np.nan]]]), ["SGD", "Adam"])
+    path, diverged, at_once = ax.get_lines()
+    assert [path.get_marker(), diverged.get_marker(), at_once.get_marker()] == ["o", "X", "X"]
+    assert at_once.get_color() == plotting.LOOKS["Adam"]["color"]
+
+
+def test_a_note_stands_between_panel_and_title():
+    def draw(figure, arrays, found):
+        ax = figure.subplots()
+        ax.plot([0, 1], [0, 1])
+        ax.set_title("title")
+        plotting.note(ax, "two\nlines")
+        return "headline", "caption"
+
+    figure = plotting.picture(draw, {}, {})
+    (ax,) = figure.axes
+    panel, words, title = (each.get_window_extent() for each in (ax, ax.texts[0], ax.title))
+    assert panel.y1 < words.y0 < words.y1 < title.y0
+
+
+def test_labels_that_overlap_give_way_to_both_sides():
+    def draw(figure, arrays, found):
+        series = np.array([[[0, 1.0], [0, 1.01], [0, 0.0], [0, 2.0]]])
+        plotting.curves(figure.subplots(), [0, 1], series, ["a", "b", "at the axis", "at the top"])
+        return "headline", "caption"
+
+    (ax,) = plotting.picture(draw, {}, {}).axes
+    a, b, low, high = (text.xyann[1] for text in ax.texts)
+    assert a < -1 and b > 1 and a + b == pytest.approx(0, abs=0.1)
+    assert low == high == pytest.approx(0, abs=0.1)
+
+
+def test_ticks_are_of_one_kind(ax):
+    """1, 2, 5 on less than two decades; else decimals, or powers where these get long."""
+    def labels(low, high):
+        ax.set(yscale="log", ylim=(low, high))
+        plotting.one_kind_of_ticks(ax)
+        return [plotting.in_symbols(text.get_text()) for text in ax.get_yticklabels()
+                if text.get_text() and low <= text.get_position()[1] <= high]
+
+    assert labels(0.09, 6) == ["0.1", "0.2", "0.5", "1", "2", "5"]
+    ax.cla()
+    assert labels(0.9e-5, 2) == [f"$10^{{{n}}}$" for n in (-5, -4, -3, -2, -1, 0)]
+
+
 def test_tails(ax):
     arrays = {"share": np.array([0.1, 1]), "A tail": np.array([[2.0, 1], [3, 1]]),
               "A null": np.array([1.5, 1])}
