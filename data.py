@@ -93,6 +93,13 @@ class Setting(NamedTuple):
     # "warm-up": it rises from 0 to the full rate over the first tenth
 
 
+def about_x(setting):
+    """What is to be said of the data in a title."""
+    families = dict(gaussian=f"n = {setting.data['n']}", sphere="x on the sphere",
+                    gamma="heavy-tailed x", student="x of Student's t")
+    return families[setting.data.get("covariates", "gaussian")]
+
+
 # Data: the paper's section 3. Rates and clip limits: the authors' code, their best of a grid of ten
 # for L = 3; those of SignDescent: ours, as below.
 SETTING_1 = Setting("Setting 1", dict(n=20, d=5, covariates="gaussian"),

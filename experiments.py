@@ -8,8 +8,10 @@ the paper. The command line does, for each,
     found = measured(parts)                                    # verdicts.py
     headline, caption = draw_NAME(figure, arrays, found)       # by plotting.picture
 
-    seeds, steps     how many seeds, from 0 on (from FRESH = 1000 on where it says so); iterations
+    seeds, steps     seeds, or how many: `@experiment(first)` (training.py) checks the arguments and
+                     turns a number into so many seeds from `first` on; iterations
     optimizers, lr   classes, the first two compared; {class's name: rate} instead of the setting's
+    settings         {name: Setting}, the paper's three unless said otherwise
     run              a dict of arrays, the first axis the optimizers: loss, grad_norm, snapshots of
                      `train`; values of `along`, which measures at snapshots of the same runs
     point            the number of a snapshot, one every 50 steps
@@ -27,19 +29,22 @@ import plotting
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SETTINGS, SETTING_1,
                   SETTING_3, SPHERICAL)
 from optimizers import SGD, Adam, SignDescent
-from plotting import TITLES, curves, dots, losses, note, reference, smoothness_axis, tails
+from plotting import (curves, dots, in_settings, listed, losses, note, numbers, reference,
+                      smoothness_axis, tails)
 from runs import parallel
 from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, block_centres,
                       by_name, clipped_smoothness, condition, contestants, evaluation_batch,
-                      final_loss, gradient_norm, grid, log_slope, loss_at, moment, noise_norms,
-                      points_of, rates_of, ratio, running_median, smoothness, spectral_norm, spread,
-                      steps_to, sweep, tail, tail_shares, train, tuned, without_start)
+                      experiment, final_loss, gradient_norm, grid, labels_of, log_slope, loss_at,
+                      moment, noise_norms, points_of, rates_of, ratio, running_median, smoothness,
+                      spectral_norm, spread, steps_to, sweep, tail, tail_shares, train, tuned,
+                      without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
 
 
-def adam_vs_sgd(seeds=6, steps=667, optimizers=BOTH, lr=None):
+@experiment()
+def adam_vs_sgd(seeds=6, steps=667, optimizers=BOTH, lr=None, settings=PAPER_SETTINGS):
     """C1: Adam beats SGD in Settings 1, 2 and 3.
 
     Figure 1 of the paper. Three layers, SGD and Adam with momentum 0.9 from the same weights on the
@@ -48,16 +53,17 @@ def adam_vs_sgd(seeds=6, steps=667, optimizers=BOTH, lr=None):
     lies above 1.
     """
     names = [optimizer.__name__ for optimizer in optimizers]
-    arrays, parts = {"optimizers": names, "iteration": block_centres(steps)}, []
-    for name, setting in PAPER_SETTINGS.items():
+    arrays, parts = labels_of(settings, optimizers=names, iteration=block_centres(steps)), []
+    for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)  # (class, arguments) each
-        runs = parallel(train, [(setting, both, seed, steps) for seed in range(seeds)])
+        runs = parallel(train, [(setting, both, seed, steps) for seed in seeds])
         loss = np.array([run["loss"] for run in runs])  # (seeds, optimizers, steps)
         norm = np.array([run["grad_norm"] for run in runs])
         final = final_loss(loss)  # (seeds, optimizers)
         parts += gaps(name, names, final, above=1)
-        arrays[f"{name} loss"] = running_median(loss)  # (seeds, optimizers, blocks)
-        arrays[f"{name} norm"] = running_median(norm)
+        arrays |= {f"{name} rates": rates_of(both),
+                   f"{name} loss": running_median(loss),  # (seeds, optimizers, blocks)
+                   f"{name} norm": running_median(norm)}
     return arrays, parts
 
 
@@ -73,32 +79,33 @@ def gaps(name, names, final, **bound):
 
 def draw_adam_vs_sgd(figure, arrays, found):
     """Above "SETTING loss" (seeds, optimizers, blocks), below "SETTING norm"."""
-    pair = " / ".join(arrays["optimizers"][:2])
-    for name, loss, norm in zip(PAPER_SETTINGS, *figure.subplots(2, 3)):
-        losses(loss, arrays, f"{name} loss", title=TITLES[name], ylabel="training loss")
+    names, (first, second) = arrays["settings"], arrays["optimizers"][:2]
+    panels = figure.subplots(2, len(names), squeeze=False)
+    for name, title, loss, norm in zip(names, arrays["titles"], *panels):
+        losses(loss, arrays, f"{name} loss", title=title, ylabel="training loss")
         losses(norm, arrays, f"{name} norm", ylabel="gradient norm")
-        note(loss, f"{pair} {found[f'{name} {pair}']}")
-    gap = ", ".join(str(found[f"{name} {pair}"]) for name in PAPER_SETTINGS)
-    first, second = arrays["optimizers"][:2]
-    return (f"C1: {first} ends at {gap} times {second}'s loss in Settings 1, 2, 3",
-            "Training loss at the published rates, and below the norm of the gradient before "
-            "clipping. Running medians over blocks of a fiftieth of the steps; line: median over "
-            "seeds, band: smallest to largest. Three layers; every batch is fresh, so that the "
-            "training loss is a test loss.")
+        note(loss, f"{first} / {second} {found[f'{name} {first} / {second}']}")
+    gap = numbers(found, names, f"{first} / {second}")
+    return (f"C1: {first} ends at {gap} times {second}'s loss in {in_settings(names)}",
+            "Training loss, and below the norm of the gradient before clipping. Running medians "
+            "over blocks of a fiftieth of the steps; line: median over seeds, band: smallest to "
+            "largest. Every batch is fresh, so that the training loss is a test loss. "
+            + plotting.rates(arrays))
 
 
 adam_vs_sgd.full = dict(steps=10_000)
 
 
-def gradient_noise(seeds=6, draws=1000):
+@experiment(FRESH)
+def gradient_noise(seeds=6, draws=1000, settings=PAPER_SETTINGS):
     """C2: Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3.
 
     Figure 2. At initialisation, the norm of g_batch - g_big, gradients on 1,000 and on 100,000
     fresh prompts; so many draws for each seed's initial weights, seeds from 1000 on. Claimed, in
     each setting: the histogram has a right tail, skewness above 0. No optimizer is used.
     """
-    arrays, parts = {"share": tail_shares(draws)}, []
-    for name, setting in PAPER_SETTINGS.items():
+    arrays, parts = labels_of(settings, share=tail_shares(draws)), []
+    for name, setting in settings.items():
         norms, null = noise_norms(setting, seeds, draws)  # null: of Gaussian vectors
         parts.append(Part(f"{name} skewness", f"{name}: skewness of the noise norm",
                           moment(norms, 3), above=0))
@@ -109,22 +116,25 @@ def gradient_noise(seeds=6, draws=1000):
 
 def draw_gradient_noise(figure, arrays, found):
     """A panel a setting: "SETTING tail" (seeds, shares) and "SETTING null" (shares,)."""
-    row = figure.subplots(1, 3, sharex=True, sharey=True)
-    for name, ax in zip(PAPER_SETTINGS, row):
-        tails(ax, arrays, name, title=TITLES[name])
+    names = arrays["settings"]
+    row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
+    for name, title, ax in zip(names, arrays["titles"], row):
+        tails(ax, arrays, name, title=title)
         note(ax, f"skewness {found[f'{name} skewness']}")
     row[0].legend(loc="center right")
-    skewness = ", ".join(str(found[f"{name} skewness"]) for name in PAPER_SETTINGS)
-    return (f"C2: skewness of the noise norm in Settings 1, 2, 3: {skewness}",
-            "Share of the draws whose norm exceeds r times the median of their seed: |g(1,000 "
-            "prompts) - g(100,000 prompts)| at initialisation, three layers. A line for each seed; "
-            "dashed: Gaussian vectors of the same mean and covariance, which are skewed, too.")
+    return (f"C2: skewness of the noise norm in {in_settings(names)}: "
+            f"{numbers(found, names, 'skewness')}",
+            "Share of the draws whose norm exceeds r times the median of their seed: |g(a batch) - "
+            "g(a hundred batches)| at initialisation. A line for each seed; dashed: Gaussian "
+            "vectors of the same mean and covariance, which are skewed, too.")
 
 
 gradient_noise.full = dict(draws=10_000)
 
 
-def condition_number(seeds=6, steps=667, optimizers=BOTH, lr=None, batches=1):
+@experiment()
+def condition_number(seeds=6, steps=751, optimizers=BOTH, lr=None, batches=1,
+                     settings=PAPER_SETTINGS):
     """C3: R_med is larger along SGD's path than along Adam's.
 
     Figure 3 and table 1. R_med = max |H_ii| / median |H_ii| over the diagonal of the Hessian H of
@@ -134,53 +144,61 @@ def condition_number(seeds=6, steps=667, optimizers=BOTH, lr=None, batches=1):
     """
     names = [optimizer.__name__ for optimizer in optimizers]
     last = (steps - 1) // 50 * 50
-    iterations = [t for t in (750, 1250) if t <= last] or [last]
+    iterations = [t for t in PRINTED if t <= last] or [last]
     path = sorted({t for t in PATH if t <= last} | set(iterations))
-    points = tuple(t // 50 for t in path)
-    arrays, parts = {"optimizers": names, "iteration": path, "iterations": iterations}, []
-    for name, setting in PAPER_SETTINGS.items():
+    arrays, parts = labels_of(settings, optimizers=names, iteration=path,
+                              iterations=iterations), []
+    for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
-        runs = parallel(along, [(condition, setting, both, seed, steps, points, batches)
-                                for seed in range(seeds)])
+        runs = parallel(along, [(condition, setting, both, seed, steps,
+                                 tuple(t // 50 for t in path), batches) for seed in seeds])
         values = np.array([run["values"] for run in runs])  # (seeds, optimizers, points, batches)
-        arrays[f"{name} path"] = np.median(values, axis=-1)
+        arrays |= {f"{name} rates": rates_of(both), f"{name} path": np.median(values, axis=-1)}
+        paper = PAPER_C3[name] if setting is PAPER_SETTINGS.get(name) else {}
         for t in iterations:
             one = values[:, :, path.index(t), 0]  # (seeds, optimizers)
-            over = ratio(one[:, 0], one[:, 1])
-            std = over.std(ddof=1) if seeds > 1 else 0
-            printed = PAPER_C3[name].get(t)
-            paper = "{:.3g} ({:.3g})".format(*printed) if printed else "none"
+            over, (mean, std) = ratio(one[:, 0], one[:, 1]), paper.get(t, (np.nan, np.nan))
             parts += [
                 Part(f"{name} {t}", f"{name}, iteration {t}, first batch", over, above=1,
                      primary=t == iterations[-1]),
                 Part(f"{name} {t} mean", f"{name}, iteration {t}: mean (std)",
-                     f"{over.mean():.3g} ({std:.2g}), paper {paper}")]
-            arrays[f"{name}, iteration {t} first batch"] = over
+                     mean_std(over.mean(), over.std(ddof=min(1, len(over) - 1)))
+                     + (f", paper {mean_std(mean, std)}" if t in paper else ""))]
+            arrays |= {f"{name}, iteration {t} first batch": over,
+                       f"{name}, iteration {t} paper": (mean, std)}
+        parts += [Part(f"{name} {t}", f"{name}, iteration {t}, first batch", "not run")
+                  for t in PRINTED if t > last]
     return arrays, parts
 
 
 PATH = (0, 50, 100, 150, 250, 400, 750, 1250, 2000, 3000, 4500, 7000, 9950)  # iterations
-PAPER_C3 = {  # mean (standard deviation) of the ratio over seeds, table 1 of the paper
+PRINTED = (750, 1250)  # those of table 1 of the paper
+PAPER_C3 = {  # there: mean (standard deviation) of the ratio over seeds
     "Setting 1": {750: (1.76, 0.40), 1250: (1.58, 0.41)},
     "Setting 2": {750: (3.14, 0.97), 1250: (5.98, 2.86)},
     "Setting 3": {750: (9.57, 13.3), 1250: (6.53, 3.55)},
 }
 
 
+def mean_std(mean, std):
+    return f"{mean:.3g} ({std:.3g})"
+
+
 def draw_condition_number(figure, arrays, found):
     """Above "SETTING path" (seeds, optimizers, points). Below, at each of the iterations, what the
-    paper prints beside "SETTING, iteration T first batch" (seeds,)."""
-    above, below = figure.subplots(2, 3, sharey="row")
-    pair, iterations = " / ".join(arrays["optimizers"][:2]), [int(t) for t in arrays["iterations"]]
-    for name, paths, ratios in zip(PAPER_SETTINGS, above, below):
-        losses(paths, arrays, f"{name} path", title=TITLES[name],
-               ylabel="$R_{med}$,\ntypical batch")
+    paper prints, "SETTING, iteration T paper" (mean and standard deviation), beside "SETTING,
+    iteration T first batch" (seeds,)."""
+    names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
+    iterations = [int(t) for t in arrays["iterations"]]
+    panels = figure.subplots(2, len(names), sharey="row", squeeze=False)
+    for name, title, paths, ratios in zip(names, arrays["titles"], *panels):
+        losses(paths, arrays, f"{name} path", title=title, ylabel="$R_{med}$,\ntypical batch")
         paths.set_xscale("symlog", linthresh=50)  # logarithmic, except near 0
         paths.set_xlim(0, max(50, 1.1 * arrays["iteration"][-1]))
         paths.set_xticks([t for t in (0, 100, 1000, 10_000) if t <= paths.get_xlim()[1]])
         paths.set_xticks([], minor=True)
         for i, t in enumerate(iterations):
-            mean, std = PAPER_C3[name].get(t, (np.nan, np.nan))
+            mean, std = arrays[f"{name}, iteration {t} paper"]
             ratios.errorbar(3 * i, mean, [[min(std, 0.9 * mean)], [std]], fmt="k*", ms=12,
                             capsize=4)
             dots(ratios, [], [arrays[f"{name}, iteration {t} first batch"]], places=[3 * i + 1])
@@ -190,19 +208,19 @@ def draw_condition_number(figure, arrays, found):
         ratios.set(yscale="log", xlabel="iteration", ylabel=f"$R_{{med}}$, {pair},\nfirst batch",
                    xlim=(-1, 3 * len(iterations) - 1))
         reference(ratios, 1)
-    last = ", ".join(str(found[f"{name} {iterations[-1]}"]) for name in PAPER_SETTINGS)
-    return (f"C3: R_med {pair} at iteration {iterations[-1]}, first evaluation batch, Settings 1, "
-            f"2, 3: {last}",
+    return (f"C3: R_med {pair} at iteration {iterations[-1]}, first evaluation batch, "
+            f"{in_settings(names)}: {numbers(found, names, iterations[-1])}",
             "Above: R_med on evaluation batches of 1,000 prompts, the typical one; line: median "
             "over seeds, band: smallest to largest. Below: the ratio on one batch, a dot for each "
             "seed, bar: median; star: the mean that the paper prints, with its standard deviation "
-            "(cut at a tenth of the mean). Dotted: 1, no difference.")
+            f"(cut at a tenth of the mean). Dotted: 1, no difference. {plotting.rates(arrays)}")
 
 
 condition_number.full = dict(steps=10_000, batches=3)
 
 
-def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None):
+@experiment()
+def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None, settings=PAPER_SETTINGS):
     """C4: Directional smoothness is smaller along Adam's path.
 
     Figure 4. v^T H v for the direction v of each step, H at the point before it, at the published
@@ -210,11 +228,11 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None):
     the path without its first tenth: SGD's minus Adam's above 0.
     """
     names, points = [optimizer.__name__ for optimizer in optimizers], points_of(steps, 50)
-    arrays, parts = {"optimizers": names, "iteration": 50 * np.array(points)}, []
-    for name, setting in PAPER_SETTINGS.items():
+    arrays, parts = labels_of(settings, optimizers=names, iteration=50 * np.array(points)), []
+    for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
         runs = parallel(along, [(smoothness, setting, both, seed, steps, points)
-                                for seed in range(seeds)])
+                                for seed in seeds])
         path = np.array([run["values"][..., 0] for run in runs])  # (seeds, optimizers, points)
         height = without_start(path)  # (seeds, optimizers)
         words = ", ".join(f"{each} {short(np.median(height[:, i]), 2)}"
@@ -222,35 +240,40 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None):
         parts += [Part(f"{name} difference", f"{name}, first batch: difference of v^T H v",
                        height[:, 0] - height[:, 1], above=0),
                   Part(f"{name} medians", f"{name}, first batch: medians of v^T H v", words)]
-        arrays[f"{name} first batch"] = path
+        arrays |= {f"{name} rates": rates_of(both), f"{name} first batch": path}
     return arrays, parts
 
 
 def draw_directional_smoothness(figure, arrays, found):
     """Above "SETTING first batch" (seeds, optimizers, points), below its medians over the path,
     which decide."""
-    names, rows = [str(each) for each in arrays["optimizers"]], figure.subplots(2, 3, sharey="row")
-    for name, ax, below in zip(PAPER_SETTINGS, *rows):
+    names, optimizers = arrays["settings"], [str(each) for each in arrays["optimizers"]]
+    rows = figure.subplots(2, len(names), sharey="row", squeeze=False)
+    for name, title, ax, below in zip(names, arrays["titles"], *rows):
         path = arrays[f"{name} first batch"]
-        curves(ax, arrays["iteration"], np.median(path, axis=0)[None], names,  # bands hid it all
-               title=TITLES[name], xlabel="iteration", ylabel="$v^T H v$, one batch")
+        curves(ax, arrays["iteration"], np.median(path, axis=0)[None], optimizers,  # bands hid all
+               title=title, xlabel="iteration", ylabel="$v^T H v$, one batch")
         for i, heights in enumerate(without_start(path).T):  # (seeds,)
-            dots(below, [names[i]], [heights], places=[i], yscale="log",
-                 colour=plotting.look(names[i], i)["color"], ylabel="median over the path")
-        below.set(xlim=(-0.5, len(names) - 0.5), xticks=range(len(names)), xticklabels=names)
+            dots(below, [optimizers[i]], [heights], places=[i], yscale="log",
+                 colour=plotting.look(optimizers[i], i)["color"], ylabel="median over the path")
+        below.set(xlim=(-0.5, len(optimizers) - 0.5), xticks=range(len(optimizers)),
+                  xticklabels=optimizers)
         note(below, f"{found[f'{name} medians']}\ndifference {found[f'{name} difference']}")
     smoothness_axis(*rows[0])
-    medians = "; ".join(f"{name} {found[f'{name} medians']}" for name in PAPER_SETTINGS)
+    medians = "; ".join(f"{name} {found[f'{name} medians']}" for name in names)
     return (f"C4: median of v^T H v over the path: {medians}",
             "$v^T H v$, v the direction of the step, on one evaluation batch of 1,000 prompts. "
             "Above: median over seeds, on a logarithmic scale that is linear around 0. Below: "
-            "median over the path without its first tenth, a dot for each seed, bar: median.")
+            "median over the path without its first tenth, a dot for each seed, bar: median. "
+            + plotting.rates(arrays))
 
 
 directional_smoothness.full = dict(steps=10_000)
 
 
-def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None):
+@experiment()
+def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None,
+                           settings=PAPER_SETTINGS):
     """C5: Smoothness grows with the gradient norm.
 
     Figure 5, (L0, L1)-smoothness. Along the path of the last optimizer, Adam, at the published
@@ -260,11 +283,11 @@ def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None):
     L1 of the line v^T H v = L0 + L1 |g| through the points.
     """
     points = tuple(range((steps - 1) // 50 + 1))
-    arrays, parts = {"iteration": 50 * np.array(points)}, []
-    for name, setting in PAPER_SETTINGS.items():
+    arrays, parts = labels_of(settings, iteration=50 * np.array(points)), []
+    for name, setting in settings.items():
         adam = contestants(setting, optimizers[-1:], lr)
         norm, curvature, spectral = (np.array([run["values"][0, :, 0] for run in parallel(along, [
-            (measure, setting, adam, seed, steps, at) for seed in range(seeds)])])
+            (measure, setting, adam, seed, steps, at) for seed in seeds])])
             for measure, at in ((gradient_norm, points), (smoothness, points),
                                 (spectral_norm, points[::2])))  # (seeds, points) each
         slopes = [log_slope(x, y) for x, y in zip(norm, curvature)]
@@ -278,36 +301,37 @@ def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None):
                        spectral_slopes, above=0, primary=False),
                   Part(f"{name} line", f"{name}: line", f"L0 = {L0:.3g}, L1 = {L1:.3g}; "
                        f"{100 * (curvature <= 0).mean():.0f} % of v^T H v negative")]
-        arrays |= {f"{name} norm": norm, f"{name} curvature": curvature,
-                   f"{name} spectral": spectral}
+        arrays |= {f"{name} rates": rates_of(adam), f"{name} norm": norm,
+                   f"{name} curvature": curvature, f"{name} spectral": spectral}
     return arrays, parts
 
 
 def draw_generalized_smoothness(figure, arrays, found):
     """"SETTING curvature" (seeds, points), below "SETTING spectral" (seeds, every second point),
     against "SETTING norm" (seeds, points)."""
-    t = arrays["iteration"]
-    for name, above, below in zip(PAPER_SETTINGS, *figure.subplots(2, 3, sharex="col",
-                                                                   sharey="row")):
+    t, names = arrays["iteration"], arrays["settings"]
+    panels = figure.subplots(2, len(names), sharex="col", sharey="row", squeeze=False)
+    for name, title, above, below in zip(names, arrays["titles"], *panels):
         norm = arrays[f"{name} norm"]
         plotting.on_path(above, norm, arrays[f"{name} curvature"], t, t[-1])
         drawn = plotting.on_path(below, norm[:, ::2], arrays[f"{name} spectral"], t[::2], t[-1])
-        above.set(title=TITLES[name], xlabel="gradient norm", ylabel="$v^T H v$")
+        above.set(title=title, xlabel="gradient norm", ylabel="$v^T H v$")
         below.set(xlabel="gradient norm", ylabel="spectral norm of H")
         note(above, f"slope {found[f'{name} slope']}")
         note(below, f"slope {found[f'{name} spectral slope']}")
     figure.colorbar(drawn, ax=figure.axes, label="iteration")
-    slopes = ", ".join(str(found[f"{name} slope"]) for name in PAPER_SETTINGS)
-    return (f"C5: v^T H v grows like the gradient norm to the power {slopes} in Settings 1, 2, 3",
-            "Path of the last optimizer, Adam if none is asked for; one evaluation batch of 1,000 "
-            "prompts, a point for each seed and every 50 steps "
-            "(below: every 100) where $v^T H v$ is positive. Slope: of log against log over the "
-            "whole path, median over seeds.")
+    return (f"C5: v^T H v grows like the gradient norm to the power "
+            f"{numbers(found, names, 'slope')} in {in_settings(names)}",
+            "Along the path of one optimizer, on one evaluation batch of 1,000 prompts, a point "
+            "for each seed and every 50 steps (below: every 100) where $v^T H v$ is positive. "
+            "Slope: of log against log over the whole path, median over seeds. "
+            + plotting.rates(arrays))
 
 
 generalized_smoothness.full = dict(steps=2000)
 
 
+@experiment()
 def softmax_vs_linear(seeds=6, steps=125, optimizers=(Adam,), lr=None):
     """C6: Linear attention learns this task much faster than softmax attention.
 
@@ -318,14 +342,14 @@ def softmax_vs_linear(seeds=6, steps=125, optimizers=(Adam,), lr=None):
     final loss, above 1. A run that does not get there counts as infinitely many steps.
     """
     kinds = {"linear": SETTING_1} | {setting.name: setting for setting in NONLINEAR}
-    arrays, parts = {"iteration": block_centres(steps)}, []
+    adams = {kind: contestants(setting, optimizers[-1:], lr) for kind, setting in kinds.items()}
     loss = {}  # {kind: (seeds, steps)}
     for kind, setting in kinds.items():
-        adam = contestants(setting, optimizers[-1:], lr)
-        runs = parallel(train, [(setting, adam, seed, steps) for seed in range(seeds)])
+        runs = parallel(train, [(setting, adams[kind], seed, steps) for seed in seeds])
         loss[kind] = np.array([run["loss"][0] for run in runs])
     end = {kind: final_loss(values) for kind, values in loss.items()}  # (seeds,) each
     half = {kind: steps_to(SETTING_1.data["d"] / 2, values) for kind, values in loss.items()}
+    parts = []
     for kind in ("relu", "softmax", "softmax/n"):
         claim = {} if kind == "relu" else dict(above=1)
         parts += [Part(f"{kind} steps ratio", f"{kind} / linear: steps to half the loss",
@@ -335,10 +359,8 @@ def softmax_vs_linear(seeds=6, steps=125, optimizers=(Adam,), lr=None):
     for kind in kinds:
         parts += [Part(f"{kind} loss", f"{kind}: final loss", end[kind]),
                   Part(f"{kind} steps", f"{kind}: steps to half the loss", half[kind])]
-    rates = {kind: contestants(setting, optimizers[-1:], lr)[0][1]["lr"]
-             for kind, setting in kinds.items()}
-    return arrays | {
-        "kinds": [f"{kind} ({rate:g})" for kind, rate in rates.items()],
+    return {"iteration": block_centres(steps), "kinds": [
+        f"{kind} ({arguments['lr']:g})" for kind, ((_, arguments),) in adams.items()],
         "loss": np.stack([running_median(values) for values in loss.values()], axis=1)}, parts
 
 
@@ -353,16 +375,17 @@ def draw_softmax_vs_linear(figure, arrays, found):
          f"half the loss of predicting 0 after {found['linear steps']} steps")
     return (f"C6: in blocks softmax attention ends at {found['softmax loss ratio']} times the loss "
             "of linear attention",
-            "Three layers, Setting 1. Running medians over blocks of a fiftieth of the steps; "
-            "line: median over seeds, band: smallest to largest; in brackets the learning rate. "
-            "The batches are the same for every kind. softmax: weights over the n context keys sum "
-            "to 1; softmax/n: the authors' code, over all n + 1 keys, without the query's own, "
-            "divided by n.")
+            f"{SETTING_1.name}, {SETTING_1.layers} layers. Running medians over blocks of a "
+            "fiftieth of the steps; line: median over seeds, band: smallest to largest; in "
+            "brackets the learning rate. The batches are the same for every kind. softmax: weights "
+            "over the n context keys sum to 1; softmax/n: the authors' code, over all n + 1 keys, "
+            "without the query's own, divided by n.")
 
 
 softmax_vs_linear.full = dict(steps=2000)
 
 
+@experiment(FRESH)
 def larger_model(seeds=6, steps=38, optimizers=BOTH, lr=None):
     """C7: The picture is the same for L = 8, d = 20, n = 60.
 
@@ -372,14 +395,14 @@ def larger_model(seeds=6, steps=38, optimizers=BOTH, lr=None):
     """
     names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, 2 * steps // 5)
     both = contestants(LARGE, optimizers, lr)
-    runs = parallel(train, [(LARGE, both, FRESH + seed, steps, 500) for seed in range(seeds)])
+    runs = parallel(train, [(LARGE, both, seed, steps, 500) for seed in seeds])
     loss = np.array([run["loss"] for run in runs])  # (seeds, optimizers, steps)
     norm = np.array([run["grad_norm"] for run in runs])
     norms, null = noise_norms(LARGE, seeds, draws)
     parts = gaps(LARGE.name, names, final_loss(loss), above=1) + [
         Part("skewness", f"{LARGE.name}: skewness of the noise norm", moment(norms, 3), above=0)]
     return {"optimizers": names, "iteration": block_centres(steps), "share": tail_shares(draws),
-            "loss": running_median(loss), "norm": running_median(norm),
+            "rates": rates_of(both), "loss": running_median(loss), "norm": running_median(norm),
             f"{LARGE.name} tail": tail(norms),
             f"{LARGE.name} null": np.median(tail(null), axis=(0, 1))}, parts
 
@@ -395,17 +418,18 @@ def draw_larger_model(figure, arrays, found):
     third.legend(loc="upper right")
     note(first, f"final loss {pair} {gap}")
     note(third, f"skewness {skewness}")
-    return (f"C7: L = 8, d = 20, n = 60: final loss {pair} {gap}, skewness of the noise norm "
-            f"{skewness}",
-            f"{LARGE.name}. Running medians over blocks of a fiftieth of the steps; line: median "
-            "over seeds, band: smallest to largest; norm before clipping. Noise: share of the "
-            "draws whose norm exceeds r times the median of their seed, at initialisation; a line "
-            "for each seed; dashed: Gaussian vectors of the same mean and covariance.")
+    return (f"C7: {LARGE.name}: final loss {pair} {gap}, skewness of the noise norm {skewness}",
+            "Running medians over blocks of a fiftieth of the steps; line: median over seeds, "
+            "band: smallest to largest; norm before clipping. Noise: share of the draws whose norm "
+            "exceeds r times the median of their seed, at initialisation; a line for each seed; "
+            f"dashed: Gaussian vectors of the same mean and covariance. Learning rates: "
+            f"{arrays['rates']}.")
 
 
 larger_model.full = dict(steps=2500)
 
 
+@experiment(FRESH)
 def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=1):
     """C8: Heavier tails of x: heavier noise, slower training, larger R_med ratio, the same gain.
 
@@ -420,17 +444,17 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=1):
     """
     settings = {setting.name: setting for setting in (SPHERICAL, LIGHT_TAILS, SETTING_3)}
     names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, steps // 5)
-    points, numbers = points_of(steps, 10), range(FRESH, FRESH + seeds)
+    points = points_of(steps, 10)
     arrays, parts = {"optimizers": names, "iteration": block_centres(steps),
                      "point": 50 * np.array(points), "share": tail_shares(draws)}, []
     half, wide, first = {}, {}, {}  # by setting: (seeds, optimizers), (seeds,), (seeds,)
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
-        runs = parallel(train, [(setting, both, seed, steps) for seed in numbers])
+        runs = parallel(train, [(setting, both, seed, steps) for seed in seeds])
         loss = np.array([run["loss"] for run in runs])  # (seeds, optimizers, steps)
         norms, null = noise_norms(setting, seeds, draws)
         values = np.array([run["values"] for run in parallel(along, [
-            (condition, setting, both, seed, steps, points, batches) for seed in numbers])])
+            (condition, setting, both, seed, steps, points, batches) for seed in seeds])])
         # values: R_med (seeds, optimizers, points, batches)
         over = ratio(values[:, 0], values[:, 1])  # (seeds, points, batches)
         half[name], wide[name] = steps_to(0.5, loss), spread(norms)
@@ -480,18 +504,19 @@ def draw_heavy_tails(figure, arrays, found):
         loss.title.set_fontsize(14)
     slower = ", ".join(f"{each}'s steps {found[f'steps {each}']} times" for each in names[:2])
     return (f"C8: heavy tails over the sphere: noise tails {found['noise']} times, {slower}",
-            "All at E|x|$^2$ = 1. Steps: to half of the loss of predicting 0. Above the panels: "
-            "learning rates, and the limit of the gradient's norm. Loss: running medians; line: "
-            "median over seeds, band: smallest to largest. Noise: share of the draws whose norm "
-            "exceeds r times the median of their seed, at initialisation; dashed: Gaussian vectors "
-            "of the same mean and covariance. $R_{med}$: on the typical of the evaluation batches "
-            f"of 1,000 prompts; on the first one {pair} is {found['R_med']} times that on the "
-            "sphere.")
+            "All at the same E|x|$^2$. Steps: to half of the loss of predicting 0. Above the "
+            "panels: learning rates, and the limit of the gradient's norm. Loss: running medians; "
+            "line: median over seeds, band: smallest to largest. Noise: share of the draws whose "
+            "norm exceeds r times the median of their seed, at initialisation; dashed: Gaussian "
+            "vectors of the same mean and covariance. $R_{med}$: on the typical of the evaluation "
+            f"batches of 1,000 prompts; on the first one {pair} is {found['R_med']} times that on "
+            "the sphere.")
 
 
 heavy_tails.full = dict(steps=10_000, batches=5)
 
 
+@experiment(FRESH)
 def depth(seeds=6, steps=125, optimizers=BOTH, lr=None, batches=1):
     """C9: With depth the Adam-SGD gap, noise tails and R_med ratio grow, and the loss falls.
 
@@ -503,48 +528,54 @@ def depth(seeds=6, steps=125, optimizers=BOTH, lr=None, batches=1):
     end on the lower one is counted; a mean over both says nothing.
     """
     names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, steps // 5)
-    points, numbers = points_of(steps, 10), range(FRESH, FRESH + seeds)
-    arrays, parts = {"optimizers": names}, []
-    final, noise_spread, R_ratio = [], [], []  # by depth: (seeds, optimizers), (seeds,), (seeds, 2)
+    points, parts = points_of(steps, 10), []
+    final, noises, first, typical = [], [], [], []  # by depth: (seeds, optimizers), (seeds,) thrice
     for setting in DEEP:
         both = contestants(setting, optimizers, lr)
-        runs = parallel(train, [(setting, both, seed, steps) for seed in numbers])
+        runs = parallel(train, [(setting, both, seed, steps) for seed in seeds])
         final.append(final_loss(np.array([run["loss"] for run in runs])))
-        noise_spread.append(spread(noise_norms(setting, seeds, draws)[0]))
+        noises.append(spread(noise_norms(setting, seeds, draws)[0]))
         values = np.array([run["values"] for run in parallel(along, [
-            (condition, setting, both, seed, steps, points, batches) for seed in numbers])])
+            (condition, setting, both, seed, steps, points, batches) for seed in seeds])])
         # values: R_med (seeds, optimizers, points, batches)
         along_path = ratio(values[:, 0], values[:, 1])  # (seeds, points, batches)
-        first = without_start(along_path[..., 0])
-        typical = without_start(np.median(along_path, axis=-1))
-        R_ratio.append(np.stack([first, typical], axis=-1))
-        if setting.layers > 2:
+        first.append(without_start(along_path[..., 0]))
+        typical.append(without_start(np.median(along_path, axis=-1)))
+        if setting is not DEEP[0]:
             parts += gaps(setting.name, names, final[-1])
         parts += [Part(f"{setting.name} noise", f"{setting.name}: 99 % quantile over median of the "
-                       "noise norm", noise_spread[-1]),
+                       "noise norm", noises[-1]),
                   Part(f"{setting.name} R_med", f"{setting.name}: ratio of R_med, typical batch",
-                       typical)]
-    final, R_ratio = np.array(final), np.array(R_ratio)  # (depths, seeds, ...)
+                       typical[-1])]
+    final = np.array(final)  # (depths, seeds, optimizers)
     gap = ratio(final[..., 0], final[..., 1])  # (depths, seeds)
-    two, four, six, eight = R_ratio[..., 0]  # on the first batch, (seeds,) each
-    R_growth = np.cbrt(four * six * eight) / two
-    two, four, six, eight = noise_spread  # (seeds,) each
-    noise_growth = np.sqrt(six * eight / (two * four))
+    layers, half = [setting.layers for setting in DEEP], len(DEEP) // 2
     parts += [
-        Part("gap", f"gap {' / '.join(names[:2])}, L = 8 over 2", ratio(gap[3], gap[0]), above=1),
-        Part("noise", "99 % quantile over median of the noise norm, L = 6, 8 over 2, 4",
-             noise_growth, above=1),
-        Part("R_med", "ratio of R_med at the same iteration, first batch, L = 4, 6, 8 over 2",
-             R_growth, above=1)]
-    parts += [Part(f"loss {each}", f"final loss {each}, L = 2 over 8",
-                   ratio(final[0, :, i], final[3, :, i]), above=1) for i, each in enumerate(names)]
-    lower = (final[0] < BETWEEN_PLATEAUS).sum(axis=0)  # (optimizers,)
-    parts.append(Part("plateaus", "L = 2: seeds that end on the lower of the two plateaus, 0.054",
-                      ", ".join(f"{each} {lower[i]} of {seeds}" for i, each in enumerate(names))))
-    arrays |= {"spread": np.transpose(noise_spread), "first ratio": R_ratio[..., 0].T,
-               "typical ratio": R_ratio[..., 1].T}
+        Part("gap", f"gap {' / '.join(names[:2])}, L = {listed(layers[-1:])} over {layers[0]}",
+             ratio(gap[-1], gap[0]), above=1),
+        Part("noise", "99 % quantile over median of the noise norm, "
+             f"L = {listed(layers[half:])} over {listed(layers[:half])}",
+             mean_ratio(noises[half:], noises[:half]), above=1),
+        Part("R_med", "ratio of R_med at the same iteration, first batch, "
+             f"L = {listed(layers[1:])} over {layers[0]}", mean_ratio(first[1:], first[:1]),
+             above=1)]
+    parts += [Part(f"loss {each}", f"final loss {each}, L = {listed(layers[:1])} over {layers[-1]}",
+                   ratio(final[0, :, i], final[-1, :, i]), above=1)
+              for i, each in enumerate(names)]
+    if layers[0] == 2:
+        lower = (final[0] < BETWEEN_PLATEAUS).sum(axis=0)  # (optimizers,)
+        parts.append(Part("plateaus", "L = 2: seeds that end on the lower of the two plateaus, "
+                          "0.054", ", ".join(f"{each} {lower[i]} of {len(seeds)}"
+                                             for i, each in enumerate(names))))
+    arrays = {"optimizers": names, "layers": layers, "spread": np.transpose(noises),
+              "first ratio": np.transpose(first), "typical ratio": np.transpose(typical)}
     arrays |= {f"final {each}": final[..., i].T for i, each in enumerate(names)}  # (seeds, depths)
     return arrays, parts
+
+
+def mean_ratio(some, others):
+    """Ratio of the geometric means of values (depths, seeds): (seeds,)."""
+    return ratio(*(np.exp(np.log(values).mean(axis=0)) for values in (some, others)))
 
 
 BETWEEN_PLATEAUS = 0.07  # L = 2 ends near 0.095 or near 0.054, the least loss in what_it_learns
@@ -553,35 +584,38 @@ BETWEEN_PLATEAUS = 0.07  # L = 2 ends near 0.095 or near 0.054, the least loss i
 def draw_depth(figure, arrays, found):
     """Against the depth, (seeds, depths): "final OPTIMIZER"; "spread" of the noise; "first ratio"
     and "typical ratio" of R_med at the same iteration."""
-    names, layers = [str(each) for each in arrays["optimizers"]], [s.layers for s in DEEP]
+    names, layers = [str(each) for each in arrays["optimizers"]], [int(L) for L in arrays["layers"]]
     pair, (loss, noises, condition) = " / ".join(names[:2]), figure.subplots(1, 3)
-    shared = dict(yscale="log", xlabel="layers L", xticks=layers)
+    half, shared = len(layers) // 2, dict(yscale="log", xlabel="layers L", xticks=layers)
     curves(loss, layers, np.stack([arrays[f"final {each}"] for each in names], axis=1), names,
            title="final loss", ylabel="final loss", **shared)
-    gap = ", ".join(str(found[f"L = {L} {pair}"]) for L in layers[1:])
-    note(loss, f"{pair} at L = 4, 6, 8: {gap}")
+    gap = numbers(found, [f"L = {L}" for L in layers[1:]], pair)
+    note(loss, f"{pair} at L = {listed(layers[1:])}: {gap}")
     curves(noises, layers, arrays["spread"][:, None], [""], title="gradient noise",
            ylabel="99 % / 50 % quantile", **shared)
-    note(noises, f"from L = 2, 4 to 6, 8: times {found['noise']}")
+    note(noises, f"from L = {listed(layers[:half])} to {listed(layers[half:])}: times "
+         f"{found['noise']}")
     for i, (kind, label) in enumerate((("first", "first batch"), ("typical", "typical batch"))):
         dots(condition, layers, arrays[f"{kind} ratio"].T, shift=0.3 * i, label=label,
              colour=plotting.look(kind, i)["color"], title="$R_{med}$ at the same iteration",
              yscale="log", xlabel="layers L", ylabel=f"$R_{{med}}$, {pair}")
     condition.margins(y=0.25)  # below, for the legend
     condition.legend(loc="lower left")
-    note(condition, f"first batch, from L = 2 to 4, 6, 8:\ntimes {found['R_med']}")
+    others = f"L = {listed(layers[:1])} to {listed(layers[1:])}"
+    note(condition, f"first batch, from {others}:\ntimes {found['R_med']}")
     reference(condition, 1)
-    return (f"C9: final loss {pair} from L = 2 to 8: times {found['gap']}; R_med {pair} from L = 2 "
-            f"to 4, 6, 8: times {found['R_med']}",
-            "Setting 1. Noise: 99 % over 50 % quantile of its norm. Ratio of $R_{med}$: median "
-            "over the path. Line and bar: median over seeds, band: smallest to largest; a dot for "
-            "each seed.")
+    return (f"C9: final loss {pair} from L = {listed(layers[:1])} to {layers[-1]}: times "
+            f"{found['gap']}; R_med {pair} from {others}: times {found['R_med']}",
+            "Data of Setting 1. Noise: 99 % over 50 % quantile of its norm. Ratio of $R_{med}$: "
+            "median over the path. Line and bar: median over seeds, band: smallest to largest; a "
+            "dot for each seed.")
 
 
 depth.full = dict(seeds=8, steps=10_000, batches=5)
 
 
-def learning_rates(seeds=3, steps=150, optimizers=BOTH, lr=None):
+@experiment()
+def learning_rates(seeds=3, steps=150, optimizers=BOTH, lr=None, settings=PAPER_SETTINGS):
     """Protocol: The learning rate of each optimizer is the best of a grid of ten.
 
     The published rates beside our grid of seven, in Settings 1, 2 and 3, on the pilot seeds 0, 1,
@@ -592,11 +626,11 @@ def learning_rates(seeds=3, steps=150, optimizers=BOTH, lr=None):
     is tested in robust.py, on other seeds.
     """
     candidates, lengths = by_name(optimizers), [each for each in LENGTHS if each <= steps]
-    rates = grid(PAPER_SETTINGS, candidates, sgd=(0.005, 0.5))
-    tried = sweep(PAPER_SETTINGS, candidates, rates, range(seeds), steps)
-    arrays, parts = {"optimizers": list(candidates)}, []
+    rates = grid(settings, candidates, sgd=(0.005, 0.5))
+    tried = sweep(settings, candidates, rates, seeds, steps)
+    arrays, parts = labels_of(settings, optimizers=list(candidates)), []
     for (name, each), by_rate in tried.items():
-        used = (PAPER_SETTINGS[name].lr | (lr or {})).get(each, np.nan)
+        used = (settings[name].lr | (lr or {})).get(each, np.nan)
         best = [best_rate({rate: dict(loss=run["loss"][:, :length])
                            for rate, run in by_rate.items()}) for length in lengths]
         fits = [f"{length:,}" for length, rate in zip(lengths, best) if rate == used]
@@ -604,7 +638,7 @@ def learning_rates(seeds=3, steps=150, optimizers=BOTH, lr=None):
             Part(f"{name} {each} best", f"{name}, {each}: best rate", about_rates(by_rate, used)),
             Part(f"{name} {each} lengths", f"{name}, {each}: best rate of a run of so many steps",
                  ", ".join(f"{length:,}: {rate:g}" for length, rate in zip(lengths, best))),
-            Part(f"{name} {each} published", f"{name}, {each}: lengths at which the published rate "
+            Part(f"{name} {each} published", f"{name}, {each}: lengths at which the rate in use "
                  "is the best", ", ".join(fits) or "none of these")]
         final = [final_loss(run["loss"]) for run in by_rate.values()]  # (rates, seeds)
         arrays |= {f"{name} {each} rates": list(by_rate), f"{name} {each} used": used,
@@ -619,9 +653,9 @@ LENGTHS = 100, 200, 400, 1000, 2000, 5000, 10_000
 def draw_learning_rates(figure, arrays, found):
     """Above "SETTING OPTIMIZER final" (rates, seeds) against the rates, over the lowest median of
     the setting; below "SETTING OPTIMIZER best", the best rate of a run of so many steps."""
-    above, below = figure.subplots(2, 3, sharey="row")
-    names = [str(each) for each in arrays["optimizers"]]
-    for name, ax, lengths in zip(PAPER_SETTINGS, above, below):
+    settings, names = arrays["settings"], [str(each) for each in arrays["optimizers"]]
+    above, below = figure.subplots(2, len(settings), sharey="row", squeeze=False)
+    for name, title, ax, lengths in zip(settings, arrays["titles"], above, below):
         finals = {each: arrays[f"{name} {each} final"] for each in names}
         middle = np.concatenate([np.median(final, axis=1) for final in finals.values()])
         least = middle[np.isfinite(middle)].min(initial=1)
@@ -643,28 +677,28 @@ def draw_learning_rates(figure, arrays, found):
                              **plotting.look(each, i), mfc="none", ms=11 - 4 * i, mew=2)
             lengths.axhline(used, color=color, lw=1.5, ls=plotting.look(each, i)["ls"],
                             zorder=2 - i)  # so that both show where they are one
-        ax.set(xscale="log", yscale="log", title=TITLES[name], xlabel="learning rate",
+        ax.set(xscale="log", yscale="log", title=title, xlabel="learning rate",
                ylabel="final loss / the lowest", ylim=(0.5, 300))
         lengths.set(xscale="log", yscale="log", xlabel="steps of the run", ylabel="best rate")
-    for marker, size, words in (("o", 13, "published"), ("*", 16, "best"), ("X", 10, "diverged")):
-        above[1].plot([], [], marker, ms=size, mew=2, color="#444444", label=words,
-                      mfc="none" if marker == "o" else None)
-    above[1].legend(loc="center left")
-    note(below[0], "thin: the published rate")
+    middle = above[len(above) // 2]
+    for marker, size, words in (("o", 13, "in use"), ("*", 16, "best"), ("X", 10, "diverged")):
+        middle.plot([], [], marker, ms=size, mew=2, color="#444444", label=words,
+                    mfc="none" if marker == "o" else None)
+    middle.legend(loc="center left")
+    note(below[0], "thin: the rate in use")
     best = "; ".join(f"{each} " + ", ".join(
-        str(found[f"{name} {each} best"]).split(",")[0] for name in PAPER_SETTINGS)
-                     for each in names)
-    return (f"Protocol: the best rates of the grid in Settings 1, 2, 3: {best}",
+        str(found[f"{name} {each} best"]).split(",")[0] for name in settings) for each in names)
+    return (f"Protocol: the best rates of the grid in {in_settings(settings)}: {best}",
             "Above: median training loss over the last tenth of the steps, over the lowest median "
             "of the setting; line: median over seeds, band: smallest to largest. Star: the best "
-            "rate; circle: the published one; X, "
-            "at the top: a run diverged. Below: the best rate of a run of so many steps; thin: the "
-            "published rate.")
+            "rate; circle: the one in use, published unless --lr says otherwise; X, at the top: a "
+            "run diverged. Below: the best rate of a run of so many steps; thin: the rate in use.")
 
 
 learning_rates.full = dict(steps=10_000)
 
 
+@experiment(FRESH)
 def full_batch(seeds=6, steps=80, optimizers=(SGD, Adam, SignDescent), sizes=(256,)):
     """C10: Without gradient noise Adam still beats SGD, and so does sign descent.
 
@@ -677,14 +711,16 @@ def full_batch(seeds=6, steps=80, optimizers=(SGD, Adam, SignDescent), sizes=(25
     90 and 95 % of the steps on batches of 1,000, the median over twenty and both).
     """
     candidates, every = by_name(optimizers), max(1, steps // 20)
+    chosen = {setting.name: setting for setting in (SETTING_1, SETTING_3)}
     first, *others = candidates
-    arrays = {"iteration": block_centres(steps), "optimizers": list(candidates), "sizes": sizes}
+    arrays = labels_of(chosen, iteration=block_centres(steps), optimizers=list(candidates),
+                       sizes=sizes)
     claimed, besides = [], []
-    for name in ("Setting 1", "Setting 3"):
-        settings = {f"{name}, fixed batch": PAPER_SETTINGS[name]._replace(fixed=True)} | {
-            f"{name}, batches of {size:,}": PAPER_SETTINGS[name]._replace(batch=size)
-            for size in sizes}
-        runs, rates = tuned(settings, candidates, grid(settings, candidates), seeds, steps, every)
+    for name, base in chosen.items():
+        settings = {f"{name}, fixed batch": base._replace(fixed=True)} | {
+            f"{name}, batches of {size:,}": base._replace(batch=size) for size in sizes}
+        rates = grid(settings, candidates)
+        runs, best = tuned(settings, candidates, rates, seeds, steps, every)
         for case, setting in settings.items():
             if setting.fixed:
                 final = {each: final_loss(runs[case, each]["loss"]) for each in candidates}
@@ -697,7 +733,7 @@ def full_batch(seeds=6, steps=80, optimizers=(SGD, Adam, SignDescent), sizes=(25
             (claimed if setting.fixed else besides).extend(
                 Part(f"{case} {each}", f"{case}: final loss {first} / {each}", values,
                      **dict(above=1) if setting.fixed else {}) for each, values in over.items())
-            besides.append(Part(f"{case} rates", f"{case}: best rates", rates[case]))
+            besides.append(Part(f"{case} rates", f"{case}: best rates", best[case]))
             arrays[f"{case} ratios"] = np.array(list(over.values()))  # (others, seeds)
     return arrays, claimed + besides
 
@@ -719,9 +755,10 @@ def draw_full_batch(figure, arrays, found):
     cases = [f"batches of {size:,}" for size in arrays["sizes"]] + ["fixed batch"]
     labels = [case.removeprefix("batches of ").removesuffix(" batch") for case in cases]
     places = [*range(len(cases) - 1), len(cases) - 0.3]
-    rows, medians = figure.subplots(2, 2, sharey="row"), []
-    for name, above, below in zip(("Setting 1", "Setting 3"), *rows):
-        losses(above, arrays, f"{name}, fixed batch loss", title=TITLES[name],
+    names, medians = arrays["settings"], []
+    rows = figure.subplots(2, len(names), sharey="row", squeeze=False)
+    for name, title, above, below in zip(names, arrays["titles"], *rows):
+        losses(above, arrays, f"{name}, fixed batch loss", title=title,
                ylabel="loss on one batch")
         note(above, "\n".join(f"{first} / {each} {found[f'{name}, fixed batch {each}']}"
                               for each in others))
@@ -738,20 +775,21 @@ def draw_full_batch(figure, arrays, found):
     if medians:  # else every run diverged
         rows[0][0].set_ylim(min(medians) / 3, 3 * max(medians))  # which a spike of one seed leaves
     rows[1][0].legend(loc="lower left")
-    ratios = "; ".join(", ".join(
-        str(found[f"{name}, fixed batch {each}"]) for name in ("Setting 1", "Setting 3"))
-                       + f" times {each}'s" for each in others)
-    return (f"C10: on one fixed batch of Settings 1, 3 {first}'s loss is {ratios}",
-            "Every optimizer at the best of seven rates. Above: running median on one batch of "
-            "1,000 prompts; line: median over seeds, band: smallest to largest. Below: a dot for "
-            "each seed, bar: median; fresh batches of so many prompts and, "
-            "at the right, the fixed batch. Dotted: 1, no difference.")
+    ratios = "; ".join(
+        f"{numbers(found, [f'{name}, fixed batch' for name in names], each)} times {each}'s"
+        for each in others)
+    return (f"C10: on one fixed batch of {in_settings(names)} {first}'s loss is {ratios}",
+            "Every optimizer at the best of its grid's rates. Above: running median on one batch, "
+            "the same at every step; line: median over seeds, band: smallest to largest. Below: a "
+            "dot for each seed, bar: median; fresh batches of so many prompts and, at the right, "
+            "the fixed batch. Dotted: 1, no difference.")
 
 
 full_batch.full = dict(steps=600, sizes=(16, 64, 256, 1000, 4000))
 
 
-def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None):
+@experiment()
+def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, settings=PAPER_SETTINGS):
     """C11: Clipping lowers directional smoothness, coordinate by coordinate most of all.
 
     Quoted by the paper from Pan & Li 2023, who compare directions at the same point: v^T H v for a
@@ -764,18 +802,20 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None):
     Adam's own step.
     """
     names, points = [optimizer.__name__ for optimizer in optimizers[:2]], points_of(steps, 10)
-    arrays, parts = {"names": names, "kinds": CLIPPED, "point": 50 * np.array(points)}, []
-    for name, setting in PAPER_SETTINGS.items():
-        both = contestants(setting, optimizers[:2], lr)
+    arrays, parts = labels_of(settings, names=names, kinds=CLIPPED,
+                              point=50 * np.array(points)), []
+    for name, setting in settings.items():
+        both = contestants(setting, optimizers, lr)[:2]
         runs = parallel(along, [(clipped_smoothness, setting, both, seed, steps, points)
-                                for seed in range(seeds)])
+                                for seed in seeds])
+        arrays[f"{name} rates"] = rates_of(both)
         values = np.array([run["values"][:, :, 0] for run in runs])
         for i, each in enumerate(names):  # values: (seeds, optimizers, points, directions, kinds)
             for k, direction in enumerate(("gradient", "step")):
                 path = np.stack([values[:, i, :, k, kind] for kind in range(len(CLIPPED))], axis=1)
                 label = f"{name}, {each}'s path, {direction}"
                 parts += lowered(label, path, claimed=direction == "gradient" or i == 0,
-                                 words=", published")
+                                 words=", first batch")
                 arrays[label] = path  # (seeds, kinds, points)
     return arrays, parts
 
@@ -796,27 +836,30 @@ def lowered(label, path, claimed, words):
 def draw_clipping(figure, arrays, found):
     """Of "SETTING, OPTIMIZER's path, DIRECTION" (seeds, kinds, points) the medians over the path; a
     row a path."""
-    names = list(arrays["names"])
-    for each, row in zip(names, figure.subplots(2, 3, sharey=True)):
-        for name, ax in zip(PAPER_SETTINGS, row):
+    names, settings = list(arrays["names"]), arrays["settings"]
+    rows = figure.subplots(len(names), len(settings), sharey=True, squeeze=False)
+    for each, row in zip(names, rows):
+        for name, title, ax in zip(settings, arrays["titles"], row):
             plotting.clipped(ax, [without_start(arrays[f"{name}, {each}'s path, {direction}"])
                                   for direction in ("gradient", "step")], arrays["kinds"],
-                             title=TITLES[name], ylabel=f"$v^T H v$, {each}'s path")
+                             title=title, ylabel=f"$v^T H v$, {each}'s path")
             lower = found[f"{name}, {each}'s path, gradient clipped at 0.5"]
             note(ax, f"gradient: as it is minus 0.5: {lower}")
     fell = [found[f"{name}, {each}'s path, gradient clipped at 0.5"].decision
-            for each in names for name in PAPER_SETTINGS].count("holds")
+            for each in names for name in settings].count("holds")
     return (f"C11: that clipping the gradient at its median coordinate lowers v^T H v holds in "
-            f"{fell} of {len(PAPER_SETTINGS) * len(names)} cases",
+            f"{fell} of {len(settings) * len(names)} cases",
             "$v^T H v$ at the same point, for the gradient and for the optimizer's step, as it is, "
             "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
             "and for its sign. Medians over the path without its first tenth; line: median over "
-            "seeds, band: smallest to largest; one evaluation batch of 1,000 prompts.")
+            "seeds, band: smallest to largest; one evaluation batch of 1,000 prompts. "
+            + plotting.rates(arrays))
 
 
 clipping.full = dict(steps=10_000)
 
 
+@experiment(FRESHER)
 def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=1):
     """C12: The picture is the same for nonlinear regression with an MLP before the attention.
 
@@ -829,16 +872,16 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=1)
     one evaluation batch of 1,000 prompts). Drawn is the typical of so many batches.
     """
     names, points = [optimizer.__name__ for optimizer in optimizers], points_of(steps, 10)
-    setting, draws, numbers = NONLINEAR_TASK, max(5, steps // 4), range(FRESHER, FRESHER + seeds)
+    setting, draws = NONLINEAR_TASK, max(5, steps // 4)
     both = contestants(setting, optimizers, lr)
     loss = np.array([run["loss"] for run in parallel(train, [
-        (setting, both, seed, steps) for seed in numbers])])  # (seeds, optimizers, steps)
-    norms, null = noise_norms(setting, seeds, draws, FRESHER)
+        (setting, both, seed, steps) for seed in seeds])])  # (seeds, optimizers, steps)
+    norms, null = noise_norms(setting, seeds, draws)
     R, curvature = (np.array([run["values"] for run in parallel(along, [
-        (measure, setting, both, seed, steps, points, batches) for seed in numbers])])
+        (measure, setting, both, seed, steps, points, batches) for seed in seeds])])
         for measure in (condition, smoothness))  # (seeds, optimizers, points, batches) each
     height = without_start(curvature[..., 0])  # (seeds, optimizers)
-    parts = gaps("MLP", names, final_loss(loss), above=1) + [
+    parts = gaps(setting.name, names, final_loss(loss), above=1) + [
         Part("skewness", "MLP: skewness of the noise norm", moment(norms, 3), above=0),
         Part("R_med", "MLP: ratio of R_med, first batch",
              without_start(ratio(R[:, 0], R[:, 1])[..., 0]), above=1),

@@ -60,8 +60,6 @@ OTHER_LOOKS = (dict(color="#009E73", ls="-.", marker="^"),
 MARKS = {"holds": dict(marker="o", color="#009E73"),  # of a claim's parts
          "open": dict(marker="o", color="#444444", mfc="none"),
          "against": dict(marker="X", color="#882255")}
-TITLES = {"Setting 1": "Setting 1: n = 20", "Setting 2": "Setting 2: n = 5",
-          "Setting 3": "Setting 3: heavy-tailed x"}
 RATIO_TICKS = (1, 1.1, 1.2, 1.3, 1.5), (1, 1.5, 2, 3), (1, 2, 5, 10, 20), 10.0 ** np.arange(300)
 
 
@@ -77,6 +75,8 @@ def picture(draw, arrays, found, verdict="", style=STYLE):
     """The figure of an experiment in the shape of a slide: headline, verdict, and the caption as
     its attribute `caption`. It starts from matplotlib's defaults, whatever the user's file says."""
     with matplotlib.style.context(["default", style]):
+        if not isinstance(found, dict):
+            raise ValueError("found: got parts, wants verdicts.measured(parts)")
         figure = Figure(figsize=(13.33, 7.5), layout="constrained")
         arrays = {name: np.asarray(values) for name, values in arrays.items()}  # as from a file
         headline, figure.caption = draw(figure, arrays, found)
@@ -148,6 +148,29 @@ def in_symbols(text):
     for plain in ("v^T H v", "|x|^2", "n^2"):
         text = text.replace(plain, f"${plain.replace(' ', '')}$")  # a space would be dropped anyway
     return text.replace("R_med", "$R_{med}$")
+
+
+def in_settings(names):
+    """Names of settings in a headline: Settings 1, 2, 3."""
+    last = [str(name).removeprefix("Setting ") for name in names]
+    if len(last) == 1 or any(word == str(name) for word, name in zip(last, names)):
+        return listed(names)
+    return f"Settings {listed(last)}"
+
+
+def listed(values):
+    return ", ".join(map(str, values))
+
+
+def numbers(found, names, key):
+    """The numbers of these parts, "NAME KEY", in a headline."""
+    return listed(found[f"{name} {key}"] for name in names)
+
+
+def rates(arrays):
+    """A sentence for a caption: "SETTING rates" of each setting."""
+    return "Learning rates: " + "; ".join(
+        f"{name} {arrays[f'{name} rates']}" for name in arrays["settings"]) + "."
 
 
 def panels_of(figure):

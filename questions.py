@@ -10,20 +10,22 @@ import numpy as np
 
 import linattn
 import plotting
-from data import (DEEP, PAPER_SETTINGS, SETTING_1, SETTING_3, SPHERICAL, Setting, sample_prompts)
+from data import (DEEP, PAPER_SETTINGS, SETTING_1, SETTING_3, SPHERICAL, Setting, about_x,
+                  sample_prompts)
 from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
-from plotting import TITLES, curves, dots, heat, note, reference
+from plotting import curves, dots, heat, note, reference
 from runs import cached, parallel
 from training import (FRESH, along, best_rate, block_centres, by_name, contestants,
-                      evaluation_batch, evaluation_prompts, final_loss, generator, grid, initial,
-                      log_loss, noise_norms, points_of, rate_in_words, ratio, running_median,
-                      smoothness, spread, steps_to, streams, sweep, tail, tail_shares, train, tuned,
+                      evaluation_batch, evaluation_prompts, experiment, final_loss, generator, grid,
+                      initial, log_loss, noise_norms, points_of, rate_in_words, ratio,
+                      running_median, smoothness, spread, steps_to, streams, sweep, tail, tail_shares, train, tuned,
                       without_start)
 from verdicts import Part, interval
 
 BOTH = (SGD, Adam)
 
 
+@experiment()
 def the_model(seeds=6, draws=1000):
     """Question: What does the model see, and how heavy are the tails of x?
 
@@ -37,8 +39,8 @@ def the_model(seeds=6, draws=1000):
     for name, setting in families.items():
         data = setting.data | dict(n=100, second_moment=1.0)
         x = [sample_prompts(generator([2310, seed]), draws, **data).Z[:, :-1, :-1]
-             for seed in range(seeds)]  # (draws, d, n) each
-        squares = np.square(x).sum(axis=2).reshape(seeds, -1)  # (seeds, 100 * draws)
+             for seed in seeds]  # (draws, d, n) each
+        squares = np.square(x).sum(axis=2).reshape(len(seeds), -1)  # (seeds, 100 * draws)
         parts.append(Part(name, f"{name}: 99.9 % quantile of |x|^2 over its mean",
                           np.quantile(squares, 0.999, axis=1)))
         arrays[f"{name} tail"] = np.median(tail(squares, squares.mean(axis=1)), axis=0)
@@ -91,6 +93,7 @@ def draw_the_model(figure, arrays, found):
 the_model.full = {}
 
 
+@experiment(FRESH)
 def granularity(seeds=6, steps=125, settings=("Setting 1",)):
     """Question: How finely must a step be scaled to do what Adam does?
 
@@ -120,7 +123,7 @@ def granularity(seeds=6, steps=125, settings=("Setting 1",)):
     rates = grid(settings, SCALINGS, sgd=(0.02, 0.5))
     tried = sweep(settings, SCALINGS, rates, range(3), steps)
     best = {pair: [best_rate(by_rate)] for pair, by_rate in tried.items()}
-    runs = sweep(settings, SCALINGS, best, range(FRESH, FRESH + seeds), steps)
+    runs = sweep(settings, SCALINGS, best, seeds, steps)
     runs = {pair: run for pair, by_rate in runs.items() for run in by_rate.values()}
     arrays, parts, besides = {"settings": list(settings), "scalings": [*SCALINGS, FIXED]}, [], []
     for name, setting in settings.items():
@@ -146,7 +149,7 @@ def granularity(seeds=6, steps=125, settings=("Setting 1",)):
                             " : ".join(f"{factor:.2g}" for factor in factors)))
         arrays[f"{name} final"] = np.array(list(final.values()))  # (scalings, seeds)
     spectra = np.array([run["values"] for run in parallel(  # (seeds, blocks, d^2)
-        block_spectra, [(SETTING_1, FRESH + seed) for seed in range(seeds)])])
+        block_spectra, [(SETTING_1, seed) for seed in seeds])])
     P, Q = (np.median(spectra[:, which:-2:2], axis=(1, 2)) for which in (0, 1))  # (seeds,)
     parts.append(Part("spectra", "Hessian's blocks: median |eigenvalue| of Q over that of P",
                       Q / P))
@@ -251,6 +254,7 @@ granularity.full = dict(seeds=8, steps=2000, settings=(
     *PAPER_SETTINGS, "Setting 1, falling rate", "Setting 1, ratio 4", "Setting 1, ratio 16"))
 
 
+@experiment(FRESH)
 def schedules(seeds=6, steps=60):
     """Question: What is left of the gap when the rate may fall?
 
@@ -291,7 +295,8 @@ def draw_schedules(figure, arrays, found):
         for i, (each, final) in enumerate(zip(arrays["optimizers"], ends)):
             dots(ax, arrays["schedules"], final / unit, shift=0.2 * (i - 1), label=str(each),
                  colour=plotting.look(each, i)["color"])
-        ax.set(yscale="log", title=TITLES[name], ylabel="final loss / Adam's, constant rate")
+        ax.set(yscale="log", title=f"{name}: {about_x(PAPER_SETTINGS[name])}",
+               ylabel="final loss / Adam's, constant rate")
         reference(ax, 1)
         note(ax, f"SGD / Adam: constant {found[f'{name} constant SGD']}, linear "
              f"{found[f'{name} linear SGD']}")
@@ -308,6 +313,7 @@ def draw_schedules(figure, arrays, found):
 schedules.full = dict(steps=4000)
 
 
+@experiment(FRESH)
 def edge_of_stability(seeds=6, steps=200, batches=1):
     """Question: Is SGD's rate at its limit?
 
@@ -328,10 +334,10 @@ def edge_of_stability(seeds=6, steps=200, batches=1):
     t = 50 * np.array(points)
     arrays, parts = {"iteration": t, "names": [f"rate {rate:g}" for rate in rates]}, []
     for rate in rates:
-        sgd, numbers = ((SGD, dict(lr=rate)),), range(FRESH, FRESH + seeds)
-        runs = parallel(train, [(SETTING_1, sgd, seed, steps) for seed in numbers])
+        sgd = ((SGD, dict(lr=rate)),)
+        runs = parallel(train, [(SETTING_1, sgd, seed, steps) for seed in seeds])
         found = np.array([run["values"][0] for run in parallel(along, [  # (seeds, points, batches)
-            (sharpness, SETTING_1, sgd, seed, steps, points, batches) for seed in numbers])])
+            (sharpness, SETTING_1, sgd, seed, steps, points, batches) for seed in seeds])])
         limit, typical = 2 * (1 + 0.9) / rate, np.median(found, axis=-1)  # (seeds, points)
         clipped = np.array([run["grad_norm"][0] > SETTING_1.clip for run in runs])
         recent = np.array([[seed[max(0, at - 50) : at + 1].any() for at in t]
@@ -400,6 +406,7 @@ def draw_edge_of_stability(figure, arrays, found):
 edge_of_stability.full = dict(seeds=8, steps=2500, batches=5)
 
 
+@experiment()
 def screen(seeds=3, steps=75, optimizers=(SGD, Adam, SignDescent, NormalizedSGD, Muon)):
     """Question: Which optimizer should I take, and how carefully must its rate be chosen?
 
@@ -413,7 +420,7 @@ def screen(seeds=3, steps=75, optimizers=(SGD, Adam, SignDescent, NormalizedSGD,
     """
     candidates = candidates_of(optimizers)
     tried = sweep(PAPER_SETTINGS, candidates,
-                  grid(PAPER_SETTINGS, candidates, sgd=(0.005, 0.5)), range(seeds), steps)
+                  grid(PAPER_SETTINGS, candidates, sgd=(0.005, 0.5)), seeds, steps)
     scores = {pair: log_loss(by_rate) for pair, by_rate in tried.items()}
     lowest = {pair: min(each.values()) for pair, each in scores.items()}
     best = {name: min(lowest[name, each] for each in candidates) for name in PAPER_SETTINGS}
@@ -517,6 +524,7 @@ FOUR = {"gap": "final loss SGD / Adam", "steps": "steps to half the loss SGD / A
         "smoothness": "v^T H v SGD / Adam"}
 
 
+@experiment(FRESH)
 def ladder(seeds=6, steps=30, places=("Setting 1, full",)):
     """Question: What of the picture survives nonlinearity?
 
@@ -531,7 +539,7 @@ def ladder(seeds=6, steps=30, places=("Setting 1, full",)):
     batches. Each of the four is said to be there on a rung if its interval lies above 1.
     """
     arrays, parts, rates = {"places": list(places), "rungs": list(RUNGS)}, [], []
-    found = {what: np.full((len(places), len(RUNGS), seeds), np.nan) for what in FOUR}
+    found = {what: np.full((len(places), len(RUNGS), len(seeds)), np.nan) for what in FOUR}
     for p, place in enumerate(places):
         base, full, rungs = PLACES[place]
         for rung in rungs:
@@ -546,7 +554,7 @@ def ladder(seeds=6, steps=30, places=("Setting 1, full",)):
                 found[what][p, list(RUNGS).index(rung)] = part.values
     there = Part("everywhere", "there on every rung that was run", ", ".join(
         FOUR[what] for what in FOUR if all(interval(values)[1] > 1 for values in
-                                           found[what].reshape(-1, seeds)
+                                           found[what].reshape(-1, len(seeds))
                                            if np.isfinite(values).any())) or "none")
     return arrays | found, parts + [there] + rates
 
@@ -558,12 +566,11 @@ def the_four(key, setting, rates, seeds, steps):
     tried = sweep({name: setting}, both, {(name, each): rates[each] for each in both}, range(3),
                   max(1, steps // 2))
     chosen = tuple((both[each][0], dict(lr=best_rate(tried[name, each]))) for each in both)
-    fresh = range(FRESH, FRESH + seeds)
     loss = np.array([run["loss"] for run in parallel(
-        train, [(setting, chosen, seed, steps) for seed in fresh])])  # (seeds, 2, steps)
+        train, [(setting, chosen, seed, steps) for seed in seeds])])  # (seeds, 2, steps)
     final, half = final_loss(loss), steps_to(loss[:, :, :1].mean() / 2, loss)
     height = np.array([run["values"] for run in parallel(along, [
-        (smoothness, setting, chosen, seed, steps, points_of(steps, 10), 3) for seed in fresh])])
+        (smoothness, setting, chosen, seed, steps, points_of(steps, 10), 3) for seed in seeds])])
     height = without_start(np.median(height, axis=-1))  # (seeds, 2)
     norms, null = noise_norms(setting, seeds, max(5, steps // 2))
     four = dict(gap=ratio(final[:, 0], final[:, 1]), steps=ratio(half[:, 0], half[:, 1]),
@@ -612,6 +619,7 @@ def four_panels(figure, arrays, groups, labels):
 ladder.full = dict(seeds=10, steps=800, places=tuple(PLACES))
 
 
+@experiment(FRESH)
 def transfer(seeds=6, steps=12, rungs=("linear", "softmax")):
     """Question: Does the ranking of optimizers on the bench predict that of a less simple model?
 
@@ -635,7 +643,7 @@ def transfer(seeds=6, steps=12, rungs=("linear", "softmax")):
                       for name in settings])  # (models, candidates, seeds)
     typical = np.median(final, axis=-1)  # (models, candidates)
     ranked = [sorted(candidates, key=dict(zip(candidates, row)).get) for row in typical]
-    drawn = generator(2310).integers(0, seeds, (1000, seeds))
+    drawn = generator(2310).integers(0, len(seeds), (1000, len(seeds)))
     parts, names = [], list(candidates)
     arrays = {"models": list(settings), "candidates": names, "typical": typical}
     for i, name in enumerate(settings):
@@ -701,6 +709,7 @@ def draw_transfer(figure, arrays, found):
 transfer.full = dict(steps=200, rungs=("linear", "softmax", "softmax + MLP"))
 
 
+@experiment(FRESH)
 def without_attention(seeds=6, lengths=(60,)):
     """Question: Is it the attention?
 
@@ -718,7 +727,7 @@ def without_attention(seeds=6, lengths=(60,)):
     grids = dict(SGD=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
                  Adam=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2))
     arrays, parts, rates = {"kinds": list(kinds), "models": list(models)}, [], []
-    found = {what: np.full((len(kinds), len(models), seeds), np.nan) for what in FOUR}
+    found = {what: np.full((len(kinds), len(models), len(seeds)), np.nan) for what in FOUR}
     for k, (kind, (base, steps)) in enumerate(kinds.items()):
         for m, (model, (layers, activation)) in enumerate(models.items()):
             setting = base._replace(name=f"{model}, {kind}", activation=activation, full=True,
@@ -748,6 +757,7 @@ def draw_without_attention(figure, arrays, found):
 without_attention.full = dict(seeds=10, lengths=(100, 1000))
 
 
+@experiment(FRESH)
 def gradient_norms(seeds=3, steps=60, optimizers=BOTH):
     """Question: Do gradients explode or vanish in training?
 
@@ -771,8 +781,7 @@ def gradient_norms(seeds=3, steps=60, optimizers=BOTH):
         for kind, (changed, factor) in kinds.items():
             chosen = tuple((candidates[each][0], dict(lr=factor * best[each]))
                            for each in candidates)
-            runs = parallel(train, [(changed, chosen, FRESH + seed, steps)
-                                    for seed in range(seeds)])
+            runs = parallel(train, [(changed, chosen, seed, steps) for seed in seeds])
             norm = np.array([run["layer_grad_norm"] for run in runs])  # (seeds, opt., steps, L)
             whole = np.array([run["grad_norm"] for run in runs])  # (seeds, optimizers, steps)
             typical = [np.median(running_median(norm[..., layer]), axis=0)  # over seeds
@@ -829,6 +838,7 @@ def draw_gradient_norms(figure, arrays, found):
 gradient_norms.full = dict(seeds=6, steps=500)
 
 
+@experiment()
 def initialization(seeds=3, steps=100, optimizers=BOTH, lr=None):
     """Question: At which initial scale and depth do models train?
 
@@ -845,7 +855,7 @@ def initialization(seeds=3, steps=100, optimizers=BOTH, lr=None):
             for std in scales:
                 setting = deep._replace(full=where != "blocks", std=std)
                 both = contestants(setting, optimizers, lr)
-                runs = parallel(train, [(setting, both, seed, steps) for seed in range(seeds)])
+                runs = parallel(train, [(setting, both, seed, steps) for seed in seeds])
                 final.append(final_loss(np.array([run["loss"] for run in runs])))
             final = np.array(final)  # (scales, seeds, optimizers)
             for i, each in enumerate(names):
@@ -879,6 +889,7 @@ def draw_initialization(figure, arrays, found):
 initialization.full = dict(seeds=6, steps=400)
 
 
+@experiment(FRESH)
 def tails_times_depth(seeds=6, steps=33, optimizers=BOTH):
     """Question: How do heavy tails and depth interact?
 
@@ -933,6 +944,7 @@ def draw_tails_times_depth(figure, arrays, found):
 tails_times_depth.full = dict(steps=500)
 
 
+@experiment(FRESH)
 def messy_data(seeds=6, steps=15, kinds=("clean", "Gaussian noise"), remedies=("none", "clipping")):
     """Question: What helps against data as it comes, and what does it cost?
 
@@ -947,7 +959,7 @@ def messy_data(seeds=6, steps=15, kinds=("clean", "Gaussian noise"), remedies=("
     snapshots); Adam's with a remedy over that without one, and SGD's over Adam's.
     """
     candidates, parts, rates = by_name(BOTH), [], []
-    risk = np.full((2, len(kinds), len(remedies), seeds), np.nan)
+    risk = np.full((2, len(kinds), len(remedies), len(seeds)), np.nan)
     for k, kind in enumerate(kinds):
         for r, remedy in enumerate(remedies):
             setting, arguments = remedied(MESSY[kind], remedy)
@@ -1051,6 +1063,7 @@ def draw_messy_data(figure, arrays, found):
 messy_data.full = dict(steps=200, kinds=tuple(MESSY), remedies=REMEDIES)
 
 
+@experiment()
 def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
     """Question: What is in the weights: is a trained layer a step of gradient descent?
 
@@ -1075,7 +1088,7 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
     arrays, parts, ends = {"depths": (1, 2, 3, 4), "optimizers": [optimizers[-1].__name__]}, [], []
     for name, setting in deep.items():
         adam = contestants(setting, optimizers[-1:], lr)
-        runs = parallel(train, [(setting, adam, seed, steps, 10) for seed in range(seeds)])
+        runs = parallel(train, [(setting, adam, seed, steps, 10) for seed in seeds])
         final = final_loss(np.array([run["loss"][0] for run in runs]))  # (seeds,)
         before = np.array([run["snapshots"][0, :, 0] for run in runs])
         off_Q = np.array([off_identity(each[-1, :, 1]).mean() for each in before])
@@ -1093,7 +1106,7 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
               "five times the steps, falling rate": deep["L = 4"]._replace(schedule="linear")}
     for words, setting in longer.items():
         adam = contestants(setting, optimizers[-1:], lr)
-        runs = parallel(train, [(setting, adam, seed, 5 * steps) for seed in range(seeds)])
+        runs = parallel(train, [(setting, adam, seed, 5 * steps) for seed in seeds])
         final = final_loss(np.array([run["loss"][0] for run in runs]))
         parts.append(Part(words, f"L = 4, {words}: final loss / that of {DESCENTS['P = g I']}",
                           final / least["L = 4"]["P = g I"]))
@@ -1188,7 +1201,7 @@ def one_layer(seeds, steps, optimizers, lr):
     for name, (family, n) in cases.items():
         setting = SETTING_1._replace(name=name, layers=1, data=dict(n=n, d=5, covariates=family))
         adam = contestants(setting, optimizers[-1:], lr)
-        runs = parallel(train, [(setting, adam, seed, steps, 10) for seed in range(seeds)])
+        runs = parallel(train, [(setting, adam, seed, steps, 10) for seed in seeds])
         best_c, least_loss = closed_form(*MOMENTS[family], n, 5)
         Q = np.array([run["snapshots"][0, :, 0, 0, 1] for run in runs])  # (seeds, points, d, d)
         c = -last_tenth(np.trace(Q, axis1=2, axis2=3) / 5).mean(axis=-1)  # (seeds,)

@@ -14,20 +14,22 @@ import plotting
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SETTINGS, SETTING_1,
                   SETTING_3, SPHERICAL)
 from optimizers import SGD, Adam
-from plotting import TITLES, curves, dots, losses, note, reference, smoothness_axis, tails
+from plotting import (curves, dots, in_settings, listed, losses, note, numbers, reference,
+                      smoothness_axis, tails)
 from runs import cached, parallel
 from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, block_centres,
                       by_name, clipped_smoothness, condition, contestants, diagonal,
-                      evaluation_batch, final_loss, gradient_norm, grid, log_slope, loss_at, moment,
-                      noise_norms, points_of, r_med, ratio, running_median, smoothness,
-                      spectral_norm, spread, steps_to, sweep, tail, tail_shares, train, tuned,
-                      without_start)
+                      evaluation_batch, experiment, final_loss, gradient_norm, grid, labels_of,
+                      log_slope, loss_at, moment, noise_norms, points_of, r_med, rates_of, ratio,
+                      running_median, smoothness, spectral_norm, spread, steps_to, sweep, tail,
+                      tail_shares, train, tuned, without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
 
 
-def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5):
+@experiment(FRESH)
+def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5, settings=PAPER_SETTINGS):
     """C1: Adam beats SGD in Settings 1, 2 and 3.
 
     Objection: the gap is one of rates. Each optimizer at its best constant rate of a grid of seven.
@@ -38,13 +40,12 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5):
     infinitely many steps. Such a target is near the level at which a run ends; so the same is
     measured for the next two higher ones. A limit: quantiles of the loss of single prompts.
     """
-    rates, target = chosen_rates(optimizers, steps)
-    confirmed = sweep(PAPER_SETTINGS, by_name(optimizers), at_chosen(rates),
-                      range(FRESH, FRESH + seeds), steps)
+    rates, target = chosen_rates(settings, optimizers, steps)
+    confirmed = sweep(settings, by_name(optimizers), at_chosen(rates), seeds, steps)
     names = [optimizer.__name__ for optimizer in optimizers]
     pair = " / ".join(names[:2])
-    arrays, parts = {"optimizers": names, "iteration": block_centres(steps)}, []
-    for name, setting in PAPER_SETTINGS.items():
+    arrays, parts = labels_of(settings, optimizers=names, iteration=block_centres(steps)), []
+    for name, setting in settings.items():
         loss, soonest = (np.stack([confirmed[name, each][rates[name, each][what]]["loss"]
                                    for each in names], axis=1) for what in ("final loss", "steps"))
         final, needed = final_loss(loss), steps_to(target[name], soonest)  # (seeds, optimizers)
@@ -64,23 +65,28 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5):
                       Part(f"{name} {each} rates", f"{name}: rates of {each}", ", ".join(
                           f"{rate:g} for {what}" for what, rate in rates[name, each].items()))]
         arrays |= {f"{name} loss at best rates": running_median(loss),
+                   f"{name} rates": ", ".join(f"{each} {rates[name, each]['final loss']:g}"
+                                              for each in names),
                    f"{name} target": target[name], f"{name} steps": needed}
-    more_arrays, more_parts = single_prompts(optimizers, seeds, steps, batches)
+    published = {name: tuple((each, dict(lr=rates[name, each.__name__].get(
+        "published", rates[name, each.__name__]["final loss"]))) for each in optimizers)
+        for name in settings}  # of a reader's optimizer, of which no rate is published, the best
+    more_arrays, more_parts = single_prompts(settings, published, seeds, steps, batches)
     return arrays | more_arrays, parts + more_parts
 
 
 LADDER = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)
 
 
-def chosen_rates(optimizers, steps):
+def chosen_rates(settings, optimizers, steps):
     """From three pilot seeds at this length, two dicts: {(setting, optimizer): {"final loss": rate,
-    "steps": rate, "published": rate}}, and {setting: target}, the lowest loss of the ladder that
-    all optimizers reach."""
+    "steps": rate, "published": rate}}, the last one where there is one, and {setting: target}, the
+    lowest loss of the ladder that all optimizers reach."""
     candidates = by_name(optimizers)
-    tried = sweep(PAPER_SETTINGS, candidates, grid(PAPER_SETTINGS, candidates, sgd=(0.005, 0.5)),
-                  range(3), steps)
+    tried = sweep(settings, candidates, grid(settings, candidates, sgd=(0.005, 0.5)), range(3),
+                  steps)
     rates, target = {}, {}
-    for name, setting in PAPER_SETTINGS.items():
+    for name, setting in settings.items():
         target[name] = setting.data["d"] * LADDER[0]  # of a short run, in which nobody gets there
         soonest = {each: best_rate(tried[name, each]) for each in candidates}
         for fraction in LADDER:  # from high to low
@@ -91,7 +97,7 @@ def chosen_rates(optimizers, steps):
         for each in candidates:
             rates[name, each] = {"final loss": best_rate(tried[name, each]),
                                  "steps": soonest[each]}
-            if each in ("SGD", "Adam"):
+            if each in setting.lr:
                 rates[name, each]["published"] = setting.lr[each]
     return rates, target
 
@@ -112,22 +118,23 @@ def fastest(by_rate, target):
 QUANTILES = 0.5, 0.9, 0.99, 0.999, 0.9999
 
 
-def single_prompts(optimizers, seeds, steps, batches):
-    """C1, limit: quantiles of the squared error over single prompts at the end of the published
-    runs, SGD's over Adam's, on so many batches of 1,000 prompts. Where the ratio falls below 1 Adam
-    has stopped being lower."""
-    arrays, parts = {"quantiles": QUANTILES}, []
-    last, pair = (steps - 1) // 50, " / ".join(each.__name__ for each in optimizers[:2])
-    for name, setting in PAPER_SETTINGS.items():
-        both = contestants(setting, optimizers)
+def single_prompts(settings, contestants, seeds, steps, batches):
+    """C1, limit: quantiles of the squared error over single prompts at the end of runs of these
+    {setting: contestants}, SGD's over Adam's, on so many batches of 1,000 prompts. Where the ratio
+    falls below 1 Adam has stopped being lower."""
+    arrays, parts, last = {"quantiles": QUANTILES}, [], (steps - 1) // 50
+    for name, setting in settings.items():
+        both = contestants[name]
+        pair = " / ".join(each.__name__ for each, _ in both[:2])
         runs = parallel(along, [(squared_errors, setting, both, seed, steps, (last,), batches)
-                                for seed in range(seeds)])
+                                for seed in seeds])
         errors = np.array([run["values"][:, 0].reshape(len(both), -1) for run in runs])
         quantiles = np.quantile(errors, QUANTILES, axis=-1)  # (quantiles, seeds, optimizers)
         over = ratio(quantiles[..., 0], quantiles[..., 1])  # (quantiles, seeds)
         parts += [Part(f"{name} {q:g}", f"{name}, limit: quantile {q:g} of the prompts' loss, "
                        f"{pair}", values) for q, values in zip(QUANTILES, over)]
-        arrays[f"{name} quantiles"] = quantiles.transpose(1, 2, 0)
+        arrays |= {f"{name} quantiles": quantiles.transpose(1, 2, 0),
+                   f"{name} single": rates_of(both)}
     return arrays, parts
 
 
@@ -139,39 +146,41 @@ def squared_errors(_, before, __, prompts):
 def draw_adam_vs_sgd(figure, arrays, found):
     """Above "SETTING loss at best rates" (seeds, optimizers, blocks), below the ratios of "SETTING
     quantiles" (seeds, optimizers, quantiles)."""
-    pair = " / ".join(arrays["optimizers"][:2])
-    for name, loss, single in zip(PAPER_SETTINGS, *figure.subplots(2, 3, sharey="row")):
-        losses(loss, arrays, f"{name} loss at best rates", title=TITLES[name],
-               ylabel="loss, best rates")
+    names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
+    panels = figure.subplots(2, len(names), sharey="row", squeeze=False)
+    for name, title, loss, single in zip(names, arrays["titles"], *panels):
+        losses(loss, arrays, f"{name} loss at best rates", title=title, ylabel="loss, best rates")
         note(loss, f"{pair} {found[f'{name} loss']}\nother runs, steps to "
              f"{arrays[f'{name} target']:g}: {found[f'{name} steps']}")
         quantiles = arrays[f"{name} quantiles"]
         over = quantiles[:, 0] / quantiles[:, 1]  # (seeds, quantiles)
         dots(single, [f"{100 * q:g}" for q in arrays["quantiles"]], over.T,
-             yscale="log", xlabel="quantile over single prompts, %",
-             ylabel=f"loss, {pair},\npublished rates")
+             yscale="log", xlabel="quantile over single prompts, %", ylabel=f"loss, {pair}")
+        note(single, f"at {arrays[f'{name} single']}")
         reference(single, 1)
-    gap = ", ".join(str(found[f"{name} loss"]) for name in PAPER_SETTINGS)
-    return (f"C1: final loss {pair}, each at its best rate, in Settings 1, 2, 3: {gap}",
+    return (f"C1: final loss {pair}, each at its best rate, in {in_settings(names)}: "
+            f"{numbers(found, names, 'loss')}",
             "Above: training loss, each optimizer at its best rate for the final loss (the number "
             "of steps is that of other runs, at the rates with the fewest); running medians; line: "
             "median over seeds, band: smallest to largest. Below: quantiles of the loss of single "
-            "prompts at the end of runs at the published rates; a dot for each seed, bar: median; "
-            "dotted: 1, no difference.")
+            "prompts at the end of runs at the rates above the panel, the published ones where "
+            "there are any; a dot for each seed, bar: median; dotted: 1, no difference. "
+            + plotting.rates(arrays))
 
 
 adam_vs_sgd.full = dict(steps=10_000, batches=100)
 
 
-def gradient_noise(seeds=12, draws=600):
+@experiment(FRESH)
+def gradient_noise(seeds=12, draws=600, settings=PAPER_SETTINGS):
     """C2: Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3.
 
     Objection: the norm of a Gaussian vector is skewed, too. So the 99 % quantile of the noise norm
     over its median, minus the same of Gaussian vectors with the noise's own mean and covariance
     (the median of twenty samples of as many draws). Claimed, in each setting: above 0.
     """
-    arrays, parts = {"share": tail_shares(draws)}, []
-    for name, setting in PAPER_SETTINGS.items():
+    arrays, parts = labels_of(settings, share=tail_shares(draws)), []
+    for name, setting in settings.items():
         norms, null = noise_norms(setting, seeds, draws)
         parts += against_gaussian(f"{name} spread", f"{name}: 99 % quantile over median of the "
                                   "noise norm", spread(norms), spread(null))
@@ -190,139 +199,152 @@ def against_gaussian(key, label, observed, expected, primary=True):
 
 def draw_gradient_noise(figure, arrays, found):
     """A panel a setting: "SETTING tail" (seeds, shares) and "SETTING null" (shares,)."""
-    row = figure.subplots(1, 3, sharex=True, sharey=True)
-    for name, ax in zip(PAPER_SETTINGS, row):
-        tails(ax, arrays, name, title=TITLES[name])
+    names = arrays["settings"]
+    row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
+    for name, title, ax in zip(names, arrays["titles"], row):
+        tails(ax, arrays, name, title=title)
         note(ax, f"99 % / 50 % quantile {found[f'{name} spread medians']}")
     row[0].legend(loc="center right")
-    medians = "; ".join(str(found[f"{name} spread medians"]) for name in PAPER_SETTINGS)
-    return (f"C2: 99 % / 50 % quantile of the noise norm in Settings 1, 2, 3: {medians}",
-            "Share of the draws whose norm exceeds r times the median of their seed: |g(1,000 "
-            "prompts) - g(100,000 prompts)| at initialisation, three layers. A line for each seed; "
-            "dashed: Gaussian vectors of the same mean and covariance.")
+    medians = "; ".join(str(found[f"{name} spread medians"]) for name in names)
+    return (f"C2: 99 % / 50 % quantile of the noise norm in {in_settings(names)}: {medians}",
+            "Share of the draws whose norm exceeds r times the median of their seed: |g(a batch) - "
+            "g(a hundred batches)| at initialisation. A line for each seed; dashed: Gaussian "
+            "vectors of the same mean and covariance.")
 
 
 gradient_noise.full = dict(draws=10_000)
 
 
-def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, pooled=(2, 10)):
+@experiment(FRESH)
+def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, pooled=(2, 10),
+                     settings=PAPER_SETTINGS):
     """C3: R_med is larger along SGD's path than along Adam's.
 
     Objection: one evaluation batch decides. Per seed the median of SGD's R_med over Adam's over so
     many batches of 1,000 prompts, the same ones for all, at the published rates. Claimed, in each
     setting: above 1 at iterations 750 and 1250 (of a shorter run: at its last snapshot). Primary:
-    1250. Limits, without a bound (pooled: so many seeds, so many batches): the ratio for the
-    Hessian on many batches together; and at the first of the iterations, on the typical of five
-    batches, with half and twice the rates, and with all of P and Q trained. Nothing is said of
-    other iterations.
+    the last of them. Limits, without a bound (pooled: the first so many seeds, so many batches):
+    the ratio for the Hessian on many batches together; and at the first of the iterations, on the
+    typical of five batches, with half and twice the rates, and with all of P and Q trained. Nothing
+    is said of other iterations.
     """
     last = (steps - 1) // 50 * 50
     iterations = [t for t in (750, 1250) if t <= last] or [last]
-    arrays, parts, limits = {"iterations": iterations, "causes": list(CAUSES)}, [], []
+    few, many = seeds[: pooled[0]], pooled[1]
+    arrays, parts, limits = labels_of(
+        settings, optimizers=[each.__name__ for each in optimizers], iterations=iterations,
+        causes=list(CAUSES), together=1000 * many), [], []
 
     def ratios(setting, both, seeds, batches, t, together=False):
         """SGD's R_med over Adam's, (seeds, batches), or (seeds,) for all batches together."""
         runs = parallel(along, [(diagonal, setting, both, seed, steps, (t // 50,), batches)
-                                for seed in range(FRESH, FRESH + seeds)])
+                                for seed in seeds])
         H = np.array([run["values"][:, 0] for run in runs])  # (seeds, optimizers, batches, ...)
         R = r_med(H.mean(axis=2) if together else H)  # the mean of Hessians is that on all
         return ratio(R[:, 0], R[:, 1])
 
-    for name, setting in PAPER_SETTINGS.items():
+    for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
+        arrays[f"{name} rates"] = rates_of(both)
         for t in iterations:
             single = ratios(setting, both, seeds, batches, t)
-            many = ratios(setting, both, *pooled, t, together=True)
             low, high = np.quantile(single, (0.05, 0.95))
             typical = np.median(single, axis=1)  # (seeds,)
+            together = ratios(setting, both, few, many, t, together=True)
             parts += [
                 Part(f"{name} {t}", f"{name}, iteration {t}, typical batch", typical, above=1,
                      primary=t == iterations[-1]),
-                Part(f"{name} {t} together", f"{name}, iteration {t}, limit: 100,000 prompts "
-                     "together", many),
+                Part(f"{name} {t} together", f"{name}, iteration {t}, limit: {1000 * many:,} "
+                     "prompts together", together),
                 Part(f"{name} {t} batches", f"{name}, iteration {t}: 90 % of single batches",
                      f"{low:.3g} to {high:.3g}")]
             arrays |= {f"{name}, iteration {t} typical batch": typical,
-                       f"{name}, iteration {t} together": many}
+                       f"{name}, iteration {t} together": together}
         for cause, (factor, full) in CAUSES.items():
             changed = setting._replace(full=full)
             other = tuple((each, dict(lr=factor * given["lr"])) for each, given in both)
-            typical = np.median(ratios(changed, other, pooled[0], 5, iterations[0]), axis=1)
+            typical = np.median(ratios(changed, other, few, 5, iterations[0]), axis=1)
             limits.append(Part(f"{name} {cause}", f"{name}, iteration {iterations[0]}, limit: "
                                f"{cause}", typical))
             arrays[f"{name} with {cause}"] = typical
     return arrays, parts + limits
 
 
-CAUSES = {"as published": (1, False), "half the rates": (0.5, False),  # factor of the rates, full
+CAUSES = {"as it is": (1, False), "half the rates": (0.5, False),  # factor of the rates, full
           "twice the rates": (2, False), "full matrices": (1, True)}
 
 
 def draw_condition_number(figure, arrays, found):
     """A column a setting. Above, at each of the iterations: "CASE typical batch" and "CASE
     together"; below "SETTING with CAUSE" (seeds,)."""
+    names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
     iterations, kinds = [int(t) for t in arrays["iterations"]], ("typical batch", "together")
-    above, below = figure.subplots(2, 3, sharey="row")
-    for name, ax in zip(PAPER_SETTINGS, below):
+    above, below = figure.subplots(2, len(names), sharey="row", squeeze=False)
+    for name, ax in zip(names, below):
         dots(ax, [str(each).replace(" ", "\n", 1) for each in arrays["causes"]],
              [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
-             ylabel=f"$R_{{med}}$, SGD / Adam,\niteration {iterations[0]}, typical")
+             ylabel=f"$R_{{med}}$, {pair},\niteration {iterations[0]}, typical")
         reference(ax, 1)
-    for name, ax in zip(PAPER_SETTINGS, above):
+    for name, title, ax in zip(names, arrays["titles"], above):
         cases = [(t, kind) for t in iterations for kind in kinds]
         dots(ax, [f"{kind.split()[0]}\n{t}" for t, kind in cases],
              [arrays[f"{name}, iteration {t} {kind}"] for t, kind in cases], yscale="log",
-             title=TITLES[name], xlabel="iteration", ylabel="$R_{med}$, SGD / Adam")
+             title=title, xlabel="iteration", ylabel=f"$R_{{med}}$, {pair}")
         reference(ax, 1)
         note(ax, "typical batch: " + ", ".join(f"{found[f'{name} {t}']} at {t}"
                                                for t in iterations))
-    last = ", ".join(str(found[f"{name} {iterations[-1]}"]) for name in PAPER_SETTINGS)
-    return (f"C3: R_med of SGD over Adam's at iteration {iterations[-1]}, on the typical batch, in "
-            f"Settings 1, 2, 3: {last}",
-            "The ratio SGD / Adam, a dot for each seed, bar: median. Typical: the median over many "
-            "evaluation batches of 1,000 prompts; together: for the Hessian on a hundred of them "
-            "(of a short run ten), whose maximum rare prompts carry. Below: on the typical of five "
-            "batches at the first of the iterations, with other rates and matrices. Together and "
-            "below: six seeds at most. Dotted: 1, no difference.")
+    return (f"C3: R_med {pair} at iteration {iterations[-1]}, on the typical batch, in "
+            f"{in_settings(names)}: {numbers(found, names, iterations[-1])}",
+            f"The ratio {pair}, a dot for each seed, bar: median. Typical: the median over many "
+            "evaluation batches of 1,000 prompts; together: for the Hessian on "
+            f"{int(arrays['together']):,} prompts, whose maximum rare ones carry. Below: on the "
+            "typical of five batches at the first of the iterations, with other rates and "
+            "matrices. Together and below: some of the seeds. Dotted: 1, no difference. "
+            + plotting.rates(arrays))
 
 
 condition_number.full = dict(seeds=18, steps=2500, batches=20, pooled=(6, 100))
 
 
-def directional_smoothness(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=5, late=0):
+@experiment(FRESH)
+def directional_smoothness(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=5, late=0,
+                           settings=PAPER_SETTINGS):
     """C4: Directional smoothness is smaller along Adam's path.
 
     Objection: one evaluation batch decides. v^T H v on the typical batch, the median over so many
     at each point, at the published rates. Claimed, in each setting, of the median over the path
     without its first tenth: SGD's minus Adam's above 0. Limits: the mean over all batches; the
-    typical batch in windows of 750 steps; and, six seeds, from step 2,500 to `late`, because the
-    difference was seen to turn round.
+    typical batch in windows of 750 steps; and, on the first six seeds, from the last step to
+    `late`, because the difference was seen to turn round.
     """
     points = points_of(steps, 25)
-    arrays, parts = {"optimizers": [optimizer.__name__ for optimizer in optimizers],
-                     "point": 50 * np.array(points)}, []
-    for name, setting in PAPER_SETTINGS.items():
+    t = 50 * np.array(points)
+    arrays, parts = labels_of(settings, optimizers=[each.__name__ for each in optimizers],
+                              point=t), []
+    for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
         found = smoothness_of(setting, both, seeds, steps, points, batches)
         typical, together = np.median(found, axis=-1), found.mean(axis=-1)
-        parts += smoother(f"{name} typical", f"{name}, typical batch, 2,500 steps", both, typical,
-                          above=0)
-        parts += smoother(f"{name} together", f"{name}, limit: 20,000 prompts together", both,
-                          together)
-        t = 50 * np.array(points)
-        for first, last in ((250, 1000), (1000, 1750), (1750, 2500)):
-            window = (first <= t) & (t < last)
+        parts += smoother(f"{name} typical", f"{name}, typical batch, {steps:,} steps", both,
+                          typical, above=0)
+        parts += smoother(f"{name} together", f"{name}, limit: {1000 * batches:,} prompts together",
+                          both, together)
+        for first in (250, 1000, 1750):
+            window = (first <= t) & (t < first + 750)
             if window.any():
-                label = f"{name}, limit: typical batch, steps {first:,} to {last:,}"
+                label = (f"{name}, limit: typical batch, steps {first:,} to "
+                         f"{min(first + 750, steps):,}")
                 parts += smoother(f"{name} {first}", label, both, typical[..., window], start=0)
         parts.append(Part(f"{name} negative", f"{name}, negative", ", ".join(
             f"{each.__name__} {100 * (found[:, i] < 0).mean():.0f} %"
             for i, (each, _) in enumerate(both))))
-        arrays |= {f"{name} typical batch": typical, f"{name} together": together}
-        if late > 2500:
-            points_late = tuple(range(50, (late - 1) // 50 + 1, 6))
-            path = np.median(smoothness_of(setting, both, 6, late, points_late, batches), axis=-1)
-            parts += smoother(f"{name} late", f"{name}, limit: typical batch, steps 2,500 to "
+        arrays |= {f"{name} rates": rates_of(both), f"{name} typical batch": typical,
+                   f"{name} together": together}
+        if late > steps:
+            points_late = tuple(range(steps // 50, (late - 1) // 50 + 1, 6))
+            path = np.median(smoothness_of(setting, both, seeds[:6], late, points_late, batches),
+                             axis=-1)
+            parts += smoother(f"{name} late", f"{name}, limit: typical batch, steps {steps:,} to "
                               f"{late:,}", both, path, start=0)
     return arrays, parts
 
@@ -330,7 +352,7 @@ def directional_smoothness(seeds=6, steps=300, optimizers=BOTH, lr=None, batches
 def smoothness_of(setting, both, seeds, steps, points, batches):
     """v^T H v (seeds, optimizers, points, batches)."""
     runs = parallel(along, [(smoothness, setting, both, seed, steps, points, batches)
-                            for seed in range(FRESH, FRESH + seeds)])
+                            for seed in seeds])
     return np.array([run["values"] for run in runs])
 
 
@@ -348,26 +370,30 @@ def smoother(key, label, both, path, start=0.1, **bound):
 def draw_directional_smoothness(figure, arrays, found):
     """A row a statistic over batches: "SETTING typical batch" and "SETTING together" (seeds,
     optimizers, points)."""
-    rows = zip(("typical batch", "together"), figure.subplots(2, 3, sharey="row"))
+    names = arrays["settings"]
+    rows = zip(("typical batch", "together"),
+               figure.subplots(2, len(names), sharey="row", squeeze=False))
     for kind, row in rows:
         words = "typical batch" if kind == "typical batch" else "mean over batches"
-        for name, ax in zip(PAPER_SETTINGS, row):
+        for name, title, ax in zip(names, arrays["titles"], row):
             curves(ax, arrays["point"], arrays[f"{name} {kind}"], arrays["optimizers"],
-                   title=TITLES[name], xlabel="iteration", ylabel=f"$v^T H v$\n{words}")
+                   title=title, xlabel="iteration", ylabel=f"$v^T H v$\n{words}")
             note(ax, str(found[f"{name} {kind.split()[0]} medians"]))
         smoothness_axis(*row)
-    medians = "; ".join(f"{name} {found[f'{name} typical medians']}" for name in PAPER_SETTINGS)
+    medians = "; ".join(f"{name} {found[f'{name} typical medians']}" for name in names)
     return (f"C4: v^T H v on the typical batch: {medians}",
             "$v^T H v$, v the direction of the step, on many evaluation batches of 1,000 prompts: "
             "the median and the mean over them. Line: median over seeds, band: smallest to "
             "largest; above the panel the medians over seeds and path. Logarithmic scale, linear "
-            "around 0.")
+            f"around 0. {plotting.rates(arrays)}")
 
 
 directional_smoothness.full = dict(seeds=18, steps=2500, batches=20, late=10_000)
 
 
-def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None, batches=2):
+@experiment(FRESH)
+def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None, batches=2,
+                           settings=PAPER_SETTINGS):
     """C5: Smoothness grows with the gradient norm.
 
     Objection: norm and smoothness both change with time. So the mean of the slopes of log against
@@ -376,24 +402,23 @@ def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None, batc
     slope on each, where v^T H v > 0). The other: of the spectral norm of H, on the first batch.
     """
     points = tuple(range((min(steps, 2000) - 1) // 50 + 1))
-    parts = []
-    for name, setting in PAPER_SETTINGS.items():
+    arrays, parts = labels_of(settings, last=50 * points[-1]), []
+    for name, setting in settings.items():
         adam = contestants(setting, optimizers[-1:], lr)
+        arrays[f"{name} rates"] = rates_of(adam)
         norm, curvature, spectral = (np.array([run["values"][0] for run in parallel(along, [
-            (measure, setting, adam, seed, steps, at, many)
-            for seed in range(FRESH, FRESH + seeds)])])  # (seeds, points, batches) each
-            for measure, at, many in ((gradient_norm, points, batches),
+            (measure, setting, adam, seed, steps, at, many) for seed in seeds])])
+            for measure, at, many in ((gradient_norm, points, batches),  # (seeds, points, batches)
                                       (smoothness, points, batches),
                                       (spectral_norm, points[::2], 1)))
-        slopes = [np.median([window_slope(norm[seed, :, k], curvature[seed, :, k])
-                             for k in range(batches)]) for seed in range(seeds)]
-        spectral_slopes = [window_slope(norm[seed, ::2, 0], spectral[seed, :, 0])
-                           for seed in range(seeds)]
+        slopes = [np.median([window_slope(x[:, k], y[:, k]) for k in range(batches)])
+                  for x, y in zip(norm, curvature)]
+        spectral_slopes = [window_slope(x[::2, 0], y[:, 0]) for x, y in zip(norm, spectral)]
         parts += [Part(f"{name} slope", f"{name}, within windows: slope of the directional "
                        "smoothness", slopes, above=0),
                   Part(f"{name} spectral slope", f"{name}, within windows: slope of the spectral "
                        "norm", spectral_slopes, above=0, primary=False)]
-    return {}, parts
+    return arrays, parts
 
 
 def window_slope(x, y, windows=4):
@@ -404,23 +429,24 @@ def window_slope(x, y, windows=4):
 
 def draw_generalized_smoothness(figure, arrays, found):
     """The slopes of the finding, a panel each."""
+    names = list(arrays["settings"])
     for what, title, ax in zip(("slope", "spectral slope"), ("$v^T H v$", "spectral norm of H"),
                                figure.subplots(1, 2, sharey=True)):
-        slopes = [found[f"{name} {what}"] for name in PAPER_SETTINGS]
-        dots(ax, list(PAPER_SETTINGS), [each.values for each in slopes], title=title,
+        dots(ax, names, [found[f"{name} {what}"].values for name in names], title=title,
              ylabel="slope against the gradient norm, log-log")
-        note(ax, "medians: " + ", ".join(map(str, slopes)))
+        note(ax, f"medians: {numbers(found, names, what)}")
         reference(ax, 0)
-    slopes = ", ".join(str(found[f"{name} slope"]) for name in PAPER_SETTINGS)
-    return (f"C5: v^T H v grows like the gradient norm to the power {slopes} in Settings 1, 2, 3, "
-            "within parts of the path",
-            "Adam at the published rates. Mean slope of log against log within four parts of the "
-            "path's first 2,000 steps; a dot for each seed, bar: median; dotted: 0, no growth.")
+    return (f"C5: v^T H v grows like the gradient norm to the power "
+            f"{numbers(found, names, 'slope')} in {in_settings(names)}, within parts of the path",
+            "Mean slope of log against log within parts of the path of one optimizer up to "
+            f"iteration {int(arrays['last']):,}; a dot for each seed, bar: median; dotted: 0, no "
+            f"growth. {plotting.rates(arrays)}")
 
 
 generalized_smoothness.full = dict(seeds=18, steps=2500, batches=4)
 
 
+@experiment(FRESH)
 def softmax_vs_linear(seeds=6, steps=45, optimizers=(Adam,)):
     """C6: Linear attention learns this task much faster than softmax attention.
 
@@ -464,14 +490,15 @@ def draw_softmax_vs_linear(figure, arrays, found):
          f"half the loss of predicting 0 after {found['linear steps']} steps")
     return (f"C6: in blocks, at the best rates, softmax attention ends at "
             f"{found['softmax loss ratio']} times the loss of linear attention",
-            "Three layers, Setting 1, each kind at the best of six rates, in brackets. Running "
-            "medians; line: median over seeds, band: smallest to largest. The batches are the same "
-            "for every kind.")
+            f"{SETTING_1.name}, {SETTING_1.layers} layers, each kind at the best rate of its grid, "
+            "in brackets. Running medians; line: median over seeds, band: smallest to largest. The "
+            "batches are the same for every kind.")
 
 
 softmax_vs_linear.full = dict(steps=2000)
 
 
+@experiment(FRESH)
 def larger_model(seeds=10, draws=15):
     """C7: The picture is the same for L = 8, d = 20, n = 60.
 
@@ -506,6 +533,7 @@ def draw_larger_model(figure, arrays, found):
 larger_model.full = dict(draws=1000)
 
 
+@experiment(FRESH)
 def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=2):
     """C8: Heavier tails of x: heavier noise, slower training, larger R_med ratio, the same gain.
 
@@ -517,22 +545,22 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=2):
     """
     settings = {setting.name: setting for setting in (SPHERICAL, LIGHT_TAILS, SETTING_3)}
     names, points = [optimizer.__name__ for optimizer in optimizers], points_of(steps, 10)
-    pair, numbers = " / ".join(names[:2]), range(FRESH, FRESH + seeds)
-    arrays, parts = {"optimizers": names, "point": 50 * np.array(points)}, []
+    pair = " / ".join(names[:2])
+    arrays, parts = labels_of(settings, optimizers=names, point=50 * np.array(points)), []
     over, gain = {}, {}  # by setting: (seeds,) each
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
         loss = np.array([run["loss"] for run in parallel(train, [
-            (setting, both, seed, steps) for seed in numbers])])  # (seeds, optimizers, steps)
+            (setting, both, seed, steps) for seed in seeds])])  # (seeds, optimizers, steps)
         half = steps_to(0.5, loss)  # (seeds, optimizers)
         values = np.array([run["values"] for run in parallel(along, [
-            (condition, setting, both, seed, steps, points, batches) for seed in numbers])])
+            (condition, setting, both, seed, steps, points, batches) for seed in seeds])])
         typical = np.median(ratio(values[:, 0], values[:, 1]), axis=-1)  # (seeds, points)
         over[name], gain[name] = without_start(typical), ratio(half[:, 0], half[:, 1])
         parts += [Part(f"{name} R_med", f"{name}: ratio of R_med, typical batch", over[name]),
                   *(Part(f"{name} steps {each}", f"{name}: steps of {each} to half the loss",
                          half[:, i]) for i, each in enumerate(names))]
-        arrays[f"{name} R_med"] = np.median(values, axis=-1)
+        arrays |= {f"{name} rates": rates_of(both), f"{name} R_med": np.median(values, axis=-1)}
     light, heavy = SPHERICAL.name, SETTING_3.name
     parts += [Part("R_med", "Heavy / spherical: ratio of R_med, typical batch",
                    ratio(over[heavy], over[light]), above=1),
@@ -543,13 +571,12 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=2):
 
 def draw_heavy_tails(figure, arrays, found):
     """Above the steps of the finding, below "SETTING R_med" (seeds, optimizers, points)."""
-    names, settings = [str(each) for each in arrays["optimizers"]], (
-        SPHERICAL.name, LIGHT_TAILS.name, SETTING_3.name)
+    names, settings = ([str(each) for each in arrays[key]] for key in ("optimizers", "settings"))
     pair, panels = " / ".join(names[:2]), figure.subplot_mosaic([["steps"] * 3, settings])
     for i, each in enumerate(names):
-        dots(panels["steps"], [TITLES.get(name, name) for name in settings],
-             [found[f"{name} steps {each}"].values for name in settings], shift=0.2 * i, label=each,
-             colour=plotting.look(each, i)["color"], yscale="log", ylabel="steps to half the loss")
+        dots(panels["steps"], settings, [
+            found[f"{name} steps {each}"].values for name in settings], shift=0.2 * i, label=each,
+            colour=plotting.look(each, i)["color"], yscale="log", ylabel="steps to half the loss")
     panels["steps"].legend()
     note(panels["steps"], f"{pair}, heavy tails over the sphere: times {found['gain']}; claimed: "
          f"times {short(found['gain'].above, 2)} to {short(found['gain'].below, 2)}")
@@ -561,14 +588,16 @@ def draw_heavy_tails(figure, arrays, found):
         note(panels[name], f"{pair} over the path {found[f'{name} R_med']}")
     return (f"C8: {pair} with heavy tails over that on the sphere: steps to half the loss "
             f"{found['gain']}, claimed as 1; R_med {found['R_med']}",
-            "All at E|x|$^2$ = 1. Above: steps until the loss is half of that of predicting 0; a "
-            "dot for each seed, bar: median. $R_{med}$: on the typical of several evaluation "
-            "batches of 1,000 prompts; line: median over seeds, band: smallest to largest.")
+            "All at the same E|x|$^2$. Above: steps until the loss is half of that of predicting "
+            "0; a dot for each seed, bar: median. $R_{med}$: on the typical of several evaluation "
+            "batches of 1,000 prompts; line: median over seeds, band: smallest to largest. "
+            + plotting.rates(arrays))
 
 
 heavy_tails.full = dict(seeds=8, steps=10_000, batches=5)
 
 
+@experiment(FRESH + 100)
 def depth(seeds=6, steps=60, optimizers=BOTH, lr=None):
     """C9: With depth the Adam-SGD gap, noise tails and R_med ratio grow, and the loss falls.
 
@@ -580,28 +609,29 @@ def depth(seeds=6, steps=60, optimizers=BOTH, lr=None):
     50 steps apart had been too far apart (deep models reach d/10 in less), so seeds that were not
     used before are trained, from 1100 on.
     """
-    names, ends = [optimizer.__name__ for optimizer in optimizers], {}
-    parts, over = [], {}  # over[layers, target]: (seeds,)
+    names, parts = [optimizer.__name__ for optimizer in optimizers], []
+    over = {target: [] for target in EQUAL}  # by depth: (seeds,)
     for setting in DEEP:
         both = contestants(setting, optimizers, lr)
-        runs = parallel(at_equal_loss, [(setting, both, seed, steps, EQUAL)
-                                        for seed in range(FRESH + 100, FRESH + 100 + seeds)])
+        runs = parallel(at_equal_loss, [(setting, both, seed, steps, EQUAL) for seed in seeds])
         R = np.array([run["condition"] for run in runs])  # (seeds, targets, optimizers, batches)
         there = np.array([run["steps"] for run in runs])  # (seeds, targets, optimizers)
         for k, target in enumerate(EQUAL):
-            over[setting.layers, target] = np.median(ratio(R[:, k, 0], R[:, k, 1]), axis=-1)
+            over[target].append(np.median(ratio(R[:, k, 0], R[:, k, 1]), axis=-1))
             parts += [Part(f"{setting.name} {target:g} steps {each}", f"{setting.name}, loss "
                            f"{target:g}: steps of {each}", there[:, k, i])
                       for i, each in enumerate(names[:2])]
             parts.append(Part(f"{setting.name} {target:g}", f"{setting.name}, loss {target:g}: "
-                              "ratio of R_med", over[setting.layers, target]))
+                              "ratio of R_med", over[target][-1]))
+    first, *others = [setting.layers for setting in DEEP]
     for target in EQUAL:
-        deep = np.cbrt(over[4, target] * over[6, target] * over[8, target])  # (seeds,)
-        two = over[2, target] if target == EQUAL[0] else 1
-        parts.append(Part(f"R_med {target:g}", f"ratio of R_med at loss {target:g}, L = 4, 6, 8"
-                          f"{' over 2' if target == EQUAL[0] else ''}", deep / two, above=1))
-        ends[f"ratio at {target:g}"] = np.stack([over[L, target] for L in (2, 4, 6, 8)], axis=1)
-    return ends | {"optimizers": names}, parts
+        deep = np.exp(np.log(over[target][1:]).mean(axis=0))  # (seeds,)
+        than = f" over {first}" if target == EQUAL[0] else ""
+        parts.append(Part(f"R_med {target:g}", f"ratio of R_med at loss {target:g}, "
+                          f"L = {listed(others)}{than}", deep / over[target][0] if than else deep,
+                          above=1))
+    return {"optimizers": names, "layers": [first, *others]} | {
+        f"ratio at {target:g}": np.transpose(over[target]) for target in EQUAL}, parts
 
 
 EQUAL = 0.5, 0.05, 0.005  # losses: d/10, d/100, d/1000
@@ -630,47 +660,50 @@ def at_equal_loss(setting, contestants, seed, steps, targets):
 
 def draw_depth(figure, arrays, found):
     """Against the depth: "ratio at LOSS" (seeds, depths) for each loss."""
-    ax, layers = figure.subplots(), [setting.layers for setting in DEEP]
-    kinds = [name for name in arrays if name.startswith("ratio at ")]
-    for i, kind in enumerate(kinds):
-        dots(ax, [f"L = {L}" for L in layers], arrays[kind].T, shift=0.3 * (i - 1),
-             colour=plotting.look(kind, i)["color"], label=kind.replace("ratio at", "at the loss"),
-             yscale="log", ylabel="$R_{med}$, SGD / Adam")
+    ax, layers = figure.subplots(), [int(L) for L in arrays["layers"]]
+    pair = " / ".join(arrays["optimizers"][:2])
+    high, *lower = targets = [name.split()[-1] for name in arrays if name.startswith("ratio at ")]
+    for i, target in enumerate(targets):
+        dots(ax, [f"L = {L}" for L in layers], arrays[f"ratio at {target}"].T, shift=0.3 * (i - 1),
+             colour=plotting.look(target, i)["color"], label=f"at the loss {target}",
+             yscale="log", ylabel=f"$R_{{med}}$, {pair}")
     reference(ax, 1)
     ax.legend()
-    note(ax, f"loss 0.5, from L = 2 to L = 4, 6, 8: times {found['R_med 0.5']}; L = 4, 6, 8 at "
-         f"0.05: {found['R_med 0.05']}, at 0.005: {found['R_med 0.005']}")
-    return (f"C9: R_med SGD / Adam at the same loss {found['R_med 0.05']} (0.05), "
-            f"{found['R_med 0.005']} (0.005); with depth, at loss 0.5, times {found['R_med 0.5']}",
-            "Setting 1. The ratio of $R_{med}$ where the loss of each optimizer first lies below a "
-            "number (L = 2 reaches 0.5 alone), on the typical of five evaluation batches. A dot "
-            "for each seed, bar: median.")
+    there = ", ".join(f"{found[f'R_med {target}']} at {target}" for target in lower)
+    note(ax, f"loss {high}, from L = {listed(layers[:1])} to L = {listed(layers[1:])}: times "
+         f"{found[f'R_med {high}']}; L = {listed(layers[1:])}: {there}")
+    equal = ", ".join(f"{found[f'R_med {target}']} ({target})" for target in lower)
+    return (f"C9: R_med {pair} at the same loss {equal}; with depth, at loss {high}, times "
+            f"{found[f'R_med {high}']}",
+            "Data of Setting 1. The ratio of $R_{med}$ where the loss of each optimizer first lies "
+            f"below a number (no dots: not reached), on the typical of five evaluation batches. A "
+            "dot for each seed, bar: median.")
 
 
 depth.full = dict(steps=1000)
 
 
-def learning_rates(seeds=6, steps=200, optimizers=BOTH, others=0):
+@experiment(FRESH)
+def learning_rates(seeds=6, steps=200, others=0, settings=PAPER_SETTINGS):
     """Protocol: The learning rate of each optimizer is the best of a grid of ten.
 
     Objection: none is printed. On seeds that had no part in choosing it, the final loss at the
-    published rate over that at the best one of our grid of seven, at this length. Claimed, of each
-    optimizer in each setting: below 2. Besides, with `others` steps (half as many where they are
+    published rate over that at the best one of our grid of seven, at this length. Claimed, of SGD
+    and Adam in each setting: below 2. Besides, with `others` steps (half as many where they are
     costly), two seeds: the grids behind the rates of the other settings.
     """
-    rates, _ = chosen_rates(optimizers, steps)
-    confirmed = sweep(PAPER_SETTINGS, by_name(optimizers), at_chosen(rates),
-                      range(FRESH, FRESH + seeds), steps)
-    names = [each for each in by_name(optimizers) if each in ("SGD", "Adam")]
-    arrays, parts = {"optimizers": names}, []
-    for name in PAPER_SETTINGS:
+    rates, _ = chosen_rates(settings, BOTH, steps)
+    confirmed = sweep(settings, by_name(BOTH), at_chosen(rates), seeds, steps)
+    names = list(by_name(BOTH))
+    arrays, parts = labels_of(settings, optimizers=names), []
+    for name in settings:
         for each in names:
             used, best = (final_loss(confirmed[name, each][rates[name, each][which]]["loss"])
                           for which in ("published", "final loss"))
             parts.append(Part(f"{name} {each}", f"{name}, {each}: final loss at the published rate "
                               "/ at the best", ratio(used, best), below=2))
     for setting in (SPHERICAL, LIGHT_TAILS, *DEEP, LARGE) if others else ():
-        one, candidates = {setting.name: setting}, by_name(optimizers)
+        one, candidates = {setting.name: setting}, by_name(BOTH)
         tried = sweep(one, candidates, grid(one, candidates, sgd=(0.005, 0.5)), range(2),
                       others // 2 if setting is LARGE else others)
         parts += [Part(f"{name} {each}", f"{name}, {each}: best rate",
@@ -681,25 +714,26 @@ def learning_rates(seeds=6, steps=200, optimizers=BOTH, others=0):
 
 def draw_learning_rates(figure, arrays, found):
     """The ratios of the finding, a panel an optimizer."""
-    names = [str(each) for each in arrays["optimizers"]]
+    names, settings = ([str(each) for each in arrays[key]] for key in ("optimizers", "settings"))
     for each, ax in zip(names, figure.subplots(1, len(names), sharey=True, squeeze=False)[0]):
-        ratios = [found[f"{name} {each}"] for name in PAPER_SETTINGS]
-        dots(ax, list(PAPER_SETTINGS), [one.values for one in ratios], yscale="log", title=each,
+        ratios = [found[f"{name} {each}"] for name in settings]
+        dots(ax, settings, [one.values for one in ratios], yscale="log", title=each,
              ylabel="final loss, published rate / best rate")
         note(ax, "medians: " + ", ".join(map(str, ratios)) + "; dotted: the claim's bound")
-        reference(ax, 2)
+        reference(ax, ratios[0].below)
         reference(ax, 1, "-")
-    ratios = "; ".join(f"{each} " + ", ".join(str(found[f"{name} {each}"])
-                                              for name in PAPER_SETTINGS) for each in names)
-    return (f"Protocol: final loss, published rate / best rate, in Settings 1, 2, 3: {ratios}",
+    ratios = "; ".join(f"{each} {numbers(found, settings, each)}" for each in names)
+    return (f"Protocol: final loss, published rate / best rate, in {in_settings(settings)}: "
+            f"{ratios}",
             "On seeds that had no part in choosing the best rate; a dot for each seed, bar: "
-            "median. Dotted: the bound of the claim, 2.")
+            "median. Dotted: the bound of the claim.")
 
 
 learning_rates.full = dict(seeds=8, steps=10_000, others=500)
 
 
-def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3):
+@experiment(FRESH)
+def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3, settings=PAPER_SETTINGS):
     """C11: Clipping lowers directional smoothness, coordinate by coordinate most of all.
 
     Objection: one batch decides. As in experiments.py, on the typical of so many batches. Claimed,
@@ -708,22 +742,24 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3):
     and Adam's path in three settings. Apart, without a bound: Adam's own step.
     """
     names, points = [optimizer.__name__ for optimizer in optimizers[:2]], points_of(steps, 10)
-    arrays, parts = {"names": names, "kinds": CLIPPED, "point": 50 * np.array(points)}, []
-    for name, setting in PAPER_SETTINGS.items():
-        both = contestants(setting, optimizers[:2], lr)
+    arrays, parts = labels_of(settings, names=names, kinds=CLIPPED,
+                              point=50 * np.array(points)), []
+    for name, setting in settings.items():
+        both = contestants(setting, optimizers, lr)[:2]
+        arrays[f"{name} rates"] = rates_of(both)
         runs = parallel(along, [(clipped_smoothness, setting, both, seed, steps, points, batches)
-                                for seed in range(FRESH, FRESH + seeds)])
+                                for seed in seeds])
         typical = np.array([np.median(run["values"], axis=2) for run in runs])
         for i, each in enumerate(names):  # typical: (seeds, optimizers, points, directions, kinds)
             for k, direction in enumerate(("gradient", "step")):
                 path = np.stack([typical[:, i, :, k, kind] for kind in range(len(CLIPPED))], axis=1)
                 label, height = f"{name}, {each}'s path, {direction}", without_start(path)
                 bound = dict(above=0) if direction == "gradient" or i == 0 else {}
-                parts += [Part(f"{label} {kind}", f"{label}, robust: v^T H v as it is minus {kind}",
-                               height[:, 0] - height[:, j], **bound,
+                parts += [Part(f"{label} {kind}", f"{label}, typical batch: v^T H v as it is minus "
+                               f"{kind}", height[:, 0] - height[:, j], **bound,
                                primary=direction == "gradient" and kind == "clipped at 0.5")
                           for j, kind in enumerate(CLIPPED) if j > 0]
-                parts.append(Part(f"{label} medians", f"{label}, robust: v^T H v", ", ".join(
+                parts.append(Part(f"{label} medians", f"{label}, typical batch: v^T H v", ", ".join(
                     short(each, 2) for each in np.median(height, axis=0))))
                 arrays[label] = path  # (seeds, kinds, points)
     return arrays, parts
@@ -732,29 +768,32 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3):
 def draw_clipping(figure, arrays, found):
     """Of "SETTING, OPTIMIZER's path, DIRECTION" (seeds, kinds, points) the medians over the path; a
     row a path."""
-    names = list(arrays["names"])
-    for each, row in zip(names, figure.subplots(2, 3, sharey=True)):
-        for name, ax in zip(PAPER_SETTINGS, row):
+    names, settings = list(arrays["names"]), arrays["settings"]
+    rows = figure.subplots(len(names), len(settings), sharey=True, squeeze=False)
+    for each, row in zip(names, rows):
+        for name, title, ax in zip(settings, arrays["titles"], row):
             plotting.clipped(ax, [without_start(arrays[f"{name}, {each}'s path, {direction}"])
                                   for direction in ("gradient", "step")], arrays["kinds"],
-                             title=TITLES[name], ylabel=f"$v^T H v$, {each}'s path")
+                             title=title, ylabel=f"$v^T H v$, {each}'s path")
             lower = found[f"{name}, {each}'s path, gradient clipped at 0.5"]
             note(ax, f"gradient: as it is minus 0.5: {lower}")
-    words = ", ".join(", ".join(
-        str(found[f"{name}, {each}'s path, gradient clipped at 0.5"]) for name in PAPER_SETTINGS)
-                      + f" ({each}'s path)" for each in names)
-    return (f"C11: v^T H v of the gradient, as it is minus clipped at 0.5, in Settings 1, 2, 3: "
-            f"{words}",
+    words = ", ".join(f"{', '.join(str(found[key]) for key in keys)} ({each}'s path)"
+                      for each, keys in ((each, [
+                          f"{name}, {each}'s path, gradient clipped at 0.5" for name in settings])
+                          for each in names))
+    return (f"C11: v^T H v of the gradient, as it is minus clipped at 0.5, in "
+            f"{in_settings(settings)}: {words}",
             "$v^T H v$ at the same point, for the gradient and for the optimizer's step, as it is, "
             "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
             "and for its sign, on the typical of several evaluation batches of 1,000 prompts. "
             "Medians over the path without its first tenth; line: median over seeds, band: "
-            "smallest to largest.")
+            f"smallest to largest. {plotting.rates(arrays)}")
 
 
 clipping.full = dict(seeds=12, steps=2500, batches=10)
 
 
+@experiment(FRESHER)
 def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2):
     """C12: The picture is the same for nonlinear regression with an MLP before the attention.
 
@@ -764,10 +803,10 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2)
     over its median above that of Gaussian vectors with the noise's mean and covariance.
     """
     setting, points, draws = NONLINEAR_TASK, points_of(steps, 10), max(5, steps // 4)
-    both, numbers = contestants(setting, optimizers, lr), range(FRESHER, FRESHER + seeds)
-    norms, null = noise_norms(setting, seeds, draws, FRESHER)
+    both = contestants(setting, optimizers, lr)
+    norms, null = noise_norms(setting, seeds, draws)
     R, curvature = (np.array([run["values"] for run in parallel(along, [
-        (measure, setting, both, seed, steps, points, batches) for seed in numbers])])
+        (measure, setting, both, seed, steps, points, batches) for seed in seeds])])
         for measure in (condition, smoothness))  # (seeds, optimizers, points, batches) each
     typical = np.median(ratio(R[:, 0], R[:, 1]), axis=-1)  # (seeds, points)
     height = without_start(np.median(curvature, axis=-1))  # (seeds, optimizers)
@@ -798,7 +837,8 @@ def draw_nonlinear_regression(figure, arrays, found):
            title="directional smoothness", xlabel="iteration", ylabel="$v^T H v$")
     smoothness_axis(third)
     note(third, str(found["medians"]))
-    return (f"C12: a nonlinear task with an MLP, typical batch: R_med SGD / Adam {found['R_med']}; "
+    pair = " / ".join(arrays["optimizers"][:2])
+    return (f"C12: a nonlinear task with an MLP, typical batch: R_med {pair} {found['R_med']}; "
             f"v^T H v {found['medians']}",
             "Noise: share of the draws whose norm exceeds r times the median of their seed, at "
             "initialisation; dashed: Gaussian vectors of the same mean and covariance. $R_{med}$ "

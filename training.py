@@ -11,7 +11,8 @@ Arrays are (seeds, optimizers, steps) or begin in this order. Functions with @ca
 range(6)])`. Source: Ahn et al., ICLR 2024, arXiv 2310.01082, section 3.
 """
 
-from functools import partial
+import inspect
+from functools import partial, wraps
 from math import ceil
 
 import numpy as np
@@ -41,6 +42,7 @@ def train(setting, contestants, seed, steps, every=50):
     such a step moves nothing, and counts as an infinite loss. A run that has `diverged` is left
     alone: its arrays are NaN from there on.
     """
+    check_run(contestants, seed, steps, every)
     weight_rng, batch_rng = streams(seed)
     start = initial(setting, weight_rng)
     gradient = gradient_of(setting)
@@ -128,15 +130,12 @@ def clip(grad, setting):
 def contestants(setting, classes=(optimizers.SGD, optimizers.Adam), lr=None, **arguments):
     """((class, its arguments), ...), each at its rate in lr, {class's name: rate}, or else that of
     the setting. Raises ValueError where there is none."""
-    if not isinstance(lr, (dict, type(None))):
-        raise ValueError(f"lr: got {lr!r}, wants a dict, as dict(SGD=0.02)")
-    rates = setting.lr | (lr or {})
+    classes = check_optimizers(classes)
+    rates = setting.lr | (check_rates(lr, classes) or {})
     for each in classes:
-        if not isinstance(each, type):
-            raise ValueError(f"optimizers: got {each!r}, wants classes, as optimizers.SGD")
         if each.__name__ not in rates:
             raise ValueError(f"lr: got none for {each.__name__} in {setting.name}, wants one, as "
-                             f"--lr {each.__name__}=RATE")
+                             f"--lr {each.__name__}=RATE or lr=dict({each.__name__}=RATE)")
     return tuple((each, dict(arguments, lr=rates[each.__name__])) for each in classes)
 
 
@@ -299,10 +298,9 @@ def noise(setting, seed, draws):
     return dict(norms=np.linalg.norm(noises, axis=1), null=null)
 
 
-def noise_norms(setting, seeds, draws, first=FRESH):
-    """Norms of the noise (seeds, draws), and of Gaussian vectors (seeds, samples, draws), for so
-    many seeds from 1000, or another one, on."""
-    runs = parallel(noise, [(setting, first + seed, draws) for seed in range(seeds)])
+def noise_norms(setting, seeds, draws):
+    """Norms of the noise (seeds, draws), and of Gaussian vectors (seeds, samples, draws)."""
+    runs = parallel(noise, [(setting, seed, draws) for seed in seeds])
     return np.array([run["norms"] for run in runs]), np.array([run["null"] for run in runs])
 
 
@@ -486,13 +484,136 @@ def rates_of(contestants):
     return ", ".join(f"{each.__name__} {arguments['lr']:g}" for each, arguments in contestants)
 
 
+def labels_of(settings, **arrays):
+    """What a figure wants to know of its settings: "settings", their names, and "titles"; with
+    further arrays."""
+    return {"settings": list(settings), "titles": [
+        f"{name}: {data.about_x(setting)}" for name, setting in settings.items()]} | arrays
+
+
 def tuned(settings, candidates, rates, seeds, steps, every=50):
-    """Each candidate at its best rate: chosen on the seeds 0, 1, 2, trained on `seeds` others, from
-    1000 on. Returns {(setting's name, candidate's name): run}, as `sweep`, and the rates in words.
+    """Each candidate at its best rate: chosen on the seeds 0, 1, 2, trained on `seeds`, which are
+    others. Returns {(setting's name, candidate's name): run}, as `sweep`, and the rates in words.
     """
     tried = sweep(settings, candidates, rates, range(3), steps, every)
     best = {pair: [best_rate(by_rate)] for pair, by_rate in tried.items()}
-    confirmed = sweep(settings, candidates, best, range(FRESH, FRESH + seeds), steps, every)
+    confirmed = sweep(settings, candidates, best, seeds, steps, every)
     words = {name: ", ".join(f"{each} {rate_in_words(tried[name, each])}" for each in candidates)
              for name in settings}
     return {pair: run for pair, by_rate in confirmed.items() for run in by_rate.values()}, words
+
+
+# ---- The door of an experiment -------------------------------------------------------------------
+
+def experiment(first=0):
+    """For a function of the books: its arguments are `checked`, and `seeds`, if it is a number,
+    becomes so many seeds from `first` on."""
+    def decorate(function):
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def door(*arguments, **options):
+            bound = signature.bind(*arguments, **options)
+            bound.apply_defaults()
+            found = checked(door, bound.arguments)
+            if isinstance(found["seeds"], int):
+                found["seeds"] = tuple(range(first, first + found["seeds"]))
+            return function(**found)
+        return door
+    return decorate
+
+
+def checked(function, arguments):
+    """Arguments of an experiment, {name: value} with all that it takes: whole numbers as such, one
+    class or text as a tuple. Raises ValueError, in a line that names the argument, for what has no
+    plain meaning; what is a number, or a choice, says the default (and `function.full`)."""
+    usual = {key: each.default for key, each in inspect.signature(function).parameters.items()}
+    found = dict(arguments)
+    for name, default in usual.items():
+        value = found[name]
+        if name == "seeds":
+            found[name] = check_seeds(value)
+        elif name == "optimizers":
+            found[name] = check_optimizers(value, least=min(2, len(default)))
+        elif name == "settings" and isinstance(default, dict):
+            check_settings(value)
+        elif isinstance(default, int):
+            found[name] = whole(name, value, min(1, default))
+        elif isinstance(default, tuple) and isinstance(default[0], int):
+            found[name] = tuple(whole(name, each) for each in value)
+        elif isinstance(default, tuple):
+            known = {*default, *getattr(function, "full", {}).get(name, ())}
+            found[name] = (value,) if isinstance(value, str) else tuple(value)
+            require(set(found[name]) <= known, name, value, f"some of {', '.join(sorted(known))}")
+    if "lr" in usual:
+        found["lr"] = check_rates(found["lr"], found["optimizers"])
+        for setting in found.get("settings", {}).values():
+            contestants(setting, found["optimizers"], found["lr"])
+    return found
+
+
+def require(good, name, got, wants):
+    if not good:
+        raise ValueError(f"{name}: got {got!r}, wants {wants}")
+
+
+def whole(name, value, least=1):
+    """A whole number as an int, 1e3 too; ValueError for another, or one below the least."""
+    number = value.item() if isinstance(value, np.generic) else value
+    good = isinstance(number, (int, float)) and not isinstance(number, bool)
+    require(good and least <= number < 1e9 and number == int(number), name, value,
+            f"a whole number >= {least}")
+    return int(number)
+
+
+def check_seeds(seeds):
+    """Their number, or the seeds themselves: a tuple."""
+    if isinstance(seeds, (list, tuple, range, np.ndarray)):
+        found = tuple(whole("seeds", seed, 0) for seed in seeds)
+        require(found and len(set(found)) == len(found), "seeds", seeds, "one or more, each once")
+        return found
+    return whole("seeds", seeds)
+
+
+def check_optimizers(optimizers, least=1):
+    """One class or several as a tuple."""
+    found = (optimizers,) if isinstance(optimizers, (type, str)) else optimizers
+    try:
+        found = tuple(found)
+    except TypeError:  # an instance
+        found = (optimizers,)
+    for each in found:
+        require(isinstance(each, type) and hasattr(each, "step"), "optimizers", each,
+                "classes with a method step, as optimizers.SGD")
+    names = [each.__name__ for each in found]
+    require(len(found) >= least, "optimizers", names, f"{least} or more to compare")
+    require(len(set(names)) == len(names), "optimizers", names, "each name once")
+    return found
+
+
+def check_rates(lr, classes):
+    """None, or {class's name: rate}."""
+    if lr is not None:
+        require(isinstance(lr, dict), "lr", lr, "a dict, as dict(SGD=0.02)")
+        names = [each.__name__ for each in classes]
+        for name, rate in lr.items():
+            number = rate.item() if isinstance(rate, np.generic) else rate
+            require(name in names, "lr", name, f"rates of {', '.join(names)}")
+            require(isinstance(number, (int, float)) and 0 < number < 1e300, "lr", rate,
+                    "a number > 0")
+    return lr
+
+
+def check_settings(settings):
+    good = isinstance(settings, dict) and settings and all(
+        isinstance(name, str) and isinstance(each, data.Setting)
+        for name, each in settings.items())
+    require(good, "settings", settings, "a dict {name: Setting}, as data.PAPER_SETTINGS")
+
+
+def check_run(contestants, seed, steps, every):
+    require(isinstance(contestants, (tuple, list)) and contestants, "contestants", contestants,
+            "pairs (class, arguments), as from training.contestants")
+    for name, value, least in (("seed", seed, 0), ("steps", steps, 1), ("every", every, 1)):
+        require(isinstance(value, (int, np.integer)), name, value, "a whole number")
+        whole(name, value, least)

@@ -401,13 +401,13 @@ def test_the_null_of_few_draws(mean, normal, monkeypatch):
 
 
 def test_noise_norms(monkeypatch):
-    """Of the seeds from 1000 on, in order."""
+    """Of these seeds, in order."""
     monkeypatch.setattr(training, "parallel", lambda function, tasks: [
         dict(norms=np.full(draws, seed), null=np.full((20, draws), -seed))
         for _, seed, draws in tasks])
-    norms, null = training.noise_norms(SMALL, 3, 4)
-    assert norms.tolist() == [4 * [1000], 4 * [1001], 4 * [1002]]
-    assert null.shape == (3, 20, 4) and null[2, 19, 3] == -1002
+    norms, null = training.noise_norms(SMALL, (5, 1000, 7), 4)
+    assert norms.tolist() == [4 * [5], 4 * [1000], 4 * [7]]
+    assert null.shape == (3, 20, 4) and null[2, 19, 3] == -7
 
 
 # ---- Read off losses, paths and noise ------------------------------------------------------------
@@ -548,10 +548,10 @@ def test_sweep(asked):
 
 
 def test_tuned(asked):
-    """Chosen on the seeds 0, 1, 2, measured on others from 1000 on; an end of the grid is said."""
+    """Chosen on the seeds 0, 1, 2, measured on others; an end of the grid is said."""
     rates = {(name, each): [0.1, 0.2, 0.5] if name == "b" else [0.01, 0.1, 0.2] for name in SETTINGS
              for each in CANDIDATES}
-    found, words = training.tuned(SETTINGS, CANDIDATES, rates, 2, 5)
+    found, words = training.tuned(SETTINGS, CANDIDATES, rates, (1000, 1001), 5)
     assert words == {"a": "one 0.1, two 0.1",
                      "b": "one 0.1 (an end of the grid), two 0.1 (an end of the grid)"}
     assert found["b", "two"]["who"].tolist() == ["2 Adam None 0.1 1000", "2 Adam None 0.1 1001"]
