@@ -193,6 +193,8 @@ def network_loss_and_grad(params, columns):
         z' = z + P u    ->  dP = dz' u^T   du = P^T dz'   dz = dz'
     """
     params, (z, target) = _finite("params", params, COMPLEX), columns
+    _require(params.shape[1:] == (2, z.shape[1], z.shape[1]), "params", f"shape {params.shape}",
+             f"(layers, 2, {z.shape[1]}, {z.shape[1]}), all entries: full=True")
     cache, grad = [], np.empty_like(params)
     for P, Q in params:
         u = z @ Q.T  # a batch of columns is stored as rows

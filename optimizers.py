@@ -83,7 +83,7 @@ class NormalizedSGD(SGD):
 
     def direction(self, v):
         """v / rms(v), for v (layers, 2, k, k); ValueError for another shape."""
-        if v.ndim != 4:
+        if v.ndim != 4 or not v.size:
             raise ValueError(f"params: got shape {v.shape}, wants (layers, 2, k, k)")
         axes = self.AXES[self.granularity]
         largest = np.abs(v).max(axis=axes, keepdims=True)  # first, so that no square overflows
