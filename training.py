@@ -409,9 +409,9 @@ def by_name(classes):
 def grid(settings, candidates, sgd=(0.01, 1.0), other=(0.001, 0.1)):
     """Rates for `sweep`, {(setting's name, candidate's name): rates}: 1, 2 and 5 times powers of
     ten, from the first number to the second. SGD moves by the gradient times the rate, other
-    optimizers by the rate itself, so it has limits of its own. Where the gradient is clipped at
-    less than 1, x is small and the layers must grow further: SGD wants a hundred times larger rates
-    there, others ten."""
+    optimizers by the rate itself, so it has limits of its own; one of a reader's gets those of the
+    others, whatever it moves by. Where the gradient is clipped at less than 1, x is small and the
+    layers must grow further: SGD wants a hundred times larger rates there, others ten."""
     found = {}
     for name, setting in settings.items():
         for each in candidates:
