@@ -6,6 +6,8 @@ first); what `--robust` finds lies in the folder robust there, finished training
 """
 
 import argparse
+import ast
+import difflib
 import importlib
 import inspect
 import json
@@ -27,6 +29,7 @@ import plotting
 import questions
 import robust
 import runs
+from training import checked
 from verdicts import Measured, decide, line, measured, short, verdict
 
 LEVELS = {"published": (experiments, questions), "robust": (robust,)}
@@ -34,27 +37,26 @@ NAMES = {level: {name: function for book in books for name, function in vars(boo
                  if hasattr(book, f"draw_{name}")} for level, books in LEVELS.items()}
 EVERY = list(NAMES["published"])
 LEAST_SEEDS = 6  # below which no sign test decides
+FIELDS = "claim", "claimed", "level", "verdict", "parts", "configuration", "commit", "versions"
+GALLERY = "README.md", "README.ja.md", "scoreboard.png", "scoreboard.pdf"
 EXAMPLES = """
 examples:
-  python experiments.py                                  the list of experiments
-  python experiments.py adam_vs_sgd                      a first look, also as C1 or adam-vs-sgd
-  python experiments.py C1 --robust                      the same claim asked harder
-  python experiments.py C1 C2 --quick                    two of them, in seconds
-  python experiments.py depth --full --out results       the paper's protocol; goes on where it was
-                                                         interrupted
-  python experiments.py adam_vs_sgd --lr SGD=0.05        another learning rate
-  python experiments.py screen --optimizers SGD Adam mine.Lion
-                                                         your own optimizer, class Lion in mine.py
-  python experiments.py adam_vs_sgd --redraw --slides --out figures
-                                                         draw again what is kept, a panel a file
-  python experiments.py report --out results             the table of what a folder holds, with a
-                                                         gallery and a scoreboard
+  python experiments.py adam_vs_sgd                  a first look, also as C1 or adam-vs-sgd
+  python experiments.py C1 --robust                  the same claim asked harder
+  python experiments.py C1 C2 --quick                two of them, in seconds
+  python experiments.py depth --full                 the paper's protocol; goes on if interrupted
+  python experiments.py C1 --lr SGD=0.05             another learning rate
+  python experiments.py screen --optimizers SGD Adam mine.Lion     your own, class Lion in mine.py
+  python experiments.py C1 --redraw --slides         draw again what is kept, a panel a file
+  python experiments.py report --out results         what a folder holds; writes its gallery
 """
 
 
 def claim_of(name, level="published"):
     """(C1, the claim in words), from the first line of a docstring."""
-    text = inspect.getdoc(NAMES[level][name]) or f"Question: {name}"  # python -OO has none
+    function = NAMES[level][name]
+    text = inspect.getdoc(function) or ast.get_docstring(  # python -OO has none
+        ast.parse(inspect.getsource(function)).body[0])
     identity, _, claimed = text.splitlines()[0].partition(": ")
     return identity, claimed.removesuffix(".")
 
@@ -69,15 +71,12 @@ def defaults(function):
 
 def command_line():
     """The options; a mistake costs one line and status 2."""
-    newer = dict(suggest_on_error=True) if sys.version_info >= (3, 14) else {}
     parser = argparse.ArgumentParser(
         "experiments.py", description="Run experiments; without a name, list them.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-        **newer)
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.error = lambda message: parser.exit(
         2, f"experiments.py: {' '.join(message.split())}\n")
     parser.add_argument("names", nargs="*", metavar="name", type=meant, default="list",
-                        choices=[*EVERY, "all", "list", "report"],
                         help="an experiment, or its claim as C1; all; report; list")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--full", action="store_true",
@@ -87,8 +86,7 @@ def command_line():
     parser.add_argument("--seeds", type=whole, help="how many")
     parser.add_argument("--steps", type=whole, help="iterations of each run (draws of noise)")
     parser.add_argument("--optimizers", nargs="+", action="extend", type=optimizer, metavar="NAME",
-                        help="classes of optimizers.py, or MODULE.CLASS of your own; the one to "
-                             "compare with first")
+                        help="of optimizers.py, or MODULE.CLASS of your own; the first is compared")
     parser.add_argument("--lr", nargs="+", action="extend", metavar="[NAME=]RATE",
                         help="learning rates: 0.01 for every optimizer, or Adam=0.01 for one")
     parser.add_argument("--jobs", type=whole, help="processes (default: one for each core)")
@@ -101,15 +99,26 @@ def command_line():
 
 def meant(text):
     """The name of the experiment that a claim (C1) or a name (adam-vs-sgd) means."""
-    word = text.lower().replace("-", "_")
-    return {claim_of(name)[0].lower(): name for name in EVERY
+    word, names = text.lower().replace("-", "_"), [*EVERY, "all", "list", "report"]
+    word = {claim_of(name)[0].lower(): name for name in EVERY
             if claim_of(name)[0] != "Question"}.get(word, word)
+    if word in names:
+        return word
+    raise argparse.ArgumentTypeError(f"got {text!r}, wants an experiment, all, list or report"
+                                     f"{nearest(word, names)}")
+
+
+def nearest(word, words):
+    """The words "(did you mean adam_vs_sgd?)", or nothing."""
+    known = {each.lower(): each for each in words}
+    return "".join(f" (did you mean {known[each]}?)" for each in
+                   difflib.get_close_matches(word.lower(), known, 1))
 
 
 def whole(text):
-    """A whole number from 1 to a million."""
+    """A whole number below a million."""
     if not text.isdecimal() or not 1 <= int(text) < 10**6:
-        raise argparse.ArgumentTypeError(f"got {text!r}, wants a whole number >= 1")
+        raise argparse.ArgumentTypeError(f"got {text!r}, wants a whole number from 1 to 999,999")
     return int(text)
 
 
@@ -117,15 +126,26 @@ def optimizer(text):
     """The class of a name such as SGD, of optimizers.py, or mine.Lion, of a module mine.py in the
     working directory."""
     module, _, name = text.rpartition(".")
+    close = ""
     try:
-        found = getattr(importlib.import_module(module or "optimizers"), name)
-        if inspect.isclass(found) and hasattr(found, "step"):
+        book = importlib.import_module(module or "optimizers")
+        close = nearest(name, [key for key, value in vars(book).items() if inspect.isclass(value)])
+        found = getattr(book, name)
+        if inspect.isclass(found):
             return found
-        reason = "it has no step(params, grad)"
+        reason = "it is no class"
     except Exception as error:  # whatever happens in the reader's module
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}{taken(error)}"
     raise argparse.ArgumentTypeError(f"got {text!r}, wants a class of optimizers.py, or "
-                                     f"MODULE.CLASS of your own ({reason})")
+                                     f"MODULE.CLASS of your own{close} ({reason})")
+
+
+def taken(error):
+    """What is to be said if an error is of a module of ours that hides a file of the reader's."""
+    ours = Path(__file__).parent
+    return "".join(f"; a module of ours has the name of {path}: give yours another"
+                   for path in Path().glob("*.py") if f"'{path.stem}'" in str(error)
+                   and (ours / path).exists() and not ours.samefile("."))
 
 
 def rates(texts, names):
@@ -133,14 +153,13 @@ def rates(texts, names):
     found = {}
     for text in texts:
         name, equals, rate = text.rpartition("=")
+        if equals and name not in names:
+            raise ValueError(f"lr: got {text!r}, wants rates of {', '.join(names)}"
+                             f"{nearest(name, names)}")
         try:
-            value = float(rate)
+            found |= dict.fromkeys([name] if equals else names, float(rate))
         except ValueError:
-            value = np.nan
-        if not 0 < value < 1e300 or equals and name not in names:
-            raise ValueError(f"lr: got {text!r}, wants RATE or NAME=RATE, a number > 0, for "
-                             f"{', '.join(names)}")
-        found |= dict.fromkeys([name] if equals else names, value)
+            raise ValueError(f"lr: got {text!r}, wants RATE or NAME=RATE") from None
     return found
 
 
@@ -162,15 +181,9 @@ def arguments_of(name, given):
             found[key] = value
         elif value and given.names != ["all"]:
             raise ValueError(f"--{option}: {name} takes none")
-    if given.optimizers and "optimizers" in usual:
-        found["optimizers"] = tuple(given.optimizers)
-        if len(given.optimizers) < min(2, len(usual["optimizers"])):
-            raise ValueError("optimizers: got one, wants two or more to compare")
-        if len(set(given.optimizers)) < len(given.optimizers):
-            raise ValueError("optimizers: got one twice, wants each once")
     if given.lr and "lr" in usual:
         found["lr"] = rates(given.lr, [each.__name__ for each in found["optimizers"]])
-    return found
+    return checked(function, found)
 
 
 # ---- One experiment ------------------------------------------------------------------------------
@@ -194,18 +207,11 @@ def finding(name, level, arguments, parts):
     claim, claimed = claim_of(name, level)
     return dict(
         claim=claim, claimed=claimed, level=level, verdict=judged(name, level, arguments, parts),
-        parts=parts,
-        configuration={key: in_plain(value) for key, value in arguments.items()},
+        parts=parts, configuration={key: list(value) if key == "settings" else value
+                                    for key, value in arguments.items()},
         commit=commit(), versions=dict(
             python=platform.python_version(), numpy=np.__version__,
             matplotlib=plotting.matplotlib.__version__, machine=platform.machine()))
-
-
-def in_plain(value):
-    """For JSON: a class by its name, a range by its numbers."""
-    if isinstance(value, (tuple, list, range)):
-        return [in_plain(each) for each in value]
-    return value.__name__ if inspect.isclass(value) else value
 
 
 def judged(name, level, arguments, parts):
@@ -219,17 +225,19 @@ def judged(name, level, arguments, parts):
     for key in ("steps", "draws"):
         if arguments.get(key, np.inf) < usual.get(key, 0):
             return f"too short for a verdict: {arguments[key]:,} {key}, wants {usual[key]:,}"
-    if any(arguments.get(key) != usual.get(key) for key in ("optimizers", "lr")):
-        return "not judged: other optimizers or rates than those of the claim"
+    if any(arguments.get(key) != usual.get(key) for key in ("optimizers", "lr", "settings")):
+        return "not judged: other optimizers, rates or settings than those of the claim"
     first = any(arguments.get(key, 0) < full.get(key, 0) for key in ("seeds", "steps", "draws"))
     return f"{word} in a first look" if first else word
 
 
 def commit():
-    """Of the source, "" outside of a repository."""
+    """Of the source, "" outside of its own repository."""
+    root = Path(__file__).parent
     try:
-        return subprocess.run(["git", "-C", Path(__file__).parent, "describe", "--always",
-                               "--dirty"], capture_output=True, text=True).stdout.strip()
+        return subprocess.run(["git", "--git-dir", root / ".git", "--work-tree", root, "describe",
+                               "--always", "--dirty"],
+                              capture_output=True, text=True).stdout.strip()
     except OSError:
         return ""
 
@@ -239,11 +247,16 @@ def place(level, out):
 
 
 def keep(name, level, out, arrays, found):
-    """Write NAME.npz and NAME.json."""
+    """Write NAME.npz and NAME.json. What an earlier call has left goes first, so that no old
+    picture or number stands beside new ones, wherever this call ends."""
     parts = {key: {field: numbers(value) for field, value in each._asdict().items()}
              for key, each in found["parts"].items()}
-    text = json.dumps(dict(found, parts=parts), indent=1, allow_nan=False)
+    text = json.dumps(dict(found, parts=parts), indent=1, allow_nan=False,
+                      default=lambda value: value.__name__)  # of a class
     folder = place(level, out)
+    for path in folder.glob(f"{name}*"):
+        if re.fullmatch(rf"{name}(-\d+)?\.(png|pdf|txt|json)", path.name):
+            path.unlink()
     runs.write(folder / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
     runs.write(folder / f"{name}.json", lambda file: file.write(f"{text}\n".encode()))
 
@@ -259,20 +272,25 @@ def numbers(value):
 
 def load(name, out, level="published"):
     """(arrays, finding) of an experiment that is kept in a folder. Raises ValueError if there is
-    none."""
+    none, or one of another version."""
     path = place(level, out) / f"{name}.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        found = {field: kept[field] for field in FIELDS}
         with np.load(path.with_suffix(".npz")) as stored:
             arrays = dict(stored)
         for key, each in found["parts"].items():
-            if not isinstance(each["values"], str):
-                each["values"] = np.array(each["values"], float)
-            found["parts"][key] = Measured(**each | dict(
-                median=float(each["median"]), interval=tuple(map(float, each["interval"]))))
+            each = Measured(*(each[field] for field in Measured._fields))
+            if each.decision not in ("", *plotting.MARKS):
+                raise ValueError(f"decision {each.decision!r}")
+            if not isinstance(each.values, str):
+                each = each._replace(values=np.array(each.values, float))
+            found["parts"][key] = each._replace(
+                median=float(each.median), interval=tuple(map(float, each.interval)))
         return arrays, found
     except Exception as error:  # whatever a damaged file makes of json, numpy and zipfile
-        raise ValueError(f"{path}: got no results of an experiment ({error})") from None
+        raise ValueError(f"{path}: got no results of an experiment of this version "
+                         f"({type(error).__name__}: {error})") from None
 
 
 def draw(name, arrays, found, make=plotting.picture):
@@ -282,8 +300,7 @@ def draw(name, arrays, found, make=plotting.picture):
 
 
 def drawing(name, level):
-    return next(getattr(book, f"draw_{name}") for book in LEVELS[level]
-                if hasattr(book, f"draw_{name}"))
+    return getattr(sys.modules[NAMES[level][name].__module__], f"draw_{name}")
 
 
 def said(found):
@@ -293,7 +310,7 @@ def said(found):
 
 def save_figures(name, level, out, slides=False):
     """NAME.png, NAME.pdf and NAME.txt (headline and caption) from what is kept in a folder; for
-    slides NAME-1.png, NAME-1.pdf, ... with one panel each, too."""
+    slides NAME-1.png, NAME-1.pdf, ... with one panel each, too. Returns the pictures' paths."""
     arrays, found = load(name, out, level)
     try:
         figure = draw(name, arrays, found)
@@ -304,15 +321,16 @@ def save_figures(name, level, out, slides=False):
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{place(level, out) / name}.npz: got other arrays or parts than the "
                          f"figure wants ({type(error).__name__}: {error})") from None
-    for stem, each in pictures.items():
-        for form in ("png", "pdf"):
-            runs.write(place(level, out) / f"{stem}.{form}",
-                       lambda file: plotting.save(each, file, form))
+    paths = {place(level, out) / f"{stem}.{form}": partial(plotting.save, each, form=form)
+             for stem, each in pictures.items() for form in ("png", "pdf")}
+    for path, save in paths.items():
+        runs.write(path, save)
     spent = ", ".join(f"{value:,} {key}" for key, value in found["configuration"].items()
                       if key in ("seeds", "steps", "draws"))
     claimed = f"Claimed: {found['claimed']}.\n" if found["verdict"] else ""
     caption = f"{figure.headline} ({said(found)})\n{claimed}{figure.caption} {spent}.\n"
     runs.write(place(level, out) / f"{name}.txt", lambda file: file.write(caption.encode()))
+    return list(paths) if slides else list(paths)[:1]
 
 
 # ---- The report ----------------------------------------------------------------------------------
@@ -356,9 +374,14 @@ def report(found, out, words=lambda text: text, figures="figures/", source=""):
 
 
 def headline(name, out, level="published"):
-    """The first line of the caption, without the claim and the verdict."""
+    """The first line of the caption, without the claim and the verdict; "" if nothing is drawn."""
     path = place(level, out) / f"{name}.txt"
-    text = path.read_text(encoding="utf-8").splitlines()[0] if path.exists() else ""
+    try:
+        text = path.read_text(encoding="utf-8").splitlines()[0]
+    except FileNotFoundError:
+        return ""
+    except (UnicodeDecodeError, IndexError) as error:
+        raise ValueError(f"{path}: got no caption, wants one, as of --redraw ({error})") from None
     return text.removeprefix(f"{claim_of(name)[0]}: ").rpartition(" (")[0]
 
 
@@ -386,10 +409,13 @@ def weakest(found):
 
 
 def gallery(found, out):
-    """Write README.md of the folder, its figures with a sentence each, and the scoreboard."""
-    target = Path(out, "README.md")
-    if target.exists() and not target.read_text(encoding="utf-8").startswith("# What was found\n"):
-        raise ValueError(f"out: got {target}, which this program did not write")
+    """Write README.md of the folder, its figures with a sentence each, the tables in Japanese, and
+    the scoreboard. Returns their paths: none if one of them is there, but no README.md of ours."""
+    there = [path for path in (Path(out, name) for name in GALLERY) if path.exists()]
+    if there and there[0].read_bytes().splitlines()[:1] != [b"# What was found"]:
+        runs.say(f"{', '.join(map(str, there))}: left alone, as this program did not write "
+                 f"{Path(out, 'README.md')}; no gallery is written")
+        return []
     rows = ["| figure | what it shows |", "| --- | --- |"]
     for (name, level), each in found.items():
         folder = "robust/" if level == "robust" else ""
@@ -400,18 +426,25 @@ def gallery(found, out):
                         "\n".join(rows), "Every number is in NAME.json, the arrays of a figure in "
                         "NAME.npz, its caption in NAME.txt.",
                         report(found, out, figures="", source="../")])
-    runs.write(target, lambda file: file.write(f"{text}\n".encode()))
-    japanese = report(found, out, translated, "", "../")
-    runs.write(Path(out, "README.ja.md"), lambda file: file.write(f"{japanese}\n".encode()))
+    japanese = f"# わかったこと\n\n{report(found, out, translated, '', '../')}"
     claims = [name for name in EVERY if claim_of(name)[0] != "Question"
               and any((name, level) in found for level in LEVELS)]
-    if claims:
-        claims.sort(key=lambda name: not claim_of(name)[0][1:].isdigit())  # C1 to C12 first
-        board = {name: {level: found.get((name, level)) for level in LEVELS} for name in claims}
-        figure = plotting.picture(partial(draw_scoreboard, board), {}, {}, score(board))
-        for form in ("png", "pdf"):
-            runs.write(Path(out, f"scoreboard.{form}"),
-                       lambda file: plotting.save(figure, file, form))
+    claims.sort(key=lambda name: not claim_of(name)[0][1:].isdigit())  # C1 to C12 first
+    board = {name: {level: found.get((name, level)) for level in LEVELS} for name in claims}
+    figure = plotting.picture(partial(draw_scoreboard, board), {}, {}, score(board))
+    saves = (lambda file: file.write(f"{text}\n".encode()),
+             lambda file: file.write(f"{japanese}\n".encode()),
+             partial(plotting.save, figure, form="png"), partial(plotting.save, figure, form="pdf"))
+    for name, save in zip(GALLERY, saves):
+        runs.write(Path(out, name), save)
+    return [Path(out, name) for name in GALLERY]
+
+
+def in_short(found):
+    """The report for a terminal, a line for each experiment."""
+    return "\n".join(f"{claim_of(name)[0]:<10}{name:<24}" + (
+        "; ".join(said(found[name, level]) for level in LEVELS if (name, level) in found)
+        or "no finding in this folder") for name in EVERY)
 
 
 def score(board):
@@ -494,10 +527,7 @@ def status_of(given):
     if given.names == ["list"]:
         print("\n".join(f"{name:<24}{': '.join(claim_of(name))}" for name in EVERY), flush=True)
     elif given.names == ["report"]:
-        found = findings(given.out)
-        if found:
-            gallery(found, given.out)
-        print(report(found, given.out), flush=True)
+        show_report(given.out)
     elif not names or not set(given.names) <= {*names, "all"}:
         raise ValueError(f"{' '.join(given.names)}: got a name that does not stand here, wants "
                          f"{level} experiments: {', '.join(NAMES[level])}")
@@ -505,11 +535,23 @@ def status_of(given):
         kept = [name for name in names if (place(level, given.out) / f"{name}.json").exists()
                 or given.names != ["all"]]
         for name in kept:
-            save_figures(name, level, given.out, given.slides)
-            print(place(level, given.out) / f"{name}.png", flush=True)
+            print(*save_figures(name, level, given.out, given.slides), sep="\n", flush=True)
     else:
         return run_all(names, level, given)
     return 0
+
+
+def show_report(out):
+    """Write the gallery, if that can be; print the tables, on a terminal what fits there."""
+    found, written = findings(out), []
+    try:
+        written = gallery(found, out) if found else []
+    except OSError as error:
+        runs.say(f"no gallery is written: {error}")
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    print(in_short(found) if terminal else report(found, out), flush=True)
+    if written:
+        (print if terminal else runs.say)(f"written: {', '.join(map(str, written))}")
 
 
 def run_all(names, level, given):
@@ -525,23 +567,27 @@ def run_all(names, level, given):
         try:
             with runs.processes(given.jobs) as runs.executor:  # new ones, should a worker have died
                 found = run(name, level, given.out, arguments)
-        except runs.RunFailed as error:
+            try:
+                print("\n  ".join([f"{found['claim']}: {found['claimed']}",
+                                   *map(line, found["parts"].values()),
+                                   f"verdict: {said(found)}"]), flush=True)
+            finally:  # also if the reader of our output has left
+                paths = save_figures(name, level, given.out, given.slides)
+            print(*(f"  {path}" for path in paths), f"  next: {next_step(name, given, arguments)}",
+                  sep="\n", flush=True)
+        except BrokenPipeError:  # main's
+            raise
+        except (runs.RunFailed, OSError) as error:
             failed.append(f"{name}: {error}")
-            continue
         finally:
             runs.executor = None
-        save_figures(name, level, given.out, given.slides)
-        print("\n  ".join([f"{found['claim']}: {found['claimed']}",
-                           *map(line, found["parts"].values()), f"verdict: {said(found)}",
-                           str(place(level, given.out) / f"{name}.png"),
-                           f"next: {next_step(name, given)}"]), flush=True)
     if failed:
         raise runs.RunFailed("\n".join(failed))
     return 0
 
 
-def next_step(name, given):
-    """What to try after a run."""
+def next_step(name, given, arguments):
+    """What to try after a run, and how much more that is."""
     if given.full:
         return shlex.join(["python", "experiments.py", "report", "--out", given.out])
     own = [f"{each.__module__}.{each.__name__}".removeprefix("optimizers.")
@@ -549,7 +595,12 @@ def next_step(name, given):
     words = ["python", "experiments.py", name, *["--robust"] * given.robust, "--full",
              *(["--optimizers", *own] if own else []), *(["--lr", *given.lr] if given.lr else []),
              *(["--out", given.out] if given.out != "results" else [])]
-    return shlex.join(words)
+    function = NAMES["robust" if given.robust else "published"][name]
+    full = defaults(function) | function.full
+    spent = [key for key in ("seeds", "steps", "draws") if key in full]
+    more = np.prod([full[key] / arguments[key] for key in spent])
+    much = f"   ({float(f'{more:.2g}'):,g} times the {spent[-1]})" if more > 1 else ""
+    return shlex.join(words) + much
 
 
 # ---- Japanese ------------------------------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import commands
 import experiments
@@ -18,17 +22,8 @@ from verdicts import Part, measured
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--seeds", "1", "--steps", "3"]
-LION = """
-import numpy as np
-
-class Lion:
-    def __init__(self, lr):
-        self.lr, self.m = lr, 0.0
-    def step(self, params, grad):
-        direction = np.sign(0.9 * self.m + 0.1 * grad)
-        self.m = 0.99 * self.m + 0.01 * grad
-        return params - self.lr * direction
-"""
+LION = "import numpy as np\n\n" + re.search(r"^class Lion.*?(?=```)", (
+    ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[0]
 
 
 @pytest.fixture
@@ -42,11 +37,10 @@ def here(tmp_path, monkeypatch):
     runs.SOURCES.pop("mine", None)
 
 
-def shell(*arguments, cwd, before=(), **environment):
-    """A real process: (status, stdout, stderr)."""
-    done = subprocess.run([sys.executable, *before, ROOT / "experiments.py", *arguments], cwd=cwd,
-                          capture_output=True, env={**os.environ, **environment})
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
+@pytest.fixture
+def kept(here):
+    """A copy of what is kept in figures."""
+    return shutil.copytree(ROOT / "figures", here / "kept")
 
 
 def exit_status(arguments):
@@ -60,37 +54,35 @@ def exit_status(arguments):
 # ---- What a user types ---------------------------------------------------------------------------
 
 
-def test_a_users_call(here):
-    """From start to end in a process of its own: lines, verdict, files; then again from disk."""
-    status, out, err = shell("C1", *SMALL, cwd=here)
-    lines = out.splitlines()
-    assert (status, err) == (0, "")
+def test_a_users_call(here, capsys):
+    """From start to end, in poor surroundings: lines, verdict, files; then again from disk."""
+    done = subprocess.run([sys.executable, "-OO", ROOT / "experiments.py", "C1", *SMALL, "--out",
+                           "r数"], capture_output=True, env={
+        **os.environ, "HOME": "/nowhere", "PYTHONIOENCODING": "cp1252", "MPLBACKEND": "no"})
+    lines = done.stdout.decode().splitlines()
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
     assert lines[0] == "C1: Adam beats SGD in Settings 1, 2 and 3"
     assert lines[1].startswith("  Setting 1: final loss SGD / Adam: ")
     assert lines[-3].startswith("  verdict: published: too few seeds for a verdict: 1, wants 6")
-    assert lines[-1] == "  next: python experiments.py adam_vs_sgd --full"
-    assert {path.name for path in (here / "results").glob("adam*")} == {
+    assert {path.name for path in (here / "r数").glob("adam*")} == {
         f"adam_vs_sgd.{form}" for form in ("npz", "json", "png", "pdf", "txt")}
-    found = json.loads((here / "results" / "adam_vs_sgd.json").read_text())
-    assert found["configuration"] == dict(seeds=1, steps=3, optimizers=["SGD", "Adam"], lr=None)
+    found = json.loads((here / "r数" / "adam_vs_sgd.json").read_text())
+    assert found["configuration"] == dict(seeds=1, steps=3, optimizers=["SGD", "Adam"], lr=None,
+                                          settings=["Setting 1", "Setting 2", "Setting 3"])
     loss = float(lines[2].split()[-1])
     assert loss == pytest.approx(found["parts"]["Setting 1 SGD"]["values"][0], rel=0.01)
-    before = {path: path.stat().st_mtime_ns for path in (here / "results" / "runs").glob("*.npz")}
-    assert shell("adam-vs-sgd", *SMALL, cwd=here)[0] == 0
-    assert before == {path: path.stat().st_mtime_ns for path in
-                      (here / "results" / "runs").glob("*.npz")}
+    before = {path: path.stat().st_mtime_ns for path in (here / "r数" / "runs").glob("*.npz")}
+    assert exit_status(["adam-vs-sgd", *SMALL, "--out", "r数", "--jobs", "1"]) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    out, err = capsys.readouterr()
+    assert out.splitlines()[:-2] == lines[:-2] and err == ""
 
 
 def test_the_list_is_printed_without_a_name(capsys):
     assert exit_status([]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "adam_vs_sgd             C1: Adam beats SGD in Settings 1, 2 and 3"
-    assert len(lines) == len(commands.EVERY)
-
-
-@pytest.mark.parametrize("typed", ("C3", "c3", "condition_number", "condition-number"))
-def test_names_as_people_type_them(typed):
-    assert commands.meant(typed) == "condition_number"
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == "adam_vs_sgd             C1: Adam beats SGD in Settings 1, 2 and 3"
+    assert len(others) == len(commands.EVERY) - 1
 
 
 def given(*arguments):
@@ -99,29 +91,36 @@ def given(*arguments):
 
 
 def test_budgets_and_options():
-    """Defaults, --full, --quick and numbers of one's own; repeated options add up."""
-    usual = dict(seeds=6, steps=667, optimizers=(SGD, Adam), lr=None)
-    assert given("C1") == usual
+    """Names as people type them; defaults, --full, --quick and numbers of one's own; repeated
+    options add up."""
+    usual = commands.defaults(experiments.adam_vs_sgd)
+    for typed in ("C1", "c1", "adam_vs_sgd", "Adam-vs-SGD"):
+        assert given(typed) == usual and usual["optimizers"] == (SGD, Adam)
     assert given("C1", "--full") == usual | dict(steps=10_000)
     assert given("C1", "--quick") == usual | dict(seeds=2, steps=100)
     assert given("C7", "--quick")["steps"] == 38  # never more than the default
-    assert given("C2", "--steps", "7") == dict(seeds=6, draws=7)
+    assert given("C2", "--steps", "7")["draws"] == 7
     assert given("C3", "--full", "--robust")["seeds"] == 18
     assert given("C1", "--lr", "0.1", "--lr", "Adam=0.2")["lr"] == dict(SGD=0.1, Adam=0.2)
     assert given("C1", "--optimizers", "Adam", "--optimizers", "Muon", "--lr", "1")["lr"] == dict(
         Adam=1.0, Muon=1.0)
 
 
-def test_the_hint_after_a_run_can_be_pasted():
-    found = commands.command_line().parse_intermixed_args(["C1", "--full", "--out", "my results"])
-    assert commands.next_step("depth", found) == (
-        "python experiments.py report --out 'my results'")
+@pytest.mark.parametrize("typed, words", (
+    ("C9 --full --out 'my results'", "report --out 'my results'"),
+    ("C1 --seeds 1 --steps 3", "adam_vs_sgd --full   (20,000 times the steps)"),
+    ("C9 --robust --lr SGD=1", "depth --robust --full --lr SGD=1   (17 times the steps)"),
+    ("the_model", "the_model --full")))
+def test_the_hint_after_a_run(typed, words):
+    """A command to be pasted, and how much more it computes."""
+    found = commands.command_line().parse_intermixed_args(shlex.split(typed))
+    arguments = commands.arguments_of(found.names[0], found)
+    assert commands.next_step(found.names[0], found, arguments) == f"python experiments.py {words}"
 
 
 def test_an_optimizer_of_ones_own(here, capsys):
-    """The class that optimizers.py shows, in a file of one's own: kept by its source, in parallel."""
+    """README's class in a file of one's own: kept by its source, in parallel."""
     (here / "mine.py").write_text(LION)
-    assert "self.m = 0.99 * self.m + 0.01 * grad" in (ROOT / "optimizers.py").read_text()
     call = ["C1", *SMALL, "--optimizers", "SGD", "mine.Lion", "--lr", "Lion=0.01"]
     assert exit_status(call) == 0
     out = capsys.readouterr().out
@@ -132,44 +131,58 @@ def test_an_optimizer_of_ones_own(here, capsys):
     assert "lr: got none for Lion" in capsys.readouterr().err
 
 
-def test_slides_and_redraw(here, everything, monkeypatch, capsys):
-    """From what is kept, without training: the same bytes, and a file a panel."""
-    shutil.copytree(everything, here / "kept", ignore=shutil.ignore_patterns("runs"))
-    monkeypatch.setattr(experiments, "parallel", None)  # nothing is trained
-    picture = here / "kept" / "softmax_vs_linear.png"
-    before = picture.read_bytes()
-    picture.unlink()
-    assert exit_status(["C6", "--redraw", "--slides", "--out", "kept"]) == 0
-    assert picture.read_bytes() == before
-    assert (here / "kept" / "softmax_vs_linear-1.png").exists()
-    kept = json.loads((here / "kept" / "depth.json").read_text())
-    kept["parts"]["another"] = kept["parts"].pop("gap")
-    (here / "kept" / "depth.json").write_text(json.dumps(kept))
-    assert exit_status(["C9", "--redraw", "--out", "kept"]) == 2  # never a blank in a figure
-    assert "'gap'" in capsys.readouterr().err
+def test_slides_and_redraw(kept, monkeypatch, capsys):
+    """From what is kept, without training; a file a panel; never a blank in a figure."""
+    monkeypatch.setattr(commands, "run", None)
+    (kept / "robust" / "depth.png").unlink()
+    assert exit_status(["C9", "--robust", "--redraw", "--slides", "--out", "kept"]) == 0
+    paths = capsys.readouterr().out.splitlines()
+    assert paths[2:4] == ["kept/robust/depth-1.png", "kept/robust/depth-1.pdf"]
+    assert paths[0] == "kept/robust/depth.png" and all(Path(path).exists() for path in paths)
+    np.savez(kept / "depth.npz", other=0)
+    assert exit_status(["C9", "--redraw", "--out", "kept"]) == 2
+    assert "kept/depth.npz: got other arrays" in capsys.readouterr().err
 
 
-def test_report(here, everything, capsys):
-    """Both tables, the gallery in two languages and the scoreboard; nobody's README is replaced."""
-    shutil.copytree(everything, here / "kept", ignore=shutil.ignore_patterns("runs"))
+def test_report(kept, monkeypatch, capsys):
+    """Both tables, the gallery in two languages and the scoreboard; on a terminal a line each."""
     assert exit_status(["report", "--out", "kept"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert out.startswith("| claim | published | robust |") and "| question |" in out
     assert "| C1 [`adam_vs_sgd`](experiments.py): Adam beats SGD" in out
     assert "(figures/robust/depth.png)" in out and "how heavy are the tails" in out
-    text = (here / "kept" / "README.md").read_text(encoding="utf-8")
+    text, other = ((kept / name).read_text(encoding="utf-8") for name in commands.GALLERY[:2])
     assert out.strip().replace("(figures/", "(").replace("(exp", "(../exp") in text
     for name in commands.EVERY:
         assert f"[{name}]({name}.png)" in text
-    for name in ("adam_vs_sgd", "softmax_vs_linear", "depth"):  # those that have a caption here
-        assert commands.headline(name, "kept") in text and commands.headline(name, "kept")
-    assert "主張" in (here / "kept" / "README.ja.md").read_text(encoding="utf-8")
-    assert (here / "kept" / "scoreboard.png").exists()
-    (here / "kept" / "README.md").write_text("mine")
-    assert exit_status(["report", "--out", "kept"]) == 2
-    (here / "empty").mkdir()
-    assert exit_status(["report", "--out", "empty"]) == 0
-    assert not list((here / "empty").iterdir())
+        assert commands.headline(name, "kept") in text.replace("\\|", "|")
+    assert other.startswith("# わかったこと\n") and "| 主張 |" in other
+    assert err.startswith("experiments.py: written: kept/README.md, kept/README.ja.md, kept/scoreb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(commands, "gallery", lambda found, out: [Path(out, "a"), Path(out, "b")])
+    assert exit_status(["report", "--out", "kept"]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"C1 +adam_vs_sgd +published: \w+; robust: \w+", first)
+    assert last == "written: kept/a, kept/b"
+    (kept / "none").mkdir()
+    assert exit_status(["report", "--out", "kept/none"]) == 0 and not [*(kept / "none").iterdir()]
+
+
+def test_a_report_takes_nothing_from_the_user(kept, monkeypatch, capsys):
+    """The table is printed all the same; also of a folder that cannot be written."""
+    for name in commands.GALLERY:
+        (kept / name).unlink()
+    for name in commands.GALLERY:
+        (kept / name).write_bytes(b"\xff mine")
+        assert exit_status(["report", "--out", "kept"]) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith("| claim |") and err.startswith(f"experiments.py: kept/{name}: left ")
+        assert (kept / name).read_bytes() == b"\xff mine"
+        (kept / name).unlink()
+    monkeypatch.setattr(runs, "write", Mock(side_effect=PermissionError("read-only")))
+    assert exit_status(["report", "--out", "kept"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("| claim |") and err.endswith("read-only\n") and err.count("\n") == 1
 
 
 # ---- Verdicts in words ---------------------------------------------------------------------------
@@ -179,7 +192,7 @@ def test_report(here, everything, capsys):
     ({}, "reproduced in a first look"), (dict(steps=9_999), "reproduced in a first look"),
     (dict(steps=10_000), "reproduced"), (dict(seeds=5), "too few seeds"),
     (dict(steps=666), "too short"), (dict(lr=dict(SGD=0.02)), "not judged"),
-    (dict(optimizers=(Adam, SGD)), "not judged")))
+    (dict(optimizers=(Adam, SGD)), "not judged"), (dict(settings={}), "not judged")))
 def test_when_a_claim_is_judged(changes, words):
     arguments = commands.defaults(experiments.adam_vs_sgd) | changes
     parts = measured([Part("gap", "gap", [2.0] * 6, above=1)])
@@ -189,9 +202,15 @@ def test_when_a_claim_is_judged(changes, words):
     assert commands.judged("adam_vs_sgd", "published", arguments, nothing) == ""
 
 
-def test_a_finding_comes_back_as_it_was(tmp_path):
+def test_a_finding_comes_back_as_it_was_and_nothing_old_stands_beside_it(tmp_path):
+    """Wherever the new call ends. The user's own pictures stay."""
     parts = measured([Part("a", "a", [1.0, np.inf, np.nan], above=1), Part("b", "b", "words")])
     found = commands.finding("adam_vs_sgd", "robust", dict(seeds=3, steps=5), parts)
+    for rest in (".json", ".png", ".txt", "-1.png", "-12.pdf", "-talk.png"):
+        runs.write(tmp_path / "robust" / f"adam_vs_sgd{rest}", lambda file: None)
+    with patch.object(runs, "write", side_effect=OSError), pytest.raises(OSError):
+        commands.keep("adam_vs_sgd", "robust", tmp_path, {}, found)
+    assert [path.name for path in (tmp_path / "robust").iterdir()] == ["adam_vs_sgd-talk.png"]
     commands.keep("adam_vs_sgd", "robust", tmp_path, dict(x=np.arange(3)), found)
     arrays, back = commands.load("adam_vs_sgd", tmp_path, "robust")
     np.testing.assert_array_equal(back["parts"]["a"].values, [1, np.inf, np.nan])
@@ -200,28 +219,45 @@ def test_a_finding_comes_back_as_it_was(tmp_path):
     assert arrays["x"].tolist() == [0, 1, 2] and back["verdict"] == found["verdict"]
 
 
+def test_the_commit_is_ours_or_none(tmp_path, monkeypatch):
+    subprocess.run("git init -q; git -c user.name=a -c user.email=b commit -q --allow-empty -m a; "
+                   "mkdir copy", shell=True, cwd=tmp_path, check=True)
+    ours = commands.commit()
+    with patch.dict(os.environ, GIT_DIR=str(tmp_path / ".git")):
+        assert commands.commit() == ours
+    monkeypatch.setattr(commands, "__file__", str(tmp_path / "copy" / "commands.py"))
+    assert commands.commit() == ""
+
+
 def test_the_number_that_decides():
-    """Against before open before holds; of these the one with the fewest seeds on its side."""
-    parts = [Part(str(i), f"part {i}", [2.0] * good + [0.5] * (6 - good), above=1)
+    """Against before open before holds; of these the one with the fewest seeds on its side. On the
+    scoreboard stands its median, above how many are reproduced."""
+    parts = [Part(str(i), f"part {i}", [2.0, 3, 4, 5, 6, 7][:good] + [0.5] * (6 - good), above=1)
              for i, good in enumerate((6, 5, 4))]
-    found = dict(parts=measured(parts))
-    assert commands.weakest(found).label.startswith("part 2")
-    found = dict(parts=measured([*parts, Part("no", "the last", [0.5] * 6, above=1)]))
-    assert commands.weakest(found).label.startswith("the last")
+    last = Part("no", "the last", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], above=1)
+    yes, no = (dict(parts=measured(some), verdict=word) for some, word in (
+        (parts, "reproduced"), ([*parts, last], "not reproduced")))
+    assert [commands.weakest(each).label for each in (yes, no)] == ["part 2", "the last"]
+    board, figure = dict(depth=dict(published=yes, robust=no)), Figure()
+    commands.draw_scoreboard(board, figure, {}, {})
+    texts = {text.get_text() for text in figure.axes[0].texts}
+    assert {"reproduced: 2.5", "not reproduced: 0.35"} <= texts
+    assert commands.score(board).endswith(": 1 of 1 published, 0 of 1 robust")
 
 
 # ---- Mistakes cost a line ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments, words", (
-    (["adam_vs_sdg"], "invalid choice: 'adam_vs_sdg'"), (["C1", "--seed", "42"], "--seed 42"),
+    (["adam_vs_sdg"], "did you mean adam_vs_sgd?"), (["C1", "--seed", "42"], "--seed 42"),
     (["C1", "--steps", "0"], "--steps: got '0'"), (["C1", "--jobs", "x"], "--jobs: got 'x'"),
-    (["C1", "--lr", "SGD=x"], "lr: got 'SGD=x'"), (["C1", "--lr", "Muon=1"], "lr: got 'Muon=1'"),
-    (["C1", "--lr", "-1"], "lr: got '-1'"), (["C2", "--lr", "1"], "--lr: gradient_noise takes none"),
-    (["C1", "--optimizers", "SGD"], "wants two or more"),
-    (["C1", "--optimizers", "SGD", "Adam", "Adam"], "wants each once"),
-    (["C1", "--optimizers", "SGD", "Nadam"], "--optimizers: got 'Nadam'"),
-    (["C1", "--optimizers", "SGD", "mine.Foo"], "No module named 'mine'"),
+    (["C1", "--lr", "SGD=x"], "lr: got 'SGD=x'"), (["C1", "--lr", "-1"], "lr: got -1"),
+    (["C1", "--lr", "Adm=1"], "lr: got 'Adm=1', wants rates of SGD, Adam (did you mean Adam?)"),
+    (["C2", "--lr", "1"], "--lr: gradient_noise takes none"),
+    (["C6", "C7", *SMALL, "--optimizers", "Adam"], "optimizers: got ['Adam'], wants 2 or more"),
+    (["screen", "--optimizers", "SGD", "mine.SGD"], "optimizers: got ['SGD', 'SGD']"),
+    (["C1", "--optimizers", "SGD", "adm"], "did you mean Adam?"),
+    (["C1", "--optimizers", "SGD", "theirs.Foo"], "No module named 'theirs'"),
     (["--lr", "0.01"], "got no experiment"), (["--full"], "got no experiment"),
     (["report", "--full"], "nothing is trained"), (["C1", "--redraw", "--quick"], "nothing is"),
     (["C1", "--full", "--quick"], "not allowed"), (["C10", "--robust"], "full_batch: got a name"),
@@ -229,18 +265,32 @@ def test_the_number_that_decides():
     (["C1", "--redraw", "--out", "nowhere"], "got no results"),
     (["C1", "--quick", "--out", "/proc/nowhere"], "wants a folder to write in")))
 def test_mistakes_cost_one_line_and_status_2(arguments, words, here, capsys):
+    (here / "mine.py").write_text(LION.replace("Lion", "SGD"))
     assert exit_status(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and words in err and err.count("\n") == 1, err
 
 
 @pytest.mark.parametrize("source, words", (
-    ("class Foo:\n    def __init__(self, lr): pass\n", "no step"), ("import nothing", "nothing"),
-    ("class Foo(", "SyntaxError")))
+    ("class Foo:\n    def __init__(self, lr): pass\n", "method step"), ("Foo = 1", "no class"),
+    ("import nothing", "No module named 'nothing')"), ("class Foo(", "SyntaxError"),
+    ("from data import BETA", "; a module of ours has the name of data.py: give yours another)")))
 def test_mistakes_in_a_module_of_ones_own(source, words, here, capsys):
-    (here / "mine.py").write_text(source)
+    for name, text in (("mine", source), ("data", "BETA = 1"), ("nothing2", "BETA = 1")):
+        (here / f"{name}.py").write_text(text)
     assert exit_status(["C1", "--optimizers", "SGD", "mine.Foo"]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, old, new", (
+    ("depth.json", '"level"', '"niveau"'), ("depth.json", '"label"', '"name"'),
+    ("depth.json", '"holds"', '"agreed"'), ("depth.txt", "(?s).+", "")))
+def test_a_file_of_another_version_is_named(name, old, new, kept, capsys):
+    path = kept / "robust" / name
+    path.write_bytes(re.sub(old, new, path.read_text(encoding="utf-8")).encode())
+    assert exit_status(["report", "--out", "kept"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"experiments.py: kept/robust/{name}: ") and err.count("\n") == 1
 
 
 def test_a_run_that_fails_ends_with_status_1_and_the_others_run(here, capsys):
@@ -254,27 +304,32 @@ def test_a_run_that_fails_ends_with_status_1_and_the_others_run(here, capsys):
         in err and "mine.py, line 3" in err and "directional_smoothness: " in err
 
 
+def test_numbers_are_printed_before_they_are_drawn(here, monkeypatch, capsys):
+    """A full disk then, or a reader who has left, costs neither them nor the other figures."""
+    found = dict(claim="C0", claimed="words", level="published", verdict="open", parts={})
+    monkeypatch.setattr(commands, "run", lambda name, *others: found | dict(claim=name))
+    monkeypatch.setattr(commands, "save_figures", Mock(side_effect=[OSError("full"), ["a.png"], []]))
+    assert exit_status(["C1", "C4", "--quick"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("adam_vs_sgd: words\n  verdict: published: open\ndirectional_smoothness:")
+    assert err == "experiments.py: adam_vs_sgd: full\n" and "  a.png\n  next: python " in out
+    monkeypatch.setattr(commands, "print", Mock(side_effect=BrokenPipeError), raising=False)
+    with pytest.raises(BrokenPipeError):
+        commands.status_of(commands.command_line().parse_intermixed_args(["C1", "C4", "--quick"]))
+    assert commands.save_figures.call_count == 3
+
+
 # ---- Poor surroundings ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("before, environment", (
-    (("-OO",), {}), ((), dict(PYTHONIOENCODING="cp1252", HOME="/nowhere",
-                              MPLBACKEND="module://some_inline.backend"))))
-def test_poor_surroundings(before, environment, here):
-    status, out, err = shell("gradient_noise", *SMALL, "--out", "r数", cwd=here, before=before,
-                             **environment)
-    assert status == 0 and "Traceback" not in err
-    assert (here / "r数" / "gradient_noise.png").exists()
-
-
-def test_a_reader_who_leaves_early_and_no_stderr(here, everything):
-    shutil.copytree(everything, here / "kept", ignore=shutil.ignore_patterns("runs"))
+def test_a_reader_who_leaves_early_and_no_stderr(kept):
     command = f"{sys.executable} {ROOT / 'experiments.py'}"
+    (kept / "scoreboard.png").unlink()
     done = subprocess.run(f"{command} report --out kept | true", shell=True, capture_output=True)
-    assert b"Traceback" not in done.stderr and (here / "kept" / "README.md").exists()
-    done = subprocess.run(f"{command} C6 --redraw --out kept 2>&-", shell=True,
+    assert b"Traceback" not in done.stderr and (kept / "scoreboard.png").exists()
+    done = subprocess.run(f"{command} C9 --robust --redraw --out kept 2>&-", shell=True,
                           capture_output=True)
-    assert done.returncode == 0 and b"softmax" in done.stdout
+    assert done.returncode == 0 and b"depth.png" in done.stdout
 
 
 def test_a_working_folder_that_is_gone(tmp_path):
