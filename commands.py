@@ -609,7 +609,7 @@ JAPANESE = {
     "claim": "主張", "question": "問い", "published": "論文の条件", "robust": "より厳しい条件",
     "the number that decides": "判定を決めた数値", "what was found": "わかったこと",
     "not reproduced": "再現せず", "reproduced": "再現", "open": "未決", "holds": "成立",
-    "against": "反証", "measured": "測定のみ", " others hold": " の補助項目が成立",
+    "against": "反対", "measured": "測定のみ", " others hold": " の補助項目が成立",
     " hold)": " が成立)", " hold, ": " が成立, ",
     "experiments have no finding in this folder": "の実験の結果はこのフォルダにない",
     "Adam beats SGD in Settings 1, 2 and 3": "設定 1、2、3 で Adam は SGD に勝る",
@@ -633,7 +633,7 @@ JAPANESE = {
     "Without gradient noise Adam still beats SGD, and so does sign descent":
         "勾配ノイズがなくても、Adam も符号勾配降下法も SGD に勝る",
     "Clipping lowers directional smoothness, coordinate by coordinate most of all":
-        "クリッピングすると方向平滑性は下がり、座標ごとのクリッピングで最も下がる",
+        "クリッピングすると方向平滑性は下がり、要素ごとのクリッピングで最も下がる",
     "The picture is the same for nonlinear regression with an MLP before the attention":
         "アテンションの前に MLP を置く非線形回帰でも結果は同じである",
     "What does the model see, and how heavy are the tails of x?":
@@ -669,8 +669,9 @@ JAPANESE = {
     "slope of the directional smoothness": "方向平滑性の傾き", "Setting": "設定",
     "Heavy / spherical": "重い裾 / 球面", "steps of": "ステップ数", "slope": "傾き", "steps": "ステップ",
     "SignDescent": "符号勾配降下法",
-    ", SGD's path, gradient, robust: v^T H v as it is minus clipped at 0.5":
-        "、SGD の軌道の勾配: そのままの v^T H v と、座標を中央値でクリッピングした v^T H v の差",
+    ", SGD's path, gradient, typical batch: v^T H v as it is minus clipped at 0.5":
+        "、SGD の軌道の勾配、典型的なバッチ: そのままの v^T H v と、"
+        "要素を中央値でクリッピングした v^T H v の差",
     ", SGD:": "、SGD:",
 }
 
