@@ -18,8 +18,8 @@ from runs import cached, parallel
 from training import (FRESH, along, best_rate, block_centres, by_name, contestants,
                       evaluation_batch, evaluation_prompts, experiment, final_loss, generator, grid,
                       initial, log_loss, noise_norms, points_of, rate_in_words, ratio,
-                      running_median, smoothness, spread, steps_to, streams, sweep, tail, tail_shares, train, tuned,
-                      without_start)
+                      running_median, smoothness, spread, steps_to, streams, sweep, tail,
+                      tail_shares, train, tuned, without_start)
 from verdicts import Part, interval
 
 BOTH = (SGD, Adam)
