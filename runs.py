@@ -4,18 +4,23 @@
     result   what the call returns: a dict of arrays
     key      a hash of the function's name, all of its arguments, numpy's version, and the code
 
-The code in a key is the bytes of linattn.py, mlp.py, optimizers.py, data.py and training.py, and of
-the other modules that the function and the classes among its arguments come from; of these also the
-plain values (numbers, texts) that they hold. A comment edited there computes anew. What these
-modules import in their turn is in no key: after an edit there, delete the folder of kept results.
+Only workers, other processes with the code as it is in the files, keep results and read them back.
+Where this session's modules hold anything else, it computes the task itself, keeps nothing, and
+names the values.
+
+These modules are linattn, mlp, optimizers, data, training, and those of the function and the
+classes among its arguments. In a key are the bytes of their files (an edited comment computes anew)
+and what they hold; not what they import in their turn: after an edit there, delete the folder.
 """
 
 import contextlib
 import functools
 import hashlib
+import importlib
 import inspect
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -24,16 +29,17 @@ import traceback
 import uuid
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
-from types import ModuleType
-from unittest.mock import patch
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 
 import numpy as np
 
 folder = Path("results", "runs")  # of kept results
 executor = None  # a concurrent.futures.Executor of your own, instead of processes of ours
+keeps = False  # whether this process is a worker
 BASE = "linattn", "mlp", "optimizers", "data", "training"
-SOURCES = {name: Path(__file__).with_name(f"{name}.py").read_bytes() for name in BASE}
-KNOWN = {*BASE, "runs", "numpy", *sys.stdlib_module_names}  # where code in BASE comes from
+SESSION = uuid.uuid4().hex  # this process, its threads and its forks
+SOURCES = {}  # what `as_imported` found
+STARTING = threading.RLock()
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
                             "VECLIB_MAXIMUM_THREADS"), "1")  # matrices this small gain from no more
 
@@ -42,56 +48,103 @@ class RunFailed(Exception):
     """Some tasks could not be done. What is finished is kept: the same call does the rest."""
 
 
+class OtherCode(Exception):
+    """A worker's modules hold other values than the session's; the arguments are their names."""
+
+
 def cached(function):
-    """The same function, which keeps its results, {name: array}, in `folder`, and reads back what
-    is kept; code that no other process can import is called, and nothing kept. Raises what the
-    function raises, and TypeError for arguments that have no key (`key_of`)."""
+    """The same function, which in a worker keeps its results, {name: array}, and reads back what is
+    kept. Raises what the function raises, and TypeError for a result that no file can hold."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)  # with its docstring
     def wrapper(*arguments, **options):
         bound = signature.bind(*arguments, **options)
         bound.apply_defaults()
-        if not_importable(function, bound.args):
-            return function(*bound.args)
-        path = folder / f"{function.__name__}-{key_of(function, bound.args)[:16]}.npz"
+        call = function, bound.args, bound.kwargs
+        if not keeps or typed(call):
+            return arrays_of(*call)
+        path = Path(folder) / f"{function.__name__}-{key_of(*call)[:16]}.npz"
         result = read_back(path)
         if result is None:
-            result = {name: np.asarray(values) for name, values in function(*bound.args).items()}
-            write(path, lambda file: np.savez(file, **result))
+            result = arrays_of(*call)
+            write(path, lambda file: np.savez(file, array_names=[*result], **result))
         return result
     return wrapper
+
+
+def arrays_of(function, arguments, options):
+    """The result of a call, as arrays."""
+    result = function(*arguments, **options)
+    if not isinstance(result, dict):
+        raise TypeError(f"{function.__name__} returned {result!r:.60}, wants a dict of arrays")
+    arrays = {name: np.asarray(values) for name, values in result.items()}
+    for name, values in result.items():
+        if (arrays[name].dtype.hasobject or np.ma.isMaskedArray(values)
+                or name in ("file", "allow_pickle", "array_names")):  # those that np.savez takes
+            raise TypeError(f"{function.__name__} returned {name} = {values!r:.60}, wants plain "
+                            "arrays, none of them called file, allow_pickle or array_names")
+    return arrays
 
 
 def parallel(function, tasks):
     """[function(*task) for task in tasks], computed in processes, one for each core.
 
-    Code that no other process can import (typed into a notebook or a script, or inside a function)
-    runs in this process, and is not kept; so does all in a daemon, which may start no processes.
-    Raises RunFailed with a line for each task that failed.
+    Code that no other process can import (typed into a notebook or a script, or inside a function),
+    or that it would import otherwise, runs in this process, and is not kept; so does all in a
+    daemon, which may start no processes. Raises RunFailed with a line for each task that failed.
     """
     tasks, began = list(tasks), time.monotonic()
-    daemon = multiprocessing.current_process().daemon
-    if daemon or any(not_importable(function, task) for task in tasks):
-        return [work(None, folder, function, task) for task in tasks]
-    with contextlib.nullcontext(executor) if executor else processes() as pool:
-        # Workers start here. An empty __main__: they want nothing of the user's script, which may
-        # then have no `if __name__ == "__main__"`, or come from a notebook.
+    calls = {i: call for i, task in enumerate(tasks) if (call := packed(function, task))}
+    modules = sorted(modules_of((function, [tasks[i] for i in calls])))
+    held = {name: contents_of(name) for name in modules if name in sys.modules}
+    outcomes = [OtherCode()] * len(tasks)
+    if calls and not multiprocessing.current_process().daemon:
+        with contextlib.nullcontext(executor) if executor else processes() as pool:
+            try:
+                with start_of_workers():
+                    futures = {pool.submit(remote, SESSION, folder, held, call): i
+                               for i, call in calls.items()}
+            except BrokenExecutor:
+                raise RunFailed("a worker process died") from None
+            for done, future in enumerate(as_completed(futures), 1):
+                outcomes[futures[future]] = future.exception() or future.result()
+                progress(done, len(futures), began)
+    here = [i for i, each in enumerate(outcomes) if isinstance(each, OtherCode)]
+    others = sorted({name for i in here for name in outcomes[i].args})
+    if others:
+        say(f"{listed(others, 9)}: other than in their files (or they change by themselves, as a "
+            "time or a counter does): computed in this process, not kept")
+    for done, i in enumerate(here, 1):
         try:
-            with patch.dict(os.environ, ONE_THREAD), \
-                    patch.dict(sys.modules, __main__=ModuleType("_")):
-                futures = [pool.submit(work, key_of(function, task), folder, function, task)
-                           for task in tasks]
-        except BrokenExecutor:
-            raise RunFailed("a worker process died") from None
-        for done, _ in enumerate(as_completed(futures), 1):
-            progress(done, len(futures), began)
-    errors = [future.exception() for future in futures]
-    lines = {"a worker process died" if isinstance(error, BrokenExecutor) else str(error): None
-             for error in errors if error}  # a dict: each once, in order
+            outcomes[i] = work(function, tasks[i])
+        except RunFailed as error:
+            outcomes[i] = error
+        progress(done, len(here), began)
+    lines = {"a worker process died" if isinstance(each, BrokenExecutor) else str(each): None
+             for each in outcomes if isinstance(each, BaseException)}  # a dict: each once, in order
     if lines:
         raise RunFailed("\n".join(lines))
-    return [future.result() for future in futures]
+    return outcomes
+
+
+@contextlib.contextmanager
+def start_of_workers():
+    """While tasks are handed out: one BLAS thread for the workers that start, and an empty
+    __main__, because they want nothing of the user's script, which may then have no
+    `if __name__ == "__main__"`, or come from a notebook."""
+    with STARTING:
+        main = sys.modules["__main__"]
+        own = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
+        sys.modules["__main__"] = ModuleType("_")
+        os.environ.update(ONE_THREAD)
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+            for name in ONE_THREAD:
+                del os.environ[name]
+            os.environ.update(own)
 
 
 @contextlib.contextmanager
@@ -125,17 +178,25 @@ def follow(end):
     threading.Thread(target=wait, daemon=True).start()
 
 
-def work(key, where, function, task):
-    """In a worker: the result of a task, if both processes have the same code; an error names the
-    task, and the line where it happened."""
-    global folder
-    folder = where
-    if key and key_of(function, task) != key:
-        raise RunFailed("a module, or a value in it, has changed since this session began: "
-                        "start it again")
+def remote(session, where, held, call):
+    """A task of a session whose modules hold this; in a worker, which is of another session, only
+    if its own hold the same."""
+    global folder, keeps
+    keeps = session != SESSION
+    if keeps:
+        folder = where
+        others = {name for module, theirs in held.items()
+                  for name, _ in theirs.items() ^ as_imported(module)[1].items()}
+        if others:
+            raise OtherCode(*others)
+    return work(*pickle.loads(call))
+
+
+def work(function, task):
+    """The result of a task; an error names the task, and the line where it happened."""
     try:
         return function(*task)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise RunFailed(f"{function.__name__}({in_words(task)}): {type(error).__name__}: {error} "
                         f"({Path(place.filename).name}, line {place.lineno})") from None
@@ -153,60 +214,104 @@ def in_words(value):
 # ---- Keys ----------------------------------------------------------------------------------------
 
 
-def key_of(function, arguments):
+def key_of(function, arguments, options=()):
     """The key of a call. Raises TypeError for arguments of which no text says all."""
-    parts = list(flat((function, arguments)))
-    texts = [f"{part.__module__}.{part.__qualname__}" if is_code(part) else repr(part)
-             for part in parts]
-    modules = {*BASE, *(part.__module__ for part in parts if is_code(part))}
-    code = [(name, *code_of(name)) for name in sorted(modules)]
-    return hashlib.sha256(repr((texts, np.__version__, code)).encode()).hexdigest()
+    call = function, arguments, options
+    texts = [f"{part.__module__}.{part.__qualname__}" if callable(part) else repr(part)
+             for part in flat(call)]
+    code = [(name, as_imported(name)) for name in sorted(modules_of(call))]
+    return hashed((texts, np.__version__, code))
+
+
+def hashed(value):
+    return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
 def flat(value):
-    """What nested arguments consist of, with brackets; dicts in the order of their names."""
-    if isinstance(value, dict):
-        value = [(name, value[name]) for name in sorted(value)]
-    if isinstance(value, (tuple, list)):
-        yield "("
-        for each in value:
+    """What nested arguments consist of; before the parts of a container its class and size."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, (dict, tuple, list)):
+        yield type(value)
+        yield (len(value),)
+        for each in value.items() if isinstance(value, dict) else value:
             yield from flat(each)
-        yield ")"
-    elif isinstance(value, np.generic):
-        yield value.item()
-    elif value is None or isinstance(value, (str, int, float, range)) or is_code(value):
+    elif value is None or isinstance(value, (str, int, float, range, type, FunctionType)):
         yield value
     else:
         raise TypeError(f"task: got {value!r}, wants numbers, texts, functions, classes")
 
 
-def is_code(value):
-    return inspect.isfunction(value) or inspect.isclass(value)
+def modules_of(call):
+    """The names of the modules that are the code of a call."""
+    return {*BASE, *(part.__module__ for part in flat(call) if callable(part))} - {"builtins"}
 
 
-def code_of(name):
-    """The bytes of a module's file, as they were when it was first used; of a module that is not
-    one of ours also its plain values, which a session may change without the file."""
-    if name in BASE:
-        return SOURCES[name], ()
-    module = sys.modules[name]
+def typed(call):
+    """Whether there is code that no other process can import."""
+    return any(part.__module__ in (None, "__main__", "__mp_main__") or "<" in part.__qualname__
+               for part in flat(call) if callable(part))
+
+
+def packed(*call):
+    """A call in bytes for another process; None if that cannot import its code."""
+    with contextlib.suppress(pickle.PicklingError, AttributeError):
+        return None if typed(call) else pickle.dumps(call)
+
+
+def as_imported(name):
+    """The bytes of a module's file and its contents, as they were when this process first used it;
+    of a module that cannot be imported the error."""
     if name not in SOURCES:
-        path = getattr(module, "__file__", None)
-        SOURCES[name] = Path(path).read_bytes() if path else b""
-    plain = {key: repr(value) for key, value in vars(module).items() if not key.startswith("__")
-             and isinstance(value, (str, int, float))}
-    return SOURCES[name], sorted(plain.items())
+        try:
+            path = getattr(importlib.import_module(name), "__file__", None)
+            SOURCES[name] = Path(path).read_bytes() if path else b"", contents_of(name)
+        except Exception as error:
+            SOURCES[name] = b"", {f"{name} ({error})": ""}
+    return SOURCES[name]
 
 
-def not_importable(function, arguments):
-    """Whether there is code that another process cannot import, or in the place of ours code from
-    elsewhere."""
-    ours = [value for name in BASE if name in sys.modules
-            for value in vars(sys.modules[name]).values() if is_code(value)]
-    given = [part for part in flat((function, arguments)) if is_code(part)]
-    return any(part.__module__ == "__main__" or "<" in part.__qualname__
-               for part in (*given, *ours)) or any(
-        part.__module__.partition(".")[0] not in KNOWN for part in ours)
+def contents_of(name):
+    """{name: a short hash} of what a module holds."""
+    return {f"{name}.{key}": contents([value], name, {})[:16]
+            for key, value in list(vars(sys.modules[name]).items()) if not key.startswith("__")}
+
+
+PLAIN = type(None), bool, int, float, complex, str, bytes
+PARTS = {FunctionType: ("__module__", "__qualname__", "__code__", "__defaults__", "__kwdefaults__",
+                        "__closure__", "__dict__"),
+         CodeType: ("co_code", "co_consts", "co_names", "co_varnames", "co_argcount",
+                    "co_kwonlyargcount", "co_flags", "co_exceptiontable"),
+         CellType: ("cell_contents",), property: ("fget", "fset"), staticmethod: ("__func__",),
+         classmethod: ("__func__",), BuiltinFunctionType: ("__module__", "__qualname__"),
+         ModuleType: ("__name__",), np.ufunc: ("__name__",)}
+
+
+def contents(value, home, seen):
+    """A hash of what a value consists of, the same in every process: no addresses, no lines of
+    files, no order of sets. A class that is not of the module `home` is its name, an object what
+    pickle takes of it, or else the name of its class."""
+    kind, parts = type(value), []
+    if id(value) in seen:
+        return seen[id(value)][0]
+    seen[id(value)] = kind.__qualname__, value  # should it contain itself
+    with contextlib.suppress(Exception):
+        if kind in PARTS:
+            found = [getattr(value, name) for name in PARTS[kind]]
+        elif issubclass(kind, type):
+            found = [value.__module__, value.__qualname__]
+            if value.__module__ == home:
+                found += [repr(value.__bases__), *sorted(
+                    (name, each) for name, each in vars(value).items()
+                    if not name.startswith("__") or type(each) is FunctionType)]
+        elif issubclass(kind, (dict, list, tuple, set, frozenset)):
+            found = value.items() if issubclass(kind, dict) else value
+        else:
+            found = value.__reduce_ex__(2), getattr(value, "__wrapped__", None)
+        parts += [each if type(each) in PLAIN else contents(each, home, seen) for each in found]
+    if issubclass(kind, (set, frozenset)):
+        parts.sort(key=repr)
+    seen[id(value)] = hashed((kind.__qualname__, parts)), value
+    return seen[id(value)][0]
 
 
 # ---- Files and messages --------------------------------------------------------------------------
@@ -216,7 +321,7 @@ def read_back(path):
     """A kept result, or None; a damaged file is named."""
     try:
         with np.load(path) as arrays:
-            return dict(arrays)
+            return {name: arrays[name] for name in arrays["array_names"].tolist()}
     except FileNotFoundError:
         return None
     except Exception as error:  # whatever a damaged file makes of numpy and zipfile
@@ -225,15 +330,24 @@ def read_back(path):
 
 
 def write(path, save):
-    """A file as a whole or not at all: save(file) to a temporary one, which is then renamed."""
+    """A file as a whole or not at all: save(file) to a temporary one, which is then renamed; where
+    that is refused, as on Windows while another program has the file open, a few times."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
         with open(temporary, "xb") as file:
             save(file)
+        for pause in (0.05, 0.2, 0.5):
+            with contextlib.suppress(PermissionError):
+                return os.replace(temporary, path)
+            time.sleep(pause)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def listed(names, most):
+    return ", ".join([*names[:most], *["..."] * (len(names) > most)])
 
 
 def progress(done, total, began):

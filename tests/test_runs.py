@@ -6,21 +6,25 @@ process.
 """
 
 import contextlib
+import functools
+import importlib
 import io
 import multiprocessing
 import os
-import shutil
+import pickle
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
 
 import data
+import optimizers
 import runs
 import training
 from conftest import Here
@@ -28,18 +32,22 @@ from optimizers import SGD, Adam
 
 ROOT = Path(__file__).parent.parent
 TASKS = """
-import os, pathlib, signal, time
+import collections, functools, os, pathlib, signal, sys, threading, time
 import numpy as np
 from runs import cached
 
 BETA = 5
+RATES, COUNT, GRID, LISTS = (0.9, 0.99), np.int64(3), np.arange(3), dict(a=[1, 2])
+NAMES, LOCK, ITSELF, HALVES = set("abcdef"), threading.Lock(), [1], functools.partial(pow, 2)
+ITSELF.append(ITSELF)
+Pair = collections.namedtuple("Pair", "name lr")
 
 def log(x):
     with open("log", "a") as file:
         file.write(f"{x} {os.getpid()}\\n")
 
 def until(condition):
-    for _ in range(600):
+    for _ in range(1500):
         if condition():
             return
         time.sleep(0.02)
@@ -60,19 +68,21 @@ def twice(x):
     return dict(y=x)
 
 @cached
-def rate(setting):
-    return dict(y=setting.lr["SGD"])
+def options(x, *, z=1, **others):
+    return dict(y=[z, *others.values()])
 
 @cached
 def bad(setting, contestants, seed):
     log(seed)
     if seed == 1:
         raise RuntimeError("oh")
+    if seed == 2:
+        sys.exit(3)
     return dict(y=seed)
 
 @cached
-def odd(kind):
-    return None if kind == "none" else dict(file=1)
+def odd(what):
+    return eval(what)
 
 @cached
 def interrupted(x):
@@ -82,6 +92,7 @@ def interrupted(x):
 @cached
 def slow(x, dies=False):
     log(x)
+    LISTS["slow"] = x  # after the first task a worker's modules may hold what they like
     if x > 1 and not os.path.exists("again"):
         until(lambda: len(list(pathlib.Path("kept").glob("*.npz"))) == 2)
         os._exit(3) if dies else time.sleep(60)
@@ -95,6 +106,8 @@ def outer():
     return inner
 
 class Mine:
+    factor, half = 1, property(lambda self: self.beta / 2)
+
     def __init__(self, lr):
         self.beta = BETA * lr
 
@@ -118,8 +131,20 @@ def tasks(tmp_path, monkeypatch):
     runs.SOURCES.pop("tasks", None)
 
 
+@pytest.fixture
+def worker(tasks, monkeypatch):
+    """The same, where this process keeps results, as workers do."""
+    monkeypatch.setattr(runs, "keeps", True)
+    return tasks
+
+
 def results(function, *calls):
     return [float(run["y"]) for run in runs.parallel(function, calls)]
+
+
+def mine():
+    """The arguments of a call of `beta`, with the class as its module holds it now."""
+    return ((sys.modules["tasks"].Mine, dict(lr=1)),),
 
 
 def logged():
@@ -144,53 +169,67 @@ START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, '.']\nimport pathlib, runs\
 def python(text, file="script.py", **options):
     """Start Python with a script, or, if file is "-", with the same from stdin."""
     Path("script.py").write_text(START + text)
-    with open("script.py") as script, open("out", "w") as out:
-        return subprocess.Popen([sys.executable, file], stdin=script, stdout=out,
-                                stderr=subprocess.STDOUT, text=True, **options)
+    with open("script.py") as script, open("out", "w") as out, open("err", "w") as err:
+        return subprocess.Popen([sys.executable, file], stdin=script, stdout=out, stderr=err,
+                                text=True, **options)
 
 
 def printed(process):
     """What it has printed, once it has ended well."""
-    assert process.wait(30) == 0, Path("out").read_text()
+    assert process.wait(30) == 0, Path("err").read_text()
     return Path("out").read_text().split()
 
 
 # ---- Kept and read back --------------------------------------------------------------------------
 
 
-def test_a_result_is_kept_and_read_back(tasks):
+def test_a_result_is_kept_and_read_back(tasks, monkeypatch):
+    """By workers; a direct call is a plain one. The folder may be a text."""
+    monkeypatch.setattr(runs, "folder", "kept")
     first = runs.parallel(tasks.power, [(1,), (2,)])
-    again = runs.parallel(tasks.power, [(1,), (2,), (2, 3)])
-    assert sorted(logged()) == ["1", "2", "2"]  # (2, 3) is another call
+    again = runs.parallel(tasks.power, [(1,), (2, 2), (2, 3)])  # a default; another call
+    assert sorted(logged()) == ["1", "2", "2"] and len(kept()) == 3
     assert [run["y"].tolist() for run in again] == [[0, 1, 2], [0, 4, 8], [0, 8, 16]]
     assert np.array_equal(first[1]["y"], again[1]["y"])
-    assert tasks.power(x=2, to=3)["y"].tolist() == [0, 8, 16]  # by keyword, in this process
-    assert tasks.power(2, 2)["y"].tolist() == [0, 4, 8] and len(logged()) == 3  # a default
+    assert tasks.power(x=2, to=3)["y"].tolist() == [0, 8, 16]
+    assert len(logged()) == 4 and len(kept()) == 3
 
 
 def test_the_same_bytes_for_any_number_of_processes(tmp_path, monkeypatch):
-    calls = [(data.SETTING_1._replace(batch=20), training.contestants(data.SETTING_1), seed, 3)
-             for seed in range(3)]
+    """Of tasks, and of `train`, which they call."""
+    setting, both = data.SETTING_1._replace(batch=20), training.contestants(data.SETTING_1)
+    calls = [(training.loss_at, setting, both, seed, 3, (0,)) for seed in range(3)]
     for jobs in (1, 2):
         with runs.processes(jobs) as pool:
             monkeypatch.setattr(runs, "executor", pool)
             monkeypatch.setattr(runs, "folder", tmp_path / str(jobs))
-            runs.parallel(training.train, calls)
+            runs.parallel(training.along, calls)
     one, two = ({path.name: path.read_bytes() for path in (tmp_path / jobs).iterdir()}
                 for jobs in "12")
-    assert one == two and len(one) == 3
+    assert one == two and len(one) == 6
 
 
-@pytest.mark.parametrize("damage", (lambda file: file[:-30], lambda file: b"",
-                                    lambda file: b"no numbers"))
-def test_a_damaged_file_is_named_and_computed_anew(damage, tasks, capsys):
-    tasks.power(7)
+@pytest.mark.parametrize("damage", (
+    lambda content: content[:-30], lambda content: b"", lambda content: b"no numbers",
+    lambda content: content.replace(b"y.npy", b"z.npy")))  # an array is missing
+def test_a_damaged_file_is_named_and_computed_anew(damage, worker, capsys):
+    worker.power(7)
     (path,) = kept()
     path.write_bytes(damage(path.read_bytes()))
     for _ in range(2):
-        assert tasks.power(7)["y"].tolist() == [0, 49, 98]
+        assert worker.power(7)["y"].tolist() == [0, 49, 98]
     assert logged() == ["7", "7"]  # once more, not twice
     assert capsys.readouterr().err.count(f"{path}: not usable") == 1
+
+
+@pytest.mark.parametrize("what, words", (
+    ("None", "None, wants a dict"), ("dict(y=[1, None])", r"y = \[1, None\], wants"),
+    ("dict(y=2**70)", "y = 11805.*, wants plain arrays"), ("dict(file=1)", "file = 1, .* none of"),
+    ("dict(y=np.ma.array([1, 2]))", "y = masked_array")))
+def test_what_a_file_cannot_hold_is_refused(what, words, worker):
+    with pytest.raises(runs.RunFailed, match=rf"^odd\(.*\): TypeError: odd returned {words}"):
+        runs.remote("another", "kept", {}, pickle.dumps((worker.odd, (what,))))
+    assert not Path("kept").exists()
 
 
 def test_two_calls_at_once_on_one_folder(tasks):
@@ -205,31 +244,59 @@ def test_two_calls_at_once_on_one_folder(tasks):
     assert path.read_bytes() == b"last"
 
 
-def test_one_blas_thread_in_a_worker_and_the_parents_environment_as_it_was(tasks, monkeypatch):
+def test_a_new_name_that_is_refused_for_a_moment(tmp_path, monkeypatch):
+    """As on Windows, while another program has the file open: tried again, then said."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    refused = Mock(wraps=os.replace, side_effect=[PermissionError, PermissionError, DEFAULT])
+    monkeypatch.setattr(os, "replace", refused)
+    runs.write(tmp_path / "file", lambda file: file.write(b"text"))
+    refused.side_effect = PermissionError
+    with pytest.raises(PermissionError):
+        runs.write(tmp_path / "file", lambda file: file.write(b"other"))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"text"]
+
+
+def test_one_blas_thread_in_a_worker_and_the_surroundings_as_they_were(tasks, monkeypatch):
+    """After several calls at once, too; and what is imported meanwhile stays."""
+    def importing(*work):
+        sys.modules["imported"] = os
+        return Here().submit(*work)
+
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
-    assert runs.parallel(tasks.power, [(1,)])[0]["threads"] == "1"
-    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = sys.modules["__main__"], {**os.environ}
+    with ThreadPoolExecutor(3) as pool:
+        found = [*pool.map(lambda x: runs.parallel(tasks.power, [(x,)])[0]["threads"], range(3))]
+    monkeypatch.setattr(runs, "executor", Mock(submit=importing))
+    runs.parallel(tasks.power, [(1,)])
+    assert found == ["1"] * 3 and sys.modules.pop("imported") is os
+    assert (sys.modules["__main__"], {**os.environ}) == before
 
 
 # ---- Keys ----------------------------------------------------------------------------------------
 
 
 def test_every_argument_is_in_the_key(tasks):
-    """Also what a setting is called, and all of its rates; and nesting is no sequence."""
+    """Also what a setting is called, all of its rates and their order; and the kind of container
+    and what is inside which."""
     setting, sgd = data.SETTING_1, ((SGD, dict(lr=0.1)),)
     calls = [(setting, sgd, 0), (setting, sgd, 1), (setting, ((SGD, dict(lr=0.2)),), 0),
              (setting, ((Adam, dict(lr=0.1)),), 0), (setting._replace(name="another"), sgd, 0),
              (setting._replace(lr=dict(SGD=1)), sgd, 0), (setting._replace(std=0.1), sgd, 0),
-             ((1, 2), 3), (1, (2,), 3), (1, 2, 3), ("1", 2, 3), (1.0, 2, 3), (None,), (range(3),)]
+             ((1, 2), 3), (1, (2,), 3), (1, 2, 3), ("1", 2, 3), (1.0, 2, 3), (None,), (range(3),),
+             ({},), ((),), ([],), (dict(a=1, b=2),), (dict(b=2, a=1),), (tasks.Pair("a", 1),),
+             (("a", 1),), ((1, ")"), 2), ((1,), ")", 2), ((), tuple, 0), (tuple, 0, ())]
     assert len({runs.key_of(function, call) for call in calls
                 for function in (tasks.bad, tasks.odd)}) == 2 * len(calls)
-    both = [(setting._replace(lr=dict(SGD=rate)),) for rate in (1, 2)]
-    assert results(tasks.rate, *both) == [1, 2]
+    assert runs.key_of(tasks.bad, (0.1, dict(a=1))) == runs.key_of(
+        tasks.bad, (np.float64(0.1), dict(a=np.int64(1))))  # equal numbers
 
 
-def test_equal_arguments_have_one_key(tasks):
-    assert runs.key_of(tasks.power, (0.1, dict(a=1, b=[2, None]))) == runs.key_of(
-        tasks.power, (np.float64(0.1), dict(b=(2, None), a=np.int64(1))))
+def test_options_are_in_the_call_and_in_the_key(worker):
+    for _ in range(2):
+        assert [worker.options(1, **options)["y"].tolist() for options in (
+            {}, dict(z=5), dict(other=6))] == [[1], [5], [1, 6]]
+    assert len(kept()) == 3
 
 
 @pytest.mark.parametrize("unknown", (np.arange(3), object(), {1, 2}, [np.zeros(1)]))
@@ -238,59 +305,105 @@ def test_arguments_that_no_text_describes_are_refused(unknown, tasks):
         runs.parallel(tasks.power, [(unknown,)])
 
 
-def test_an_edited_module_computes_anew(tasks, tmp_path):
-    """The reader's own, in which the optimizer is, and, in a copy of the house, each of ours."""
-    (tmp_path / "house").mkdir()
-    for name in ("runs", *runs.BASE):
-        shutil.copy(ROOT / f"{name}.py", tmp_path / "house")
-    text = "sys.path[0] = 'house'; del sys.modules['runs']\nimport runs, tasks\n" \
-        "runs.folder = pathlib.Path('kept')\n" \
-        "print(float(tasks.beta(((tasks.Mine, dict(lr=1)),))['y']), len([*runs.folder.iterdir()]))"
-
-    def run():
-        return printed(python(text))
-
-    assert run() == run() == ["5.0", "1"]
-    Path("tasks.py").write_text(TASKS.replace("BETA = 5", "BETA = 7"))
-    assert run() == ["7.0", "2"]
-    for number, name in enumerate(runs.BASE, 3):
-        with open(f"house/{name}.py", "a") as file:
-            file.write("# a comment\n")
-        assert run() == ["7.0", str(number)], name
-    Path("tasks.py").write_text(TASKS)
-    assert run() == ["5.0", "8"]
+def test_code_and_numpys_version_are_in_the_key(tasks, monkeypatch):
+    """A byte of a file, ours or the reader's, and a value, as one from the environment."""
+    keys = {runs.key_of(tasks.power, (1,))}
+    for name in (*runs.BASE, "tasks"):
+        code, values = runs.SOURCES[name]
+        assert code == Path(sys.modules[name].__file__).read_bytes()
+        for changed in ((code + b"#", values), (code, values | dict(other=""))):
+            monkeypatch.setitem(runs.SOURCES, name, changed)
+            keys.add(runs.key_of(tasks.power, (1,)))
+    monkeypatch.setattr(np, "__version__", "0")
+    keys.add(runs.key_of(tasks.power, (1,)))
+    assert len(keys) == 14
 
 
-def test_a_value_that_a_session_changed_stops_it(tasks, monkeypatch):
-    """Workers read the file: they would not see it. In this process it is another key."""
-    mine = ((tasks.Mine, dict(lr=1)),)
-    assert results(tasks.beta, (mine,)) == [5]
-    monkeypatch.setattr(tasks, "BETA", -5)
-    with pytest.raises(runs.RunFailed, match="has changed since this session began"):
-        runs.parallel(tasks.beta, [(mine,)])
-    assert tasks.beta(mine)["y"] == -5 and len(kept()) == 2
+# ---- A session whose code is other than its files ------------------------------------------------
+
+
+@pytest.mark.parametrize("name, change", (
+    ("training.clip", lambda old: functools.wraps(old)(lambda *arguments: old(*arguments))),
+    ("training.clip", functools.partial), ("training.clip", lambda old: Mock(side_effect=old)),
+    ("optimizers.clip_global_norm", lambda old: optimizers.clip_coordinates),
+    ("optimizers.SGD.step", lambda old: Adam.step), ("optimizers.np", lambda old: os),
+    ("data.PAPER_SETTINGS", lambda old: dict(reversed(old.items()))),
+    ("data.PAPER_SETTINGS", lambda old: old | {"Setting 1": data.SETTING_2}),
+    ("tasks.BETA", float), ("tasks.RATES", list), ("tasks.COUNT", lambda old: old + 1),
+    ("tasks.GRID", lambda old: old + 1), ("tasks.NAMES", lambda old: old - {"a"}),
+    ("tasks.HALVES", lambda old: functools.partial(pow, 3)), ("tasks.LOCK", lambda old: None),
+    ("tasks.Mine.factor", lambda old: 2), ("tasks.Mine.half", lambda old: property(float))))
+def test_a_changed_value_is_noticed(name, change, tasks, monkeypatch):
+    module, first, *rest = name.split(".")
+    place = getattr(sys.modules[module], first) if rest else sys.modules[module]
+    before, last = runs.contents_of(module), (rest or [first])[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, last, change(getattr(place, last)))
+        changed = {each for each, _ in before.items() ^ runs.contents_of(module).items()}
+    assert changed == {f"{module}.{first}"} and runs.contents_of(module) == before
+
+
+def test_functions_are_told_apart_but_not_by_their_lines():
+    text = "def make(k):\n def f(x, y=1): return abs(x) + 2 * y + k\n return f\nf = make(3)"
+    found = []
+    for old, new in (("", ""), ("=1", "=4"), ("2", "5"), ("+ 2", "- 2"), ("abs", "len"), ("3", "4"),
+                     ("x, y", "x, *, y"), ("x, y=1", "x, *, y=4"), ("x, y", "*x, y"),
+                     ("x, y=1): return abs(x) + 2 * y", "y, x=1): return abs(y) + 2 * x"),
+                     ("make(3)", "make(3)\nf.rate = 1"), ("def make", "# a line\ndef make")):
+        exec(text.replace(old, new), names := dict(__name__="mine"))
+        found.append(runs.contents([names["f"]], "mine", {}))
+    assert len({*found}) == 11 and found[0] == found[-1]
+
+
+def test_what_a_session_changed_is_computed_in_it_and_not_kept(tasks, monkeypatch, capsys):
+    """So is what changes by itself. The line names it; unchanged it is left to workers again."""
+    Path("clock.py").write_text("import time\nNOW = time.time_ns()\nclass Late:\n    beta = 1\n"
+                                "    def __init__(self, lr): pass\n")
+    late = ((importlib.import_module("clock").Late, dict(lr=1)),),
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "BETA", -5)
+        patch.setattr(training, "clip", functools.partial(training.clip))
+        tasks.LISTS["a"].append(3)
+        assert results(tasks.beta, mine(), late) == [-5, 1] and not kept()
+    assert "experiments.py: clock.NOW, tasks.BETA, tasks.LISTS, training.clip: other than in " \
+        "their files (or they change by themselves, " in capsys.readouterr().err
+    tasks.LISTS["a"].pop()
+    assert results(tasks.beta, mine()) == [5] and len(kept()) == 1
+    assert not capsys.readouterr().err
+
+
+def test_a_file_that_is_edited_while_a_session_lives(tasks, capsys):
+    """Before its first use, or so that nobody can import it; reloaded; a comment; reverted."""
+    def run(text, reload=False):
+        Path("tasks.py").write_text(text)
+        importlib.reload(tasks) if reload else None
+        return (*results(tasks.beta, mine()), len(kept()), "other" in capsys.readouterr().err)
+
+    edited, old = TASKS.replace("BETA = 5", "BETA = 70"), mine()
+    assert run(edited) == (5, 0, True)
+    assert run("class Mine(") == (5, 0, True)
+    assert run(edited, reload=True) == (70, 1, False)
+    assert run(f"{edited}# a comment") == (70, 2, False)
+    assert run(TASKS) == (70, 2, True)
+    assert run(TASKS, reload=True) == (5, 3, False)
+    assert results(tasks.beta, old) == [5] and len(kept()) == 3  # of before it was reloaded
 
 
 # ---- What fails, fails alone ---------------------------------------------------------------------
 
 
 def test_a_task_that_raises_is_named_and_the_others_are_kept(tasks):
-    line = TASKS.splitlines().index('        raise RuntimeError("oh")') + 1
+    """Also one that ends its process."""
     calls = [(data.SETTING_1, ((SGD, dict(lr=0.1)),), seed) for seed in range(4)]
     with pytest.raises(runs.RunFailed) as error:
         runs.parallel(tasks.bad, calls)
-    assert str(error.value) == \
-        f"bad(Setting 1, SGD, lr 0.1, 1): RuntimeError: oh (tasks.py, line {line})"
-    assert len(kept()) == 3
-    assert results(tasks.bad, calls[0], *calls[2:]) == [0, 2, 3]
+    lines = [TASKS.splitlines().index(f"        {text}") + 1 for text in (
+        'raise RuntimeError("oh")', "sys.exit(3)")]
+    assert str(error.value).splitlines() == [
+        f"bad(Setting 1, SGD, lr 0.1, 1): RuntimeError: oh (tasks.py, line {lines[0]})",
+        f"bad(Setting 1, SGD, lr 0.1, 2): SystemExit: 3 (tasks.py, line {lines[1]})"]
+    assert len(kept()) == 2 and results(tasks.bad, calls[0], calls[3]) == [0, 3]
     assert sorted(logged()) == ["0", "1", "2", "3"]
-
-
-@pytest.mark.parametrize("kind", ("none", "file"))
-def test_a_task_that_returns_no_arrays_is_named(kind, tasks):
-    with pytest.raises(runs.RunFailed, match=rf"^odd\({kind}\): (Attribute|Type)Error"):
-        runs.parallel(tasks.odd, [(kind,)])
-    assert not kept()
 
 
 def test_a_worker_that_dies_is_said_and_the_same_call_does_the_rest(tasks):
@@ -303,11 +416,7 @@ def test_a_worker_that_dies_is_said_and_the_same_call_does_the_rest(tasks):
 
 
 def test_a_worker_that_dies_while_tasks_are_handed_out(tasks, monkeypatch):
-    class Broken(Executor):
-        def submit(self, *task):
-            raise BrokenExecutor("a child process terminated abruptly")
-
-    monkeypatch.setattr(runs, "executor", Broken())
+    monkeypatch.setattr(runs, "executor", Mock(submit=Mock(side_effect=BrokenExecutor)))
     with pytest.raises(runs.RunFailed, match="^a worker process died$"):
         runs.parallel(tasks.power, [(1,)])
 
@@ -331,10 +440,10 @@ def test_a_blow_loses_nothing_that_is_done_and_leaves_no_process(send, blow, tas
     parent = python("import signal, tasks\n"
                     "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
                     "runs.parallel(tasks.slow, [(0,), (1,), (2,)])", start_new_session=True)
-    tasks.until(lambda: Path("log").exists() and len(logged()) == 3 and len(kept()) == 2)
+    tasks.until(lambda: len([*Path().glob("kept/*.npz")]) == 2 and len(logged()) == 3)
     send(parent.pid, blow)
     try:
-        assert parent.wait(10) == -blow
+        assert parent.wait(30) == -blow
         tasks.until(lambda: not session(parent.pid))
     finally:
         for left in session(parent.pid):
@@ -366,22 +475,15 @@ def test_an_interrupt_ends_our_workers_and_no_other_process(tasks, monkeypatch):
 # ---- Where it runs -------------------------------------------------------------------------------
 
 
-class Recording(Here):
-    seen = []
-
-    def submit(self, *work):
-        self.seen.append(work[-1])
-        return super().submit(*work)
-
-
-def test_a_readers_executor_is_used_as_it_is(tasks, monkeypatch):
-    with ThreadPoolExecutor(2) as threads:
-        for pool in (threads, Recording()):
-            monkeypatch.setattr(runs, "executor", pool)
-            monkeypatch.setattr(runs, "folder", Path(type(pool).__name__))
-            assert [run["y"][1] for run in runs.parallel(tasks.power, [(1,), (2,)])] == [1, 4]
-        assert pool.seen == [(1,), (2,)] and threads.submit(int).result() == 0  # still open
-    assert logged()[2:] == ["1", "2"] and processes() == {os.getpid()}
+@pytest.mark.parametrize("start, count", (
+    (None, 0), ("fork" if hasattr(os, "fork") else None, 0), ("spawn", 2)))
+def test_a_readers_executor_is_used_as_it_is(start, count, tasks, monkeypatch):
+    """Threads and forks, which see what the session has changed, keep nothing; workers do."""
+    with (ProcessPoolExecutor(1, multiprocessing.get_context(start)) if start
+          else ThreadPoolExecutor(1)) as pool:
+        monkeypatch.setattr(runs, "executor", pool)
+        assert results(tasks.slow, (0,), (1,)) == [0, 1] and len(kept()) == count
+        assert processes() == {pool.submit(os.getpid).result()}  # still open
 
 
 TYPED = """
@@ -411,23 +513,19 @@ def test_typed_code_runs_in_this_process_and_is_not_kept(file, tasks):
     four, parent, *seen = printed(python(TYPED, file))
     assert four == "4.0" and processes() != {int(parent)}
     assert seen == ["class", "train"] and len(kept()) == 1
+    said = [line for line in Path("err").read_text().splitlines() if "other" in line]
+    assert len(said) == 1 and said[0].startswith("experiments.py: training.train: other than")
 
 
-def test_a_function_inside_a_function_runs_in_this_process_and_is_not_kept(tasks):
-    assert results(tasks.outer(), (1,), (2,)) == [1, 2]
-    assert processes() == {os.getpid()} and not kept()
-
-
-def test_a_readers_function_in_the_place_of_ours_is_used_and_nothing_is_kept(tasks, monkeypatch):
-    """From a file, too: workers would use ours, and the key would be that of ours."""
-    assert results(tasks.rate, (data.SETTING_1,)) == [0.02] and len(kept()) == 1
-    monkeypatch.setattr(training, "clip", tasks.log)
-    assert results(tasks.rate, (data.SETTING_1._replace(lr=dict(SGD=3)),)) == [3]
-    assert tasks.rate(data.SETTING_1)["y"] == 0.02 and len(kept()) == 1
+def test_a_function_inside_a_function_runs_where_it_is_and_is_not_kept(worker):
+    """In a session, and in a worker."""
+    assert results(worker.outer(), (1,)) == [1] and processes() == {os.getpid()}
+    runs.keeps = True
+    assert worker.outer()(2)["y"] == 2 and not kept()
 
 
 def test_inside_a_process(tasks):
-    """Of multiprocessing; a daemon may have no children and does all itself."""
+    """Of multiprocessing; a daemon may have no children, does all itself and keeps nothing."""
     process = python("""
 import multiprocessing, tasks
 def job(x):
@@ -437,33 +535,25 @@ if __name__ == "__main__":
         child = multiprocessing.get_context("spawn").Process(target=job, args=(x,), daemon=daemon)
         child.start()
         child.join(30)""")
-    assert printed(process) == ["4.0", "9.0"] and logged() == ["2", "3"] and len(kept()) == 2
+    assert printed(process) == ["4.0", "9.0"] and logged() == ["2", "3"] and len(kept()) == 1
 
 
 def test_a_system_without_processes(tasks, monkeypatch):
-    def refuse(*_):
-        raise FileNotFoundError(2, "No such file or directory", "/dev/shm")
-
+    refuse = Mock(side_effect=FileNotFoundError(2, "No such file or directory", "/dev/shm"))
     monkeypatch.setattr(runs, "ProcessPoolExecutor", refuse)
     with pytest.raises(runs.RunFailed, match="can start no processes .*No such file .*/dev/shm"):
         runs.parallel(tasks.power, [(1,)])
 
 
 def test_not_more_processes_than_windows_allows(monkeypatch):
-    class Pool:
-        def __init__(self, count, *_):
-            asked.append(count)
-
-        def shutdown(self, cancel_futures):
-            asked.append(cancel_futures)
-
-    asked = []
-    monkeypatch.setattr(runs, "ProcessPoolExecutor", Pool)
+    pool = Mock()
+    monkeypatch.setattr(runs, "ProcessPoolExecutor", pool)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     for jobs in (None, 3, 100):
         with runs.processes(jobs):
             pass
-    assert asked == [61, True, 3, True, 61, True]
+        pool().shutdown.assert_called_with(cancel_futures=True)
+    assert [call.args[0] for call in pool.call_args_list if call.args] == [61, 3, 61]
 
 
 TERMINAL = type("Terminal", (io.StringIO,), dict(isatty=lambda self: True))
