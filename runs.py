@@ -98,7 +98,8 @@ def parallel(function, tasks):
     calls = {i: call for i, task in enumerate(tasks) if (call := packed(function, task))}
     modules = sorted(modules_of((function, [tasks[i] for i in calls])))
     held = {name: contents_of(name) for name in modules if name in sys.modules}
-    outcomes = [OtherCode()] * len(tasks)
+    what, outcomes = title(function, tasks), [OtherCode()] * len(tasks)
+    progress(what, 0, len(tasks), began)
     if calls and not multiprocessing.current_process().daemon:
         with contextlib.nullcontext(executor) if executor else processes() as pool:
             try:
@@ -109,7 +110,7 @@ def parallel(function, tasks):
                 raise RunFailed("a worker process died") from None
             for done, future in enumerate(as_completed(futures), 1):
                 outcomes[futures[future]] = future.exception() or future.result()
-                progress(done, len(futures), began)
+                progress(what, done, len(futures), began)
     here = [i for i, each in enumerate(outcomes) if isinstance(each, OtherCode)]
     others = sorted({name for i in here for name in outcomes[i].args})
     if others:
@@ -120,7 +121,7 @@ def parallel(function, tasks):
             outcomes[i] = work(function, tasks[i])
         except RunFailed as error:
             outcomes[i] = error
-        progress(done, len(here), began)
+        progress(what, done, len(here), began)
     lines = {"a worker process died" if isinstance(each, BrokenExecutor) else str(each): None
              for each in outcomes if isinstance(each, BaseException)}  # a dict: each once, in order
     if lines:
@@ -346,16 +347,28 @@ def write(path, save):
         temporary.unlink(missing_ok=True)
 
 
+def title(function, tasks):
+    """A call in short: the function, a measure, three settings."""
+    code = [part for part in flat((function, tasks[:1])) if inspect.isfunction(part)]
+    settings = {each.name: None for task in tasks for each in task
+                if isinstance(each, tuple) and hasattr(each, "name")}
+    return listed([in_words(code), *settings], 4)
+
+
 def listed(names, most):
     return ", ".join([*names[:most], *["..."] * (len(names) > most)])
 
 
-def progress(done, total, began):
-    """Tasks done and the time left, on a terminal only; the last call clears the line."""
+def progress(what, done, total, began):
+    """Tasks done and the time left: a terminal's line, cleared at the end; else one at the start.
+    """
     if sys.stderr is not None and sys.stderr.isatty():
-        left = (time.monotonic() - began) / done * (total - done)
-        text = f"{done} of {total} done, about {left:.0f} s left" if done < total else ""
-        print(f"\r{text:<50}", end="" if text else "\r", file=sys.stderr, flush=True)
+        text = f"{what:.44}: {done} of {total} done" if done < total else ""
+        if 0 < done < total:
+            text += f", about {(time.monotonic() - began) / done * (total - done):.0f} s left"
+        print(f"\r{text:<79}", end="" if text else "\r", file=sys.stderr, flush=True)
+    elif sys.stderr is not None and total and not done:
+        print(f"{what}: {total} task{'s' * (total > 1)}", file=sys.stderr)
 
 
 def say(text):

@@ -365,11 +365,11 @@ def test_what_a_session_changed_is_computed_in_it_and_not_kept(tasks, monkeypatc
         patch.setattr(training, "clip", functools.partial(training.clip))
         tasks.LISTS["a"].append(3)
         assert results(tasks.beta, mine(), late) == [-5, 1] and not kept()
-    assert "experiments.py: clock.NOW, tasks.BETA, tasks.LISTS, training.clip: other than in " \
+    assert "\nexperiments.py: clock.NOW, tasks.BETA, tasks.LISTS, training.clip: other than in " \
         "their files (or they change by themselves, " in capsys.readouterr().err
     tasks.LISTS["a"].pop()
     assert results(tasks.beta, mine()) == [5] and len(kept()) == 1
-    assert not capsys.readouterr().err
+    assert capsys.readouterr().err == "beta: 1 task\n"
 
 
 def test_a_file_that_is_edited_while_a_session_lives(tasks, capsys):
@@ -459,8 +459,9 @@ def test_a_worker_leaves_ctrl_c_to_its_parent(tasks):
 
 def test_an_interrupt_ends_our_workers_and_no_other_process(tasks, monkeypatch):
     """A child of the user's own survives."""
-    def interrupt(*_):
-        raise KeyboardInterrupt
+    def interrupt(what, done, *_):
+        if done:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "progress", interrupt)
     child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
@@ -560,14 +561,19 @@ TERMINAL = type("Terminal", (io.StringIO,), dict(isatty=lambda self: True))
 
 
 @pytest.mark.parametrize("stream", (TERMINAL(), io.StringIO(), None))
-def test_progress_is_for_terminals(stream, tasks, monkeypatch, capsys):
-    """Its last word clears the line. Without stderr all goes on, in silence."""
+def test_progress(stream, tasks, monkeypatch, capsys):
+    """On a terminal a line that at last is cleared; else a line at the start; without stderr
+    silence. The title: the function, a measure, three settings."""
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(runs, "executor", Here())
-    runs.parallel(tasks.power, [(1,), (2,)])
+    runs.parallel(tasks.power, [])
+    runs.parallel(tasks.bad, [(setting, tasks.log, 0) for setting in data.DEEP for _ in "ab"])
+    what = "bad, log, L = 2, L = 4, L = 6, ..."
     if stream is None:
         runs.say("a word")
+    elif stream.isatty():
+        assert f"\r{what}: 1 of 8 done, about " in stream.getvalue()
+        assert stream.getvalue().endswith(f"\r{'':79}\r")
     else:
-        assert ("\r1 of 2 done, about " in stream.getvalue()) == stream.isatty()
-        assert stream.getvalue()[-52:] == stream.isatty() * f"\r{'':50}\r"
+        assert stream.getvalue() == f"{what}: 8 tasks\n"
     assert not capsys.readouterr().out
