@@ -75,7 +75,8 @@ def test_a_users_call(here, capsys):
     assert exit_status(["adam-vs-sgd", *SMALL, "--out", "r数", "--jobs", "1"]) == 0
     assert before == {path: path.stat().st_mtime_ns for path in before}
     out, err = capsys.readouterr()
-    assert out.splitlines()[:-2] == lines[:-2] and err == ""
+    assert out.splitlines()[:-2] == lines[:-2]
+    assert err.splitlines() == [f"train, Setting {number}: 1 task" for number in (1, 2, 3)]
 
 
 def test_the_list_is_printed_without_a_name(capsys):
