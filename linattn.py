@@ -34,7 +34,7 @@ import numpy as np
 ACTIVATIONS = ("linear", "relu", "softmax", "softmax/n")
 REAL, COMPLEX = "iuf", "iufc"  # kinds of numbers that an argument may have, numpy's letters
 STEP = 1e-20  # of the complex step: its square vanishes beside 1, so nothing is rounded away
-CHUNK = 40_000  # numbers in the largest matrices of a chunk of prompts: they fit into the cache
+CHUNK = 80_000  # numbers in the largest matrices of a chunk of prompts: they fit into the cache
 
 
 def keep_freed_memory():
