@@ -9,6 +9,7 @@ ICLR 2024, arXiv 2310.01082, whose letters are:
     P, Q    value matrix and joint key-query matrix of a layer, (D, D)
     G       the Gram matrix C C^T / n, (D, D), symmetric
     A       I + P G Q, what one linear layer does to every column
+    S, R    scores and act(S), (n, m): a row for each key, a column for each of m queries
     K, H    dG + dG^T (`_gram_backprop` says what for), and the Hessian of the loss
     Z', dZ  Z after the layer, and dLoss/dZ; likewise for the other letters
     Z.mT    numpy's word for the transposed matrix of every prompt
@@ -94,27 +95,37 @@ def textbook_loss_and_grad(params, prompts, activation="linear"):
     return _over_chunks(_textbook_backprop, params, _checked_prompts(prompts), activation)
 
 
-# ---- The definition: Z' = Z + P V, V = (1/n) (Z M) R, R = act(S), S = Z^T Q Z --------------------
+# ---- The definition: Z' = Z + P V, V = C R / r, R = act(S), S = C^T Q Z --------------------------
 
-# In the code `mask` is the diagonal of M, (n+1,), with the 1/n in it (softmax has none): (1/n) Z M
-# is Z * mask. X are the columns of Z that a layer has to give: all, in the last one only the query.
+# M takes the query out of the keys, so (1/n) Z M act(Z^T Q Z) = (1/n) C act(C^T Q Z). X are the
+# columns of Z that a layer has to give: all, in the last one only the query. r is n, for softmax
+# the sum over the keys of R = exp(S); it divides C R, whose columns are shorter than those of R.
+# In the code the columns of all prompts stand side by side, Z is [D, batch * (n+1)], and X, U, V
+# are [D, batch * m]: so Q @ X is one large product, and dX @ V.T sums over the prompts, too.
+# `_each` shows the columns prompt by prompt, [batch, D, m].
 
 def _textbook_forward(pairs, Z, activation):
-    """Predictions (batch,) and, for the backward pass, every layer's (Z, X, mask, R, V)."""
-    n, cache = Z.shape[2] - 1, []
-    mask = np.append(np.ones(n), 0) / (1 if activation == "softmax" else n)
+    """Predictions (batch,) and, for the backward pass, what every layer leaves for it."""
+    (batch, _, columns), cache = Z.shape, []
+    Z = _side_by_side(Z)
     for l, (P, Q) in enumerate(pairs):
-        X = Z if l < len(pairs) - 1 else Z[:, :, -1:]
-        Z, parts = _attention(P, Q, Z, X, mask, activation)
+        X = Z if l < len(pairs) - 1 else Z[:, columns - 1 :: columns]
+        Z, parts = _attention(P, Q, Z, X, batch, activation)
         cache.append(parts)
-    return -Z[:, -1, -1], cache
+    return -Z[-1], cache
 
 
-def _attention(P, Q, Z, X, mask, activation):
-    """One layer: Z' (batch, D, m) for the m columns X of Z, and what its backward pass needs."""
-    R = _act(Z.mT @ Q @ X, activation)  # [n+1 keys, D] [D, D] [D, m] -> [n+1 keys, m queries]
-    V = Z * mask @ R  # [D, n+1] [n+1, m] -> [D, m]
-    return X + P @ V, (Z, X, mask, R, V)
+def _attention(P, Q, Z, X, batch, activation):
+    """One layer: Z' [D, batch * m] for the columns X of Z, and what its backward pass needs."""
+    K = C = _each(Z, batch)[:, :, :-1]  # the keys, and what is read from them
+    if activation == "softmax/n":
+        K, C = _each(Z, batch), _each(Z * _mask(Z, batch), batch)
+    U = Q @ X
+    S = K.mT @ _each(U, batch)  # [n keys, D] [D, m] -> [n keys, m queries]
+    R, r = _act(S, activation)
+    N = _product(C, R)  # [D, n] [n, m] -> [D, m]
+    V = N / r
+    return X + P @ V, (batch, Z, X, K, C, U, R, r, V)
 
 
 def _textbook_backprop(params, Z, target, activation):
@@ -122,41 +133,77 @@ def _textbook_backprop(params, Z, target, activation):
     pairs, k = _embed(params, Z.shape[1]), params.shape[-1]
     prediction, cache = _textbook_forward(pairs, Z, activation)
     error, grad = prediction - target, np.empty_like(pairs)
-    dZ = np.zeros((*Z.shape[:2], 1), pairs.dtype)
-    dZ[:, -1, -1] = -2 * error  # loss = error^2, prediction = -Z[d, n]
+    dZ = np.zeros((Z.shape[1], len(Z)), pairs.dtype)
+    dZ[-1] = -2 * error  # loss = error^2, prediction = -Z[d, n]
     for l in reversed(range(len(pairs))):
         dZ, *grad[l] = _attention_backprop(*pairs[l], cache[l], dZ, activation)
     return (error * error).sum(), grad[:, :, :k, :k]
 
 
 def _attention_backprop(P, Q, parts, dX, activation):
-    """dZ, and dP and dQ summed over prompts, from dX = dZ' (batch, D, m), as Z' = X + P V. Each
-    line is the forward line in its comment, in reverse: F = B E gives dB = dF E^T, dE = B^T dF;
-    what is used twice receives twice."""
-    Z, X, mask, R, V = parts
-    dP = (dX @ V.mT).sum(0)  # Z' = X + P V
+    """dZ, and dP and dQ summed over prompts, from dX = dZ', as Z' = X + P V. Each line is the
+    forward line in its comment, in reverse: F = B E gives dB = dF E^T, dE = B^T dF; what is used
+    twice receives twice."""
+    batch, Z, X, K, C, U, R, r, V = parts
+    dP = dX @ V.T  # Z' = X + P V
     dV = P.T @ dX
-    dZ = dV @ R.mT * mask  # V = (Z mask) R
-    dR = (Z * mask).mT @ dV
-    if activation in ("linear", "relu"):  # R = S, or S where it is positive
-        dS = dR if activation == "linear" else dR * (R.real > 0)
-    else:  # R_i = exp(S_i) / sum_j exp(S_j): dS_i = R_i (dR_i - sum_j R_j dR_j)
-        dS = R * (dR - np.einsum("bjm,bjm->bm", R, dR)[:, None])
-    ZdS = Z @ dS
-    dQ = (ZdS @ X.mT).sum(0)  # S = Z^T Q X
-    dZ += Q @ X @ dS.mT
-    dZ[:, :, -X.shape[2] :] += dX + Q.T @ ZdS  # X is Z, or its last column
+    dN = dV / r  # V = N / r
+    dC = _product(_each(dN, batch), R.mT)  # N = C R
+    dR = C.mT @ _each(dN, batch)
+    if activation == "linear":
+        dS = dR
+    elif activation == "relu":  # R = S where it is positive
+        dS = np.multiply(dR, R.real > 0, out=dR)
+    else:
+        dr = -(V * dN).sum(0, keepdims=True)  # V = N / r
+        dR += _each(dr, batch)  # r = sum of R over the keys
+        dS = np.multiply(dR, R, out=dR)  # R = exp(S)
+    if activation == "softmax/n":
+        dC *= _mask(Z, batch)
+    dC += _product(_each(U, batch), dS.mT)  # S = K^T U
+    dU = _product(K, dS)
+    dQ = dU @ X.T  # U = Q X
+    dZ = dX = dX + Q.T @ dU
+    if X is not Z:  # but its last column in every prompt
+        dZ = np.zeros(Z.shape, dX.dtype)
+        _each(dZ, batch)[:, :, -1:] = _each(dX, batch)
+    _each(dZ, batch)[:, :, : K.shape[2]] += _each(dC, batch)
     return dZ, dP, dQ
 
 
 def _act(S, activation):
-    """R = act(S) along axis 1, the keys."""
-    if activation in ("linear", "relu"):
-        return S if activation == "linear" else S * (S.real > 0)
-    if activation == "softmax":
-        S[:, -1] = -np.inf  # not over the query's own key
-    weights = np.exp(S - S.max(axis=1, keepdims=True))  # exp(0) at most
-    return weights / np.einsum("bjm->bm", weights)[:, None]
+    """R = act(S), in the memory of S, and r: n, or the sum of R over axis 1, the keys."""
+    if activation == "linear":
+        return S, S.shape[1]
+    if activation == "relu":
+        return np.multiply(S, S.real > 0, out=S), S.shape[1]
+    if S.real.max() > 300 or S.real.min() < -300:  # before exp overflows or a column vanishes:
+        S -= S.max(axis=1, keepdims=True)  # this changes N and r by one factor, and not V
+    R = np.exp(S, out=S)
+    return R, (np.ones(R.shape[1]) @ R).ravel()
+
+
+def _mask(Z, batch):
+    """The diagonal of M / n for all prompts: in "softmax/n" the query is a key, but not read."""
+    n = Z.shape[1] // batch - 1
+    return np.tile(np.append(np.ones(n), 0) / n, batch)
+
+
+def _side_by_side(Z):
+    """The columns of all prompts in one matrix: [batch, D, m] -> [D, batch * m]."""
+    return Z.transpose(1, 0, 2).reshape(Z.shape[1], -1)
+
+
+def _each(columns, batch):
+    """The reverse, a view: [D, batch * m] -> [batch, D, m]."""
+    return columns.reshape(len(columns), batch, -1).transpose(1, 0, 2)
+
+
+def _product(B, E):
+    """B E of each prompt, side by side: [batch, D, k] [batch, k, m] -> [D, batch * m]."""
+    F = np.empty((B.shape[1], len(B) * E.shape[2]), np.result_type(B, E))
+    np.matmul(B, E, out=_each(F, len(B)))
+    return F
 
 
 # ---- Linear attention through the Gram matrix ---------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 
 from linattn import (COMPLEX, _attention, _attention_backprop, _checked_prompts, _check_init,
                      _check_whole, _diagonal, _embed, _finite, _gram, _gram_backprop, _over_chunks,
-                     _require, _second, init_params)
+                     _require, _second, _side_by_side, init_params)
 
 
 # ---- In front ------------------------------------------------------------------------------------
@@ -141,31 +141,31 @@ def transformer_loss_and_grad(params, prompts):
 
 
 def _transformer_backprop(params, Z, target):
-    """Sum of squared errors and its gradient; only the query goes through the last layer.
+    """Sum of squared errors and its gradient; only the query goes through the last layer. The
+    columns of all prompts stand side by side, as in linattn.py's definition.
 
         a = W1 z'          ->  dW1 = da z'^T   dz' += W1^T da
         h = relu(a)        ->  da = dh where a > 0, else 0
         z'' = z' + W2 h    ->  dW2 = dz'' h^T  dh = W2^T dz''  dz' = dz''
     """
-    D, n, k = Z.shape[1], Z.shape[2] - 1, params.shape[-1]
-    matrices, cache = _embed(params, D, 10), []
-    mask, grad = np.append(np.ones(n), 0), np.empty_like(matrices)
+    (batch, D, columns), k = Z.shape, params.shape[-1]
+    matrices, cache, Z = _embed(params, D, 10), [], _side_by_side(Z)
     for l, (P, Q, *rest) in enumerate(matrices):
-        X = Z if l < len(matrices) - 1 else Z[:, :, -1:]
+        X = Z if l < len(matrices) - 1 else Z[:, columns - 1 :: columns]
         W1, W2 = np.vstack(rest[:4]), np.hstack(rest[4:])
-        attended, parts = _attention(P, Q, Z, X, mask, "softmax")
-        a = W1 @ attended  # [4 D, D] [D, m] -> [4 D, m]
+        attended, parts = _attention(P, Q, Z, X, batch, "softmax")
+        a = W1 @ attended  # [4 D, D] [D, batch * m] -> [4 D, batch * m]
         h = a * (a.real > 0)
         Z = attended + W2 @ h
         cache.append((W1, W2, attended, a, h, parts))
-    error = -Z[:, -1, -1] - target
-    dZ = np.zeros((len(Z), D, 1), matrices.dtype)
-    dZ[:, -1, -1] = -2 * error
+    error, grad = -Z[-1] - target, np.empty_like(matrices)
+    dZ = np.zeros((D, batch), matrices.dtype)
+    dZ[-1] = -2 * error
     for l in reversed(range(len(matrices))):
         W1, W2, attended, a, h, parts = cache[l]
-        dW2 = (dZ @ h.mT).sum(0)
+        dW2 = dZ @ h.T
         da = W2.T @ dZ * (a.real > 0)
-        dW1 = (da @ attended.mT).sum(0)
+        dW1 = da @ attended.T
         dZ = dZ + W1.T @ da
         grad[l, 2:] = *np.split(dW1, 4), *np.split(dW2, 4, axis=1)
         dZ, *grad[l, :2] = _attention_backprop(*matrices[l, :2], parts, dZ, "softmax")
