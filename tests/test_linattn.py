@@ -65,6 +65,20 @@ def test_softmax_does_not_change_when_all_scores_grow(activation, more):
     np.testing.assert_allclose(moved_grad, grad, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("error")
+def test_softmax_of_scores_of_any_size():
+    """With scores of tens of thousands, of both signs, the largest takes all the weight."""
+    rng = np.random.default_rng(0)
+    Z = data.sample_prompts(rng, 50, 5, 3).Z
+    params = np.zeros((1, 2, 3, 3))
+    params[0, 1] = 1e4 * rng.standard_normal((3, 3))
+    scores = np.einsum("bin,ij,bj->bn", Z[:, :3, :-1], params[0, 1], Z[:, :3, -1])
+    assert scores.min() < -10000 and scores.max() > 10000
+    read = Z[np.arange(50), 3, scores.argmax(axis=1)]
+    np.testing.assert_allclose(linattn.predict(params, Z, "softmax"), -read, rtol=1e-12)
+    assert np.isfinite(linattn.loss_and_grad(params, data.Prompts(Z, read), "softmax")[1]).all()
+
+
 # ---- Chunks and kinds of numbers -----------------------------------------------------------------
 
 PARAMS, PROMPTS = problem(7)
