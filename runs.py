@@ -96,11 +96,11 @@ def parallel(function, tasks):
     """
     tasks, began = list(tasks), time.monotonic()
     calls = {i: call for i, task in enumerate(tasks) if (call := packed(function, task))}
-    modules = sorted(modules_of((function, [tasks[i] for i in calls])))
-    held = {name: contents_of(name) for name in modules if name in sys.modules}
     what, outcomes = title(function, tasks), [OtherCode()] * len(tasks)
     progress(what, 0, len(tasks), began)
     if calls and not multiprocessing.current_process().daemon:
+        modules = sorted(modules_of((function, [tasks[i] for i in calls])))
+        held = {name: contents_of(name) for name in modules if name in sys.modules}
         with contextlib.nullcontext(executor) if executor else processes() as pool:
             try:
                 with start_of_workers():

@@ -497,10 +497,14 @@ class Own:
     def __init__(self, lr): pass
     def step(self, params, grad): seen.append("class"); return params
 
+class Large:
+    def __reduce_ex__(self, protocol): seen.append("looked at")
+
 def replaced(*task): seen.append("train"); return train(*task)
 
-sgd = training.contestants(setting)
+sgd, large = training.contestants(setting), Large()
 runs.parallel(training.train, [(setting, ((Own, dict(lr=1)),), 0, 1)])
+runs.parallel(replaced, [(setting, sgd, 0, 1)])
 training.train = replaced
 runs.parallel(training.along, [(training.loss_at, setting, sgd, 0, 1, (0,))])
 print(*seen)
@@ -513,7 +517,7 @@ def test_typed_code_runs_in_this_process_and_is_not_kept(file, tasks):
     a notebook. What workers can import, they do."""
     four, parent, *seen = printed(python(TYPED, file))
     assert four == "4.0" and processes() != {int(parent)}
-    assert seen == ["class", "train"] and len(kept()) == 1
+    assert seen == ["class", "train", "train"] and len(kept()) == 1
     said = [line for line in Path("err").read_text().splitlines() if "other" in line]
     assert len(said) == 1 and said[0].startswith("experiments.py: training.train: other than")
 
