@@ -510,7 +510,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         runs.say("interrupted")
         status = 130
-    if any(runs.folder.glob("*.npz")):
+    if any(Path(runs.folder).glob("*.npz")):
         runs.say("finished runs are kept; the command, when repeated, does the rest")
     return status
 

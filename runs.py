@@ -238,8 +238,10 @@ def flat(value):
             yield from flat(each)
     elif value is None or isinstance(value, (str, int, float, range, type, FunctionType)):
         yield value
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        yield value.dtype.str, value.shape, value.tobytes()
     else:
-        raise TypeError(f"task: got {value!r}, wants numbers, texts, functions, classes")
+        raise TypeError(f"task: got {value!r}, wants numbers, texts, arrays, functions, classes")
 
 
 def modules_of(call):

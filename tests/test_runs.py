@@ -285,7 +285,8 @@ def test_every_argument_is_in_the_key(tasks):
              (setting._replace(lr=dict(SGD=1)), sgd, 0), (setting._replace(std=0.1), sgd, 0),
              ((1, 2), 3), (1, (2,), 3), (1, 2, 3), ("1", 2, 3), (1.0, 2, 3), (None,), (range(3),),
              ({},), ((),), ([],), (dict(a=1, b=2),), (dict(b=2, a=1),), (tasks.Pair("a", 1),),
-             (("a", 1),), ((1, ")"), 2), ((1,), ")", 2), ((), tuple, 0), (tuple, 0, ())]
+             (("a", 1),), ((1, ")"), 2), ((1,), ")", 2), ((), tuple, 0), (tuple, 0, ()),
+             (np.arange(3),), (np.arange(3.0),), (np.zeros((1, 2)),), (np.zeros((2, 1)),)]
     assert len({runs.key_of(function, call) for call in calls
                 for function in (tasks.bad, tasks.odd)}) == 2 * len(calls)
     assert runs.key_of(tasks.bad, (0.1, dict(a=1))) == runs.key_of(
@@ -299,7 +300,7 @@ def test_options_are_in_the_call_and_in_the_key(worker):
     assert len(kept()) == 3
 
 
-@pytest.mark.parametrize("unknown", (np.arange(3), object(), {1, 2}, [np.zeros(1)]))
+@pytest.mark.parametrize("unknown", (object(), {1, 2}, [np.array([None])]))
 def test_arguments_that_no_text_describes_are_refused(unknown, tasks):
     with pytest.raises(TypeError, match="^task: got .*, wants numbers"):
         runs.parallel(tasks.power, [(unknown,)])
