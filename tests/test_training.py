@@ -478,6 +478,7 @@ def test_tail_and_spread():
     draws = np.arange(1.0, 1002.0)[::-1][None]  # median 501
     shares, tail = training.tail_shares(1001), training.tail(draws)[0]
     assert shares[0] == 1 / 1001 and shares[-1] == 1 and 100 < len(shares) <= 200
+    assert np.median(shares) < 0.2  # as many in each decade, where there are as many ranks
     assert tail[0] == 1001 / 501 and tail[-1] == 1 / 501
     for share, reached in zip(shares, tail, strict=True):
         assert (draws / 501 >= reached).mean() == pytest.approx(share)
@@ -589,3 +590,76 @@ def test_the_best_rate(finals, best, recwarn):
 def test_rates_in_words(finals, best, about):
     assert training.rate_in_words(runs_with(*finals)) == best
     assert training.about_rates(runs_with(*finals), 0.5) == about
+
+
+# ---- The door of an experiment -------------------------------------------------------------------
+
+
+@training.experiment(first=1000)
+def example(seeds=6, steps=100, late=0, optimizers=(optimizers.SGD, optimizers.Adam), lr=None,
+            sizes=(256,), remedies=("none",), settings=data.PAPER_SETTINGS):
+    return dict(locals())
+
+
+@training.experiment()
+def alone(seeds=6, optimizers=(optimizers.Adam,)):
+    return dict(locals())
+
+
+example.full = dict(remedies=("none", "decay"))
+MINE = {"mine": SETTING_1._replace(data=dict(n=9, d=2, covariance=np.eye(2)))}
+BOTH = optimizers.SGD, optimizers.Adam
+NAMESAKE = type("Adam", (optimizers.Adam,), {})
+
+
+@pytest.mark.parametrize("argument, values, wanted", (
+    ("seeds", (3, np.int64(3), 3.0, [1000, 1001, 1002], range(1000, 1003), np.arange(1000, 1003)),
+     (1000, 1001, 1002)),
+    ("seeds", ([1, 2], (1, 2), [1.0, 2], range(1, 3)), (1, 2)),
+    ("steps", (1e3, 1000, np.int32(1000), np.float64(1000)), 1000), ("late", (0, 0.0), 0),
+    ("optimizers", (BOTH, list(BOTH), iter(BOTH)), BOTH), ("lr", (None,), None),
+    ("lr", (dict(SGD=0.5), dict(SGD=np.float32(0.5))), dict(SGD=0.5)),
+    ("sizes", ((16, 64), [16, 64.0], range(16, 65, 48)), (16, 64)),
+    ("remedies", ("decay", ["decay"]), ("decay",)), ("settings", (MINE,), MINE)))
+def test_the_door_takes_what_has_a_plain_meaning(argument, values, wanted):
+    for value in values:
+        found = example(**{argument: value})
+        assert found[argument] == wanted and type(found[argument]) is type(wanted)
+    assert alone(optimizers=optimizers.SGD)["optimizers"] == (optimizers.SGD,)
+    assert alone(2)["seeds"] == (0, 1)
+
+
+@pytest.mark.parametrize("argument, values", (
+    ("seeds", (0, -1, None, [1, 1], [], "3", 1.5, True, [-1], ["1"])),
+    ("steps", (0, -1, 2.5, "100", True, None, [100], np.nan, np.inf)), ("late", (-1,)),
+    ("optimizers", ("SGD", ["SGD"], optimizers.SGD(0.1), optimizers.SGD, BOTH[:1], (), None,
+                    (optimizers.Adam, NAMESAKE), (optimizers.SGD, int))),
+    ("lr", (0.01, dict(sgd=0.5), {optimizers.SGD: 0.5}, dict(Adm=0.01), dict(SGD=-1), dict(SGD=0),
+            dict(SGD="x"), dict(SGD=None), dict(SGD=np.nan), [("SGD", 0.5)])),
+    ("lr", (dict(Muon=0.1),)), ("sizes", ((0,), (2.5,), "16")),
+    ("remedies", (("none", "decai"), "decai", (1,))),
+    ("settings", (SETTING_1, {}, {"a": 1}, {1: SETTING_1}, [SETTING_1], None,
+                  {"a": SETTING_1, "b": "Setting 1"}))))
+def test_the_door_names_what_it_refuses(argument, values):
+    """In one line, before anything is computed."""
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants .*$"):
+            example(**{argument: value})
+
+
+def test_a_setting_without_a_rate_for_an_optimizer():
+    no_rate = {"mine": SETTING_1._replace(name="Mine", lr=dict(SGD=0.1))}
+    with pytest.raises(ValueError, match="^lr: got none for Adam in Mine, wants one"):
+        example(settings=no_rate)
+    assert example(settings=no_rate, lr=dict(Adam=0.1))["lr"] == dict(Adam=0.1)
+
+
+@pytest.mark.parametrize("argument, arguments", (
+    ("contestants", ((), 0, 5)), ("contestants", ("SGD", 0, 5)),
+    *(("seed", ((SGD,), seed, 5)) for seed in (None, -1, 1.5, True)),
+    *(("steps", ((SGD,), 0, steps)) for steps in (0, -1, "5", 2.5)),
+    *(("every", ((SGD,), 0, 5, every)) for every in (0, -1, 2.5))))
+def test_a_run_is_refused_before_it_is_kept(argument, arguments, tmp_path):
+    with pytest.raises(ValueError, match=f"^{argument}: got .*, wants "):
+        training.train(SETTING_1, *arguments)
+    assert not list(tmp_path.glob("*.npz"))
