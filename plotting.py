@@ -74,9 +74,10 @@ def look(name, position=0):
 def picture(draw, arrays, found, verdict="", style=STYLE):
     """The figure of an experiment in the shape of a slide: headline, verdict, and the caption as
     its attribute `caption`. It starts from matplotlib's defaults, whatever the user's file says."""
-    with matplotlib.style.context(["default", style]):
-        if not isinstance(found, dict):
-            raise ValueError("found: got parts, wants verdicts.measured(parts)")
+    if not isinstance(found, dict):
+        raise ValueError("found: got parts, wants verdicts.measured(parts)")
+    with matplotlib.style.context(["default", style]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Data has no positive values")  # on a log scale: below
         figure = Figure(figsize=(13.33, 7.5), layout="constrained")
         arrays = {name: np.asarray(values) for name, values in arrays.items()}  # as from a file
         headline, figure.caption = draw(figure, arrays, found)
