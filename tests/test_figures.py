@@ -386,7 +386,8 @@ def test_grids_of_rates():
     star, circle = ([line for line in figure.axes[1].get_lines() if line.get_marker() == marker][0]
                     for marker in "*o")
     best = np.log(arrays["Setting 2 SGD final"]).mean(axis=1).argmin()
-    assert star.get_xdata() == arrays["Setting 2 SGD rates"][best]
+    assert star.get_xydata().tolist() == [[arrays["Setting 2 SGD rates"][best],
+                                           finals["SGD"][best] / least]]
     assert circle.get_xdata() == arrays["Setting 2 SGD used"] == 0.01
 
 
