@@ -179,6 +179,8 @@ def arguments_of(name, given):
         value = getattr(given, option)
         if value and key in usual:
             found[key] = value
+            if given.names == ["all"] and key == "optimizers" and len(usual[key]) == 1:
+                found[key] = value[-1:]  # of an experiment that compares none
         elif value and given.names != ["all"]:
             raise ValueError(f"--{option}: {name} takes none")
     if given.lr and "lr" in usual:
@@ -243,6 +245,8 @@ def commit():
 
 
 def place(level, out):
+    if level not in LEVELS:
+        raise ValueError(f"level: got {level!r}, wants {' or '.join(LEVELS)}")
     return Path(out, "robust") if level == "robust" else Path(out)
 
 

@@ -276,7 +276,7 @@ def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None,
                            settings=PAPER_SETTINGS):
     """C5: Smoothness grows with the gradient norm.
 
-    Figure 5, (L0, L1)-smoothness. Along the path of the last optimizer, Adam, at the published
+    Figure 5, (L0, L1)-smoothness. Along the path of one optimizer, Adam, at the published
     rates and on one evaluation batch of 1,000 prompts, against the norm of the gradient at the same
     point: v^T H v, and, at every second point, the spectral norm of H. Claimed, in each setting:
     the slope of log against log over the whole path above 0. Primary: of v^T H v. Besides: L0 and
@@ -285,7 +285,7 @@ def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None,
     points = tuple(range((steps - 1) // 50 + 1))
     arrays, parts = labels_of(settings, iteration=50 * np.array(points)), []
     for name, setting in settings.items():
-        adam = contestants(setting, optimizers[-1:], lr)
+        adam = contestants(setting, optimizers, lr)
         norm, curvature, spectral = (np.array([run["values"][0, :, 0] for run in parallel(along, [
             (measure, setting, adam, seed, steps, at) for seed in seeds])])
             for measure, at in ((gradient_norm, points), (smoothness, points),
@@ -336,13 +336,13 @@ def softmax_vs_linear(seeds=6, steps=125, optimizers=(Adam,), lr=None):
     """C6: Linear attention learns this task much faster than softmax attention.
 
     Three layers of linear, ReLU and softmax attention from the same weights on the same batches of
-    Setting 1, with the last optimizer, Adam, at one rate for each kind (the paper prints none;
+    Setting 1, with one optimizer, Adam, at one rate for each kind (the paper prints none;
     these are ours). Claimed, of both kinds of softmax over linear attention: the steps until the
     median of the last 50 losses is below d/2, half of the loss of predicting 0 (primary), and the
     final loss, above 1. A run that does not get there counts as infinitely many steps.
     """
     kinds = {"linear": SETTING_1} | {setting.name: setting for setting in NONLINEAR}
-    adams = {kind: contestants(setting, optimizers[-1:], lr) for kind, setting in kinds.items()}
+    adams = {kind: contestants(setting, optimizers, lr) for kind, setting in kinds.items()}
     loss = {}  # {kind: (seeds, steps)}
     for kind, setting in kinds.items():
         runs = parallel(train, [(setting, adams[kind], seed, steps) for seed in seeds])

@@ -959,6 +959,7 @@ def messy_data(seeds=6, steps=15, kinds=("clean", "Gaussian noise"), remedies=("
     snapshots); Adam's with a remedy over that without one, and SGD's over Adam's.
     """
     candidates, parts, rates = by_name(BOTH), [], []
+    remedies = tuple(dict.fromkeys(("none", *remedies)))  # with which others are compared
     risk = np.full((2, len(kinds), len(remedies), len(seeds)), np.nan)
     for k, kind in enumerate(kinds):
         for r, remedy in enumerate(remedies):
@@ -1085,9 +1086,9 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
     least = iter(parallel(descent, [(setting, kind, starts) for setting in deep.values()
                                     for kind in DESCENTS]))
     least = {name: {kind: float(next(least)["loss"]) for kind in DESCENTS} for name in deep}
-    arrays, parts, ends = {"depths": (1, 2, 3, 4), "optimizers": [optimizers[-1].__name__]}, [], []
+    arrays, parts, ends = {"depths": (1, 2, 3, 4), "optimizers": [optimizers[0].__name__]}, [], []
     for name, setting in deep.items():
-        adam = contestants(setting, optimizers[-1:], lr)
+        adam = contestants(setting, optimizers, lr)
         runs = parallel(train, [(setting, adam, seed, steps, 10) for seed in seeds])
         final = final_loss(np.array([run["loss"][0] for run in runs]))  # (seeds,)
         before = np.array([run["snapshots"][0, :, 0] for run in runs])
@@ -1105,7 +1106,7 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
     longer = {"five times the steps": deep["L = 4"],
               "five times the steps, falling rate": deep["L = 4"]._replace(schedule="linear")}
     for words, setting in longer.items():
-        adam = contestants(setting, optimizers[-1:], lr)
+        adam = contestants(setting, optimizers, lr)
         runs = parallel(train, [(setting, adam, seed, 5 * steps) for seed in seeds])
         final = final_loss(np.array([run["loss"][0] for run in runs]))
         parts.append(Part(words, f"L = 4, {words}: final loss / that of {DESCENTS['P = g I']}",
@@ -1200,7 +1201,7 @@ def one_layer(seeds, steps, optimizers, lr):
     arrays, parts = {"cases": list(cases)}, []
     for name, (family, n) in cases.items():
         setting = SETTING_1._replace(name=name, layers=1, data=dict(n=n, d=5, covariates=family))
-        adam = contestants(setting, optimizers[-1:], lr)
+        adam = contestants(setting, optimizers, lr)
         runs = parallel(train, [(setting, adam, seed, steps, 10) for seed in seeds])
         best_c, least_loss = closed_form(*MOMENTS[family], n, 5)
         Q = np.array([run["snapshots"][0, :, 0, 0, 1] for run in runs])  # (seeds, points, d, d)

@@ -20,9 +20,9 @@ from runs import cached, parallel
 from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, block_centres,
                       by_name, clipped_smoothness, condition, contestants, diagonal,
                       evaluation_batch, experiment, final_loss, gradient_norm, grid, labels_of,
-                      log_slope, loss_at, moment, noise_norms, points_of, r_med, rates_of, ratio,
-                      running_median, smoothness, spectral_norm, spread, steps_to, sweep, tail,
-                      tail_shares, train, tuned, without_start)
+                      linear_alone, log_slope, loss_at, moment, noise_norms, points_of, r_med,
+                      rates_of, ratio, require, running_median, smoothness, spectral_norm,
+                      spread, steps_to, sweep, tail, tail_shares, train, tuned, without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
@@ -119,10 +119,11 @@ QUANTILES = 0.5, 0.9, 0.99, 0.999, 0.9999
 
 
 def single_prompts(settings, contestants, seeds, steps, batches):
-    """C1, limit: quantiles of the squared error over single prompts at the end of runs of these
+    """C1, limit: quantiles of the squared error over single prompts at the last snapshot of these
     {setting: contestants}, SGD's over Adam's, on so many batches of 1,000 prompts. Where the ratio
     falls below 1 Adam has stopped being lower."""
-    arrays, parts, last = {"quantiles": QUANTILES}, [], (steps - 1) // 50
+    last = (steps - 1) // 50
+    arrays, parts = {"quantiles": QUANTILES, "last": 50 * last}, []
     for name, setting in settings.items():
         both = contestants[name]
         pair = " / ".join(each.__name__ for each, _ in both[:2])
@@ -131,15 +132,17 @@ def single_prompts(settings, contestants, seeds, steps, batches):
         errors = np.array([run["values"][:, 0].reshape(len(both), -1) for run in runs])
         quantiles = np.quantile(errors, QUANTILES, axis=-1)  # (quantiles, seeds, optimizers)
         over = ratio(quantiles[..., 0], quantiles[..., 1])  # (quantiles, seeds)
-        parts += [Part(f"{name} {q:g}", f"{name}, limit: quantile {q:g} of the prompts' loss, "
-                       f"{pair}", values) for q, values in zip(QUANTILES, over)]
+        parts += [Part(f"{name} {q:g}", f"{name}, limit: quantile {q:g} of the prompts' loss at "
+                       f"iteration {50 * last:,}, {pair}", values)
+                  for q, values in zip(QUANTILES, over)]
         arrays |= {f"{name} quantiles": quantiles.transpose(1, 2, 0),
                    f"{name} single": rates_of(both)}
     return arrays, parts
 
 
-def squared_errors(_, before, __, prompts):
+def squared_errors(setting, before, _, prompts):
     """Of every prompt, (1000,), for linear attention."""
+    linear_alone(setting)
     return (linattn.predict(before, prompts) - prompts.target) ** 2
 
 
@@ -163,9 +166,9 @@ def draw_adam_vs_sgd(figure, arrays, found):
             "Above: training loss, each optimizer at its best rate for the final loss (the number "
             "of steps is that of other runs, at the rates with the fewest); running medians; line: "
             "median over seeds, band: smallest to largest. Below: quantiles of the loss of single "
-            "prompts at the end of runs at the rates above the panel, the published ones where "
-            "there are any; a dot for each seed, bar: median; dotted: 1, no difference. "
-            + plotting.rates(arrays))
+            f"prompts at iteration {int(arrays['last']):,}, at the rates above the panel, the "
+            "published ones where there are any; a dot for each seed, bar: median; dotted: 1, no "
+            f"difference. {plotting.rates(arrays)}")
 
 
 adam_vs_sgd.full = dict(steps=10_000, batches=100)
@@ -230,6 +233,7 @@ def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, po
     """
     last = (steps - 1) // 50 * 50
     iterations = [t for t in (750, 1250) if t <= last] or [last]
+    require(len(pooled) == 2, "pooled", pooled, "how many seeds, and how many batches")
     few, many = seeds[: pooled[0]], pooled[1]
     arrays, parts, limits = labels_of(
         settings, optimizers=[each.__name__ for each in optimizers], iterations=iterations,
@@ -344,8 +348,9 @@ def directional_smoothness(seeds=6, steps=300, optimizers=BOTH, lr=None, batches
             points_late = tuple(range(steps // 50, (late - 1) // 50 + 1, 6))
             path = np.median(smoothness_of(setting, both, seeds[:6], late, points_late, batches),
                              axis=-1)
-            parts += smoother(f"{name} late", f"{name}, limit: typical batch, steps {steps:,} to "
-                              f"{late:,}", both, path, start=0)
+            parts += smoother(f"{name} late", f"{name}, limit: typical batch, steps "
+                              f"{50 * points_late[0]:,} to {50 * points_late[-1]:,}", both, path,
+                              start=0)
     return arrays, parts
 
 
@@ -404,7 +409,7 @@ def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None, batc
     points = tuple(range((min(steps, 2000) - 1) // 50 + 1))
     arrays, parts = labels_of(settings, last=50 * points[-1]), []
     for name, setting in settings.items():
-        adam = contestants(setting, optimizers[-1:], lr)
+        adam = contestants(setting, optimizers, lr)
         arrays[f"{name} rates"] = rates_of(adam)
         norm, curvature, spectral = (np.array([run["values"][0] for run in parallel(along, [
             (measure, setting, adam, seed, steps, at, many) for seed in seeds])])
@@ -457,7 +462,7 @@ def softmax_vs_linear(seeds=6, steps=45, optimizers=(Adam,)):
     in full ones softmax attention learns, too (`ladder`).
     """
     kinds = {"linear": SETTING_1} | {setting.name: setting for setting in NONLINEAR}
-    candidates = by_name(optimizers[-1:])
+    candidates = by_name(optimizers)
     (adam,) = candidates
     rates = grid(kinds, candidates, sgd=(0.002, 0.1), other=(0.002, 0.1))
     runs, best = tuned(kinds, candidates, rates, seeds, steps)
@@ -705,7 +710,7 @@ def learning_rates(seeds=6, steps=200, others=0, settings=PAPER_SETTINGS):
     for setting in (SPHERICAL, LIGHT_TAILS, *DEEP, LARGE) if others else ():
         one, candidates = {setting.name: setting}, by_name(BOTH)
         tried = sweep(one, candidates, grid(one, candidates, sgd=(0.005, 0.5)), range(2),
-                      others // 2 if setting is LARGE else others)
+                      max(1, others // 2) if setting is LARGE else others)
         parts += [Part(f"{name} {each}", f"{name}, {each}: best rate",
                        about_rates(by_rate, setting.lr.get(each, np.nan)))
                   for (name, each), by_rate in tried.items()]

@@ -29,7 +29,8 @@ import traceback
 import uuid
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
+from types import (BuiltinFunctionType, CellType, CodeType, FunctionType, MappingProxyType,
+                   ModuleType)
 
 import numpy as np
 
@@ -38,6 +39,7 @@ executor = None  # a concurrent.futures.Executor of your own, instead of process
 keeps = False  # whether this process is a worker
 BASE = "linattn", "mlp", "optimizers", "data", "training"
 SESSION = uuid.uuid4().hex  # this process, its threads and its forks
+PROCESS = os.getpid()
 SOURCES = {}  # what `as_imported` found
 STARTING = threading.RLock()
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
@@ -94,6 +96,8 @@ def parallel(function, tasks):
     or that it would import otherwise, runs in this process, and is not kept; so does all in a
     daemon, which may start no processes. Raises RunFailed with a line for each task that failed.
     """
+    if function.__module__ in BASE:  # `train` is what stands under its name now, a reader's perhaps
+        function = getattr(sys.modules[function.__module__], function.__name__, function)
     tasks, began = list(tasks), time.monotonic()
     calls = {i: call for i, task in enumerate(tasks) if (call := packed(function, task))}
     what, outcomes = title(function, tasks), [OtherCode()] * len(tasks)
@@ -116,6 +120,8 @@ def parallel(function, tasks):
     if others:
         say(f"{listed(others, 9)}: other than in their files (or they change by themselves, as a "
             "time or a counter does): computed in this process, not kept")
+    elif here and not multiprocessing.current_process().daemon:
+        say("code that no other process can import: computed in this process, not kept")
     for done, i in enumerate(here, 1):
         try:
             outcomes[i] = work(function, tasks[i])
@@ -180,12 +186,12 @@ def follow(end):
 
 
 def remote(session, where, held, call):
-    """A task of a session whose modules hold this; in a worker, which is of another session, only
-    if its own hold the same."""
+    """A task of a session whose modules hold this; in another process only if its own hold the
+    same. A fork is of the same session, and holds what that held at the time."""
     global folder, keeps
     keeps = session != SESSION
-    if keeps:
-        folder = where
+    folder = where if keeps else folder
+    if os.getpid() != PROCESS or keeps:
         others = {name for module, theirs in held.items()
                   for name, _ in theirs.items() ^ as_imported(module)[1].items()}
         if others:
@@ -230,7 +236,8 @@ def hashed(value):
 
 def flat(value):
     """What nested arguments consist of; before the parts of a container its class and size."""
-    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, (np.float64, np.int64)):  # which compute as Python's do
+        value = value.item()
     if isinstance(value, (dict, tuple, list)):
         yield type(value)
         yield (len(value),)
@@ -238,7 +245,7 @@ def flat(value):
             yield from flat(each)
     elif value is None or isinstance(value, (str, int, float, range, type, FunctionType)):
         yield value
-    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+    elif isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
         yield value.dtype.str, value.shape, value.tobytes()
     else:
         raise TypeError(f"task: got {value!r}, wants numbers, texts, arrays, functions, classes")
@@ -276,7 +283,8 @@ def as_imported(name):
 def contents_of(name):
     """{name: a short hash} of what a module holds."""
     return {f"{name}.{key}": contents([value], name, {})[:16]
-            for key, value in list(vars(sys.modules[name]).items()) if not key.startswith("__")}
+            for key, value in list(vars(sys.modules[name]).items())
+            if not (key.startswith("__") and key.endswith("__"))}
 
 
 PLAIN = type(None), bool, int, float, complex, str, bytes
@@ -285,7 +293,7 @@ PARTS = {FunctionType: ("__module__", "__qualname__", "__code__", "__defaults__"
          CodeType: ("co_code", "co_consts", "co_names", "co_varnames", "co_argcount",
                     "co_kwonlyargcount", "co_flags", "co_exceptiontable"),
          CellType: ("cell_contents",), property: ("fget", "fset"), staticmethod: ("__func__",),
-         classmethod: ("__func__",), BuiltinFunctionType: ("__module__", "__qualname__"),
+         classmethod: ("__func__",), BuiltinFunctionType: ("__qualname__", "__self__"),
          ModuleType: ("__name__",), np.ufunc: ("__name__",)}
 
 
@@ -306,8 +314,10 @@ def contents(value, home, seen):
                 found += [repr(value.__bases__), *sorted(
                     (name, each) for name, each in vars(value).items()
                     if not name.startswith("__") or type(each) is FunctionType)]
-        elif issubclass(kind, (dict, list, tuple, set, frozenset)):
-            found = value.items() if issubclass(kind, dict) else value
+        elif issubclass(kind, (dict, MappingProxyType)):
+            found = value.items()
+        elif issubclass(kind, (list, tuple, set, frozenset)):
+            found = value
         else:
             found = value.__reduce_ex__(2), getattr(value, "__wrapped__", None)
         parts += [each if type(each) in PLAIN else contents(each, home, seen) for each in found]

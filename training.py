@@ -42,7 +42,7 @@ def train(setting, contestants, seed, steps, every=50):
     such a step moves nothing, and counts as an infinite loss. A run that has `diverged` is left
     alone: its arrays are NaN from there on.
     """
-    check_run(contestants, seed, steps, every)
+    check_run(setting, contestants, seed, steps, every)
     weight_rng, batch_rng = streams(seed)
     start = initial(setting, weight_rng)
     gradient = gradient_of(setting)
@@ -232,23 +232,30 @@ def smoothness(setting, before, after, prompts):
 CLIPPED = "as it is", "clipped at 0.9", "clipped at 0.5", "sign"
 
 
-def clipped_smoothness(_, before, after, prompts):
+def clipped_smoothness(setting, before, after, prompts):
     """v^T H v (2, 4) for two directions at one point, the gradient on these prompts and the step,
     each as it is, with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute
     values (of those that are not 0), and with all limited to the same, which is its sign; NaN if
     there was no step."""
-    grad = linattn.loss_and_grad(before, prompts)[1]
+    gradient = gradient_of(setting)
+    grad = gradient(before, prompts)[1]
     found = np.full((2, len(CLIPPED)), np.nan)
     for i, direction in enumerate((grad, after - before)):
         if direction.any():
             limits = np.quantile(np.abs(direction[direction != 0]), (0.9, 0.5))
             kinds = direction, *(np.clip(direction, -c, c) for c in limits), np.sign(direction)
-            found[i] = [linattn.curvature(before, v, prompts) for v in kinds]
+            found[i] = [linattn.curvature(before, v, prompts, gradient) for v in kinds]
     return found
 
 
-def spectral_norm(_, before, __, prompts):
+def linear_alone(setting):
+    require(setting.activation == "linear", "activation", setting.activation,
+            "linear attention for this measure of the Hessian")
+
+
+def spectral_norm(setting, before, _, prompts):
     """Largest |eigenvalue| of the Hessian."""
+    linear_alone(setting)
     return np.abs(np.linalg.eigvalsh(linattn.hessian(before, prompts))).max()
 
 
@@ -256,6 +263,7 @@ def diagonal(setting, before, _, prompts):
     """The Hessian's diagonal, (params.size,)."""
     if setting.activation == "mlp":
         return mlp.mlp_hessian_diagonal(before, prompts, setting.layers)
+    linear_alone(setting)
     return linattn.hessian_diagonal(before, prompts).ravel()
 
 
@@ -534,12 +542,13 @@ def checked(function, arguments):
         if name == "seeds":
             found[name] = check_seeds(value)
         elif name == "optimizers":
-            found[name] = check_optimizers(value, least=min(2, len(default)))
+            found[name] = check_optimizers(value, *((2, np.inf) if len(default) > 1 else (1, 1)))
         elif name == "settings" and isinstance(default, dict):
             check_settings(value)
         elif isinstance(default, int):
             found[name] = whole(name, value, min(1, default))
         elif isinstance(default, tuple) and isinstance(default[0], int):
+            require(isinstance(value, (tuple, list, range)), name, value, f"several, as {default}")
             found[name] = tuple(whole(name, each) for each in value)
         elif isinstance(default, tuple):
             known = {*default, *getattr(function, "full", {}).get(name, ())}
@@ -568,14 +577,14 @@ def whole(name, value, least=1):
 
 def check_seeds(seeds):
     """Their number, or the seeds themselves: a tuple."""
-    if isinstance(seeds, (list, tuple, range, np.ndarray)):
+    if isinstance(seeds, (list, tuple, range, set, np.ndarray)):
         found = tuple(whole("seeds", seed, 0) for seed in seeds)
         require(found and len(set(found)) == len(found), "seeds", seeds, "one or more, each once")
         return found
     return whole("seeds", seeds)
 
 
-def check_optimizers(optimizers, least=1):
+def check_optimizers(optimizers, least=1, most=np.inf):
     """One class or several as a tuple."""
     found = (optimizers,) if isinstance(optimizers, (type, str)) else optimizers
     try:
@@ -587,21 +596,24 @@ def check_optimizers(optimizers, least=1):
                 "classes with a method step, as optimizers.SGD")
     names = [each.__name__ for each in found]
     require(len(found) >= least, "optimizers", names, f"{least} or more to compare")
+    require(len(found) <= most, "optimizers", names, "one: this experiment compares none")
     require(len(set(names)) == len(names), "optimizers", names, "each name once")
     return found
 
 
 def check_rates(lr, classes):
     """None, or {class's name: rate}."""
-    if lr is not None:
-        require(isinstance(lr, dict), "lr", lr, "a dict, as dict(SGD=0.02)")
-        names = [each.__name__ for each in classes]
-        for name, rate in lr.items():
-            number = rate.item() if isinstance(rate, np.generic) else rate
-            require(name in names, "lr", name, f"rates of {', '.join(names)}")
-            require(isinstance(number, (int, float)) and 0 < number < 1e300, "lr", rate,
-                    "a number > 0")
-    return lr
+    if lr is None:
+        return None
+    require(isinstance(lr, dict), "lr", lr, "a dict, as dict(SGD=0.02)")
+    names, found = [each.__name__ for each in classes], {}
+    for name, rate in lr.items():
+        number = rate.item() if isinstance(rate, np.generic) else rate
+        require(name in names, "lr", name, f"rates of {', '.join(names)}")
+        require(isinstance(number, (int, float)) and number is not True and 0 < number < 1e300,
+                "lr", rate, "a number > 0")
+        found[name] = number
+    return found
 
 
 def check_settings(settings):
@@ -609,11 +621,16 @@ def check_settings(settings):
         isinstance(name, str) and isinstance(each, data.Setting)
         for name, each in settings.items())
     require(good, "settings", settings, "a dict {name: Setting}, as data.PAPER_SETTINGS")
+    for setting in settings.values():
+        require({"n", "d"} <= set(setting.data), "data", setting.data, "n and d, at least")
+        data.sample_prompts(generator(0), 1, **setting.data)  # which says what is wrong
 
 
-def check_run(contestants, seed, steps, every):
-    require(isinstance(contestants, (tuple, list)) and contestants, "contestants", contestants,
-            "pairs (class, arguments), as from training.contestants")
+def check_run(setting, contestants, seed, steps, every):
+    require(isinstance(setting, data.Setting), "setting", setting, "one, as data.SETTING_1")
+    require(isinstance(contestants, (tuple, list)) and contestants and all(
+        isinstance(each, (tuple, list)) and len(each) == 2 for each in contestants),
+            "contestants", contestants, "pairs (class, arguments), as of training.contestants")
     for name, value, least in (("seed", seed, 0), ("steps", steps, 1), ("every", every, 1)):
         require(isinstance(value, (int, np.integer)), name, value, "a whole number")
         whole(name, value, least)

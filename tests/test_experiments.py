@@ -683,7 +683,7 @@ def test_where_a_loss_is_first_below(monkeypatch):
 def test_the_loss_is_the_mean_of_squared_errors():
     setting, params = data.SETTING_3, training.initial(data.SETTING_3, training.streams(0)[0])
     prompts = training.evaluation_batch(setting, 0)
-    assert robust.squared_errors(None, params, None, prompts).mean() == pytest.approx(
+    assert robust.squared_errors(setting, params, None, prompts).mean() == pytest.approx(
         training.loss_at(setting, params, None, prompts))
 
 

@@ -32,11 +32,12 @@ from optimizers import SGD, Adam
 
 ROOT = Path(__file__).parent.parent
 TASKS = """
-import collections, functools, os, pathlib, signal, sys, threading, time
+import collections, functools, os, pathlib, signal, sys, threading, time, types
 import numpy as np
 from runs import cached
 
 BETA = 5
+FROZEN, GET, __hidden = types.MappingProxyType(dict(a=1)), dict(a=1).get, 1
 RATES, COUNT, GRID, LISTS = (0.9, 0.99), np.int64(3), np.arange(3), dict(a=[1, 2])
 NAMES, LOCK, ITSELF, HALVES = set("abcdef"), threading.Lock(), [1], functools.partial(pow, 2)
 ITSELF.append(ITSELF)
@@ -290,7 +291,8 @@ def test_every_argument_is_in_the_key(tasks):
     assert len({runs.key_of(function, call) for call in calls
                 for function in (tasks.bad, tasks.odd)}) == 2 * len(calls)
     assert runs.key_of(tasks.bad, (0.1, dict(a=1))) == runs.key_of(
-        tasks.bad, (np.float64(0.1), dict(a=np.int64(1))))  # equal numbers
+        tasks.bad, (np.float64(0.1), dict(a=np.int64(1))))  # equal numbers, that compute alike
+    assert runs.key_of(tasks.bad, (0.5,)) != runs.key_of(tasks.bad, (np.float16(0.5),))
 
 
 def test_options_are_in_the_call_and_in_the_key(worker):
@@ -330,7 +332,8 @@ def test_code_and_numpys_version_are_in_the_key(tasks, monkeypatch):
     ("optimizers.SGD.step", lambda old: Adam.step), ("optimizers.np", lambda old: os),
     ("data.PAPER_SETTINGS", lambda old: dict(reversed(old.items()))),
     ("data.PAPER_SETTINGS", lambda old: old | {"Setting 1": data.SETTING_2}),
-    ("tasks.BETA", float), ("tasks.RATES", list), ("tasks.COUNT", lambda old: old + 1),
+    ("tasks.BETA", float), ("tasks.RATES", list), ("tasks.FROZEN", lambda old: type(old)(dict(a=2))),
+    ("tasks.GET", lambda old: dict(a=2).get), ("tasks.__hidden", lambda old: 2), ("tasks.COUNT", lambda old: old + 1),
     ("tasks.GRID", lambda old: old + 1), ("tasks.NAMES", lambda old: old - {"a"}),
     ("tasks.HALVES", lambda old: functools.partial(pow, 3)), ("tasks.LOCK", lambda old: None),
     ("tasks.Mine.factor", lambda old: 2), ("tasks.Mine.half", lambda old: property(float))))
@@ -477,6 +480,24 @@ def test_an_interrupt_ends_our_workers_and_no_other_process(tasks, monkeypatch):
 # ---- Where it runs -------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_that_is_older_than_a_change_is_not_used(tasks, monkeypatch):
+    """It holds the old value, and is of the same session."""
+    mine = ((tasks.Mine, dict(lr=1)),)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        monkeypatch.setattr(runs, "executor", pool)
+        assert results(tasks.beta, (mine,)) == [5]
+        monkeypatch.setattr(tasks, "BETA", -5)
+        assert results(tasks.beta, (mine,)) == [-5] and not kept()
+
+
+def test_another_train_under_its_name_is_the_one_that_runs(monkeypatch):
+    """Also for a book that took `train` from training.py before."""
+    imported = training.train
+    monkeypatch.setattr(training, "train", lambda *task: dict(loss=np.array(task[2])))
+    assert runs.parallel(imported, [(data.SETTING_1, (), 7, 3)])[0]["loss"] == 7
+
+
 @pytest.mark.parametrize("start, count", (
     (None, 0), ("fork" if hasattr(os, "fork") else None, 0), ("spawn", 2)))
 def test_a_readers_executor_is_used_as_it_is(start, count, tasks, monkeypatch):
@@ -520,7 +541,8 @@ def test_typed_code_runs_in_this_process_and_is_not_kept(file, tasks):
     assert four == "4.0" and processes() != {int(parent)}
     assert seen == ["class", "train", "train"] and len(kept()) == 1
     said = [line for line in Path("err").read_text().splitlines() if "other" in line]
-    assert len(said) == 1 and said[0].startswith("experiments.py: training.train: other than")
+    assert [line.split(":")[1] for line in said] == [
+        " code that no other process can import"] * 2 + [" training.train"]
 
 
 def test_a_function_inside_a_function_runs_where_it_is_and_is_not_kept(worker):

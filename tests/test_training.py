@@ -289,7 +289,14 @@ def test_loss_gradient_and_hessian():
 
 def test_the_spectral_norm_counts_negative_eigenvalues(monkeypatch):
     monkeypatch.setattr(linattn, "hessian", lambda params, prompts: np.diag([-3.0, 1.0, 2.0]))
-    assert training.spectral_norm(None, None, None, None) == 3
+    assert training.spectral_norm(SETTING_1, None, None, None) == 3
+
+
+@pytest.mark.parametrize("measure", (training.spectral_norm, training.diagonal))
+def test_a_hessian_of_linear_attention_is_not_taken_for_another(measure):
+    """Of softmax attention at the same weights it is another by a factor of thirty."""
+    with pytest.raises(ValueError, match="^activation: got 'softmax', wants linear"):
+        measure(SETTING_1._replace(activation="softmax"), None, None, None)
 
 
 def test_clipped_smoothness():
