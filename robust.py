@@ -283,6 +283,7 @@ def draw_condition_number(figure, arrays, found):
     together"; below "SETTING with CAUSE" (seeds,)."""
     names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
     iterations, kinds = [int(t) for t in arrays["iterations"]], ("typical batch", "together")
+    few = len(arrays[f"{names[0]}, iteration {iterations[0]} together"])
     above, below = figure.subplots(2, len(names), sharey="row", squeeze=False)
     for name, ax in zip(names, below):
         dots(ax, [str(each).replace(" ", "\n", 1) for each in arrays["causes"]],
@@ -299,11 +300,11 @@ def draw_condition_number(figure, arrays, found):
                                                for t in iterations))
     return (f"C3: R_med {pair} at iteration {iterations[-1]}, on the typical batch, in "
             f"{in_settings(names)}: {numbers(found, names, iterations[-1])}",
-            f"The ratio {pair}, a dot for each seed, bar: median. Typical: the median over many "
+            f"The ratio {pair}, a dot for each seed, bar: median. Typical: the median over the "
             "evaluation batches of 1,000 prompts; together: for the Hessian on "
             f"{int(arrays['together']):,} prompts, whose maximum rare ones carry. Below: on the "
             "typical of five batches at the first of the iterations, with other rates and "
-            "matrices. Together and below: some of the seeds. Dotted: 1, no difference. "
+            f"matrices. Together and below: of {few} seeds. Dotted: 1, no difference. "
             + plotting.rates(arrays))
 
 
@@ -387,7 +388,7 @@ def draw_directional_smoothness(figure, arrays, found):
         smoothness_axis(*row)
     medians = "; ".join(f"{name} {found[f'{name} typical medians']}" for name in names)
     return (f"C4: v^T H v on the typical batch: {medians}",
-            "$v^T H v$, v the direction of the step, on many evaluation batches of 1,000 prompts: "
+            "$v^T H v$, v the direction of the step, on evaluation batches of 1,000 prompts: "
             "the median and the mean over them. Line: median over seeds, band: smallest to "
             "largest; above the panel the medians over seeds and path. Logarithmic scale, linear "
             f"around 0. {plotting.rates(arrays)}")
@@ -594,7 +595,7 @@ def draw_heavy_tails(figure, arrays, found):
     return (f"C8: {pair} with heavy tails over that on the sphere: steps to half the loss "
             f"{found['gain']}, claimed as 1; R_med {found['R_med']}",
             "All at the same E|x|$^2$. Above: steps until the loss is half of that of predicting "
-            "0; a dot for each seed, bar: median. $R_{med}$: on the typical of several evaluation "
+            "0; a dot for each seed, bar: median. $R_{med}$: on the typical of the evaluation "
             "batches of 1,000 prompts; line: median over seeds, band: smallest to largest. "
             + plotting.rates(arrays))
 
@@ -790,7 +791,7 @@ def draw_clipping(figure, arrays, found):
             f"{in_settings(settings)}: {words}",
             "$v^T H v$ at the same point, for the gradient and for the optimizer's step, as it is, "
             "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
-            "and for its sign, on the typical of several evaluation batches of 1,000 prompts. "
+            "and for its sign, on the typical of the evaluation batches of 1,000 prompts. "
             "Medians over the path without its first tenth; line: median over seeds, band: "
             f"smallest to largest. {plotting.rates(arrays)}")
 
@@ -847,7 +848,7 @@ def draw_nonlinear_regression(figure, arrays, found):
             f"v^T H v {found['medians']}",
             "Noise: share of the draws whose norm exceeds r times the median of their seed, at "
             "initialisation; dashed: Gaussian vectors of the same mean and covariance. $R_{med}$ "
-            "and $v^T H v$: on the typical of several evaluation batches of 1,000 prompts; line: "
+            "and $v^T H v$: on the typical of the evaluation batches of 1,000 prompts; line: "
             "median over seeds, band: smallest to largest.")
 
 

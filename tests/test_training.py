@@ -634,6 +634,8 @@ def test_the_door_takes_what_has_a_plain_meaning(argument, values, wanted):
         assert found[argument] == wanted and type(found[argument]) is type(wanted)
     assert alone(optimizers=optimizers.SGD)["optimizers"] == (optimizers.SGD,)
     assert alone(2)["seeds"] == (0, 1)
+    with pytest.raises(ValueError, match="^optimizers: got .*, wants one"):
+        alone(optimizers=BOTH)
 
 
 @pytest.mark.parametrize("argument, values", (
@@ -642,8 +644,8 @@ def test_the_door_takes_what_has_a_plain_meaning(argument, values, wanted):
     ("optimizers", ("SGD", ["SGD"], optimizers.SGD(0.1), optimizers.SGD, BOTH[:1], (), None,
                     (optimizers.Adam, NAMESAKE), (optimizers.SGD, int))),
     ("lr", (0.01, dict(sgd=0.5), {optimizers.SGD: 0.5}, dict(Adm=0.01), dict(SGD=-1), dict(SGD=0),
-            dict(SGD="x"), dict(SGD=None), dict(SGD=np.nan), [("SGD", 0.5)])),
-    ("lr", (dict(Muon=0.1),)), ("sizes", ((0,), (2.5,), "16")),
+            dict(SGD="x"), dict(SGD=None), dict(SGD=True), dict(SGD=np.nan), [("SGD", 0.5)])),
+    ("lr", (dict(Muon=0.1),)), ("sizes", ((0,), (2.5,), "16", 16)),
     ("remedies", (("none", "decai"), "decai", (1,))),
     ("settings", (SETTING_1, {}, {"a": 1}, {1: SETTING_1}, [SETTING_1], None,
                   {"a": SETTING_1, "b": "Setting 1"}))))
@@ -654,6 +656,14 @@ def test_the_door_names_what_it_refuses(argument, values):
             example(**{argument: value})
 
 
+@pytest.mark.parametrize("changes, name", (
+    (dict(n=None), "n"), (dict(covariates="Gamma"), "covariates"), (dict(cov=1), "data")))
+def test_the_data_of_a_setting_are_looked_at_before_anything_is_computed(changes, name):
+    setting = SETTING_1._replace(data=SETTING_1.data | changes if name != "data" else dict(d=5))
+    with pytest.raises(ValueError, match=f"^{name}: got .*, wants "):
+        example(settings={"mine": setting})
+
+
 def test_a_setting_without_a_rate_for_an_optimizer():
     no_rate = {"mine": SETTING_1._replace(name="Mine", lr=dict(SGD=0.1))}
     with pytest.raises(ValueError, match="^lr: got none for Adam in Mine, wants one"):
@@ -662,7 +672,7 @@ def test_a_setting_without_a_rate_for_an_optimizer():
 
 
 @pytest.mark.parametrize("argument, arguments", (
-    ("contestants", ((), 0, 5)), ("contestants", ("SGD", 0, 5)),
+    ("contestants", ((), 0, 5)), ("contestants", ("SGD", 0, 5)), ("contestants", (BOTH, 0, 5)),
     *(("seed", ((SGD,), seed, 5)) for seed in (None, -1, 1.5, True)),
     *(("steps", ((SGD,), 0, steps)) for steps in (0, -1, "5", 2.5)),
     *(("every", ((SGD,), 0, 5, every)) for every in (0, -1, 2.5))))
