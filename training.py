@@ -184,6 +184,12 @@ def as_read(prompts, setting):
     return prompts
 
 
+def stacked(function, tasks):
+    """The results of `parallel`, {name: array}, the tasks first."""
+    results = parallel(function, tasks)
+    return {name: np.array([result[name] for result in results]) for name in results[0]}
+
+
 # ---- Measured at points of a run -----------------------------------------------------------------
 
 
@@ -509,6 +515,125 @@ def tuned(settings, candidates, rates, seeds, steps, every=50):
     words = {name: ", ".join(f"{each} {rate_in_words(tried[name, each])}" for each in candidates)
              for name in settings}
     return {pair: run for pair, by_rate in confirmed.items() for run in by_rate.values()}, words
+
+
+# ---- The protocol of best rates ------------------------------------------------------------------
+
+FINE = tuple(float(f"{a}e{k}") for k in range(-10, 8) for a in (1, 1.5, 2, 3, 5, 7))
+START = (0.003, 0.01, 0.03, 0.1, 0.3)  # the grid, which grows
+PILOTS = range(4)  # the seeds on which rates are chosen
+ROUNDS = 6
+
+
+@np.errstate(all="ignore")
+def final(setting, loss, snapshots, length, every):
+    """The `final_loss` of the first `length` steps of a run, its loss (steps,) and snapshots
+    (points, 2, ...), one every so many steps."""
+    return final_loss(loss[:length])
+
+
+@np.errstate(all="ignore")
+def late_loss(setting, loss, snapshots, length, every):
+    """The same on fresh prompts, comparable whatever the batch was: the median loss on twenty
+    evaluation batches of 1,000 prompts after 90 and 95 % of the steps; infinite if it diverged."""
+    late = [snapshots[int(share * length) // every, 0] for share in (0.9, 0.95)]
+    return np.median([loss_at(setting, params, None, evaluation_batch(setting, k))
+                      if np.isfinite(params).all() else np.inf for params in late
+                      for k in range(20)])
+
+
+def best_rates(setting, candidates, lengths, end=final):
+    """Each candidate's best rate for each length, from pilots as long as the runs they are for.
+
+    candidates {name: (class, arguments without lr)}. A rate's score is the mean over pilot seeds of
+    the log of `end`, infinite if a pilot diverged or ended above the loss of predicting 0. The grid
+    grows until the best rate is inside it; then its neighbours are tried. Of the rates whose loss
+    is within 5 % of the best the lowest is taken, because the cliff is above; it, too, lies inside
+    the grid. One run at a constant rate serves all shorter lengths; under a schedule each length
+    has a run of its own. Returns {length: contestants}, and in words {length: {name: text}}.
+    """
+    scores = {name: [{} for _ in lengths] for name in candidates}  # {rate: score} for each length
+    todo = dict.fromkeys(candidates, START if lengths else ())
+    groups = [tuple(lengths)] if setting.schedule == "constant" else [(each,) for each in lengths]
+    for _ in range(ROUNDS):
+        pairs = [(name, rate) for name in candidates for rate in todo[name]]
+        if not pairs:
+            break
+        runs = tuple((candidates[name][0], dict(candidates[name][1], lr=rate))
+                     for name, rate in pairs)
+        ends = np.concatenate([stacked(pilot, [(setting, runs, seed, group, end)
+                                               for seed in PILOTS])["ends"]
+                               for group in groups], axis=-1)  # (seeds, pairs, lengths)
+        with np.errstate(divide="ignore"):
+            score = np.log(np.where(ends < loss_of_0(setting), ends, np.inf)).mean(axis=0)
+        for (name, rate), row in zip(pairs, score):
+            for by_rate, each in zip(scores[name], row):
+                by_rate[rate] = each
+        todo = {name: sorted({rate for each in scores[name] for rate in further(each)})
+                for name in candidates}
+    chosen = {length: tuple((optimizer, dict(arguments, lr=taken(scores[name][k])))
+                            for name, (optimizer, arguments) in candidates.items())
+              for k, length in enumerate(lengths)}
+    return chosen, {length: {name: taken_in_words(scores[name][k]) for name in candidates}
+                    for k, length in enumerate(lengths)}
+
+
+def taken(scores):
+    """Of {rate: score} the lowest rate whose loss is within 5 % of the best."""
+    least = min(scores.values())
+    return min(rate for rate, score in scores.items() if score <= least + np.log(1.05))
+
+
+def further(scores):
+    """The rates still to try after {rate: score}: two coarse steps beyond the upper end, if the
+    best rate stands there, or the lower one, if it or the one taken does (beyond both, if every
+    rate is lost); else what is missing beside the best one."""
+    low, high = FINE.index(min(scores)), FINE.index(max(scores))
+    best, lost = FINE.index(min(sorted(scores), key=scores.get)), min(scores.values()) == np.inf
+    more = [FINE[high + 3], FINE[high + 6]] if best == high or lost else []
+    if lost or (not more and FINE.index(taken(scores)) == low):
+        more += [FINE[low - 6], FINE[low - 3]]
+    return more or [rate for rate in (FINE[best - 1], FINE[best + 1]) if rate not in scores]
+
+
+def taken_in_words(scores):
+    if min(scores.values()) == np.inf:
+        return "none (lost at every rate)"
+    rate = taken(scores)
+    return f"{rate:g}{' (an end of the grid)' if rate in (min(scores), max(scores)) else ''}"
+
+
+@cached
+def pilot(setting, contestants, seed, lengths, end):
+    """ends (contestants, lengths): `end` of the first so many steps of one run."""
+    every = every_of(lengths)
+    run = train.__wrapped__(setting, contestants, seed, max(lengths), every)  # is not kept itself
+    return dict(ends=[[end(setting, loss, path, length, every) for length in lengths]
+                      for loss, path in zip(run["loss"], run["snapshots"])])
+
+
+def every_of(lengths):
+    """Steps between snapshots, so that the shortest length has two in its last tenth."""
+    return max(1, min(lengths) // 20)
+
+
+def at_rates(setting, chosen, seeds, end=final):
+    """{length: run} for {length: contestants}: runs only as long as their length. A run is what
+    `train` gives, its axes (seeds, contestants, ...), with ends (seeds, contestants)."""
+    found = {}
+    for length, contestants in chosen.items():
+        every = every_of([length])
+        run = stacked(train, [(setting, contestants, seed, length, every) for seed in seeds])
+        run["ends"] = np.array([[end(setting, loss, path, length, every)
+                                 for loss, path in zip(*seed)]
+                                for seed in zip(run["loss"], run["snapshots"])])
+        found[length] = run
+    return found
+
+
+def loss_of_0(setting):
+    """The loss of predicting 0, on the typical of twenty evaluation batches."""
+    return np.median([np.mean(evaluation_batch(setting, k).target ** 2) for k in range(20)])
 
 
 # ---- The door of an experiment -------------------------------------------------------------------

@@ -680,3 +680,119 @@ def test_a_run_is_refused_before_it_is_kept(argument, arguments, tmp_path):
     with pytest.raises(ValueError, match=f"^{argument}: got .*, wants "):
         training.train(SETTING_1, *arguments)
     assert not list(tmp_path.glob("*.npz"))
+
+# ---- The protocol of best rates ------------------------------------------------------------------
+
+
+@pytest.fixture
+def valley(monkeypatch):
+    """A world without training: `pilot` returns losses that `by` makes of rate, length and seed.
+    Returns what was asked: (contestants, seed, lengths)."""
+    def world(by):
+        def told(function, tasks):
+            for setting, contestants, seed, lengths, end in tasks:
+                asked.append((contestants, seed, lengths))
+                yield dict(ends=[[by(optimizer.__name__, arguments["lr"], length, seed)
+                                  for length in lengths] for optimizer, arguments in contestants])
+
+        monkeypatch.setattr(training, "parallel", lambda *call: list(told(*call)))
+        return asked
+
+    asked = []
+    return world
+
+
+TWO = {"SGD": (optimizers.SGD, {}), "Adam": (optimizers.Adam, dict(beta2=0.999))}
+
+
+def bowl(best, width=1.0):
+    """Losses that fall from 4.9, nearly that of predicting 0, to 0.01 at this rate; 9, above that,
+    from ten times it on."""
+    return lambda name, rate, length, seed: 9.0 if rate >= 10 * best else min(
+        4.9 - 1e-3 * rate / best, 0.01 * np.exp((np.log(rate / best) / width) ** 2))
+
+
+@pytest.mark.parametrize("best", (1e-5, 0.002, 0.02, 0.7, 5, 70))
+def test_the_grid_grows_until_the_best_rate_is_inside(best, valley):
+    """And then looks between its points; the rate taken has neighbours on both sides."""
+    asked = valley(bowl(best))
+    chosen, words = training.best_rates(SETTING_1, TWO, [100])
+    for name, (optimizer, arguments) in zip(TWO, chosen[100]):
+        assert arguments["lr"] == pytest.approx(best) and words[100][name] == f"{best:g}"
+    assert chosen[100][1] == (optimizers.Adam, dict(beta2=0.999, lr=chosen[100][0][1]["lr"]))
+    rates = sorted({arguments["lr"] for contestants, _, _ in asked for _, arguments in contestants})
+    i = rates.index(chosen[100][0][1]["lr"])
+    assert rates[i + 1] / rates[i - 1] < 3.1  # 1, 1.5, 2, 3, 5, 7
+    assert {seed for _, seed, _ in asked} == {0, 1, 2, 3}
+    assert len({id(contestants) for contestants, _, _ in asked}) <= training.ROUNDS
+
+
+def test_of_nearly_equal_rates_the_lowest_is_taken(valley):
+    """Within 5 %: the cliff is above."""
+    valley(lambda name, rate, length, seed: {0.02: 1.04, 0.03: 1.03, 0.05: 1.0}.get(rate, 2.0))
+    chosen, _ = training.best_rates(SETTING_1, TWO, [100])
+    assert chosen[100][0][1]["lr"] == 0.02
+    assert training.taken({1: 1.0, 2: 1.0 - np.log(1.06)}) == 2
+
+
+def test_a_rate_at_which_one_pilot_is_lost_is_not_taken(valley):
+    """Diverged, or above the loss of predicting 0, which is 5 here."""
+    def loss(name, rate, length, seed):
+        if seed == 3 and rate >= 0.03:
+            return {"SGD": np.inf, "Adam": 6.0}[name]
+        return 0.01 / rate
+
+    valley(loss)
+    chosen, _ = training.best_rates(SETTING_1, TWO, [100])
+    assert [arguments["lr"] for _, arguments in chosen[100]] == [0.02, 0.02]
+
+
+def test_each_length_has_its_own_best_rate(valley):
+    """From one run at a constant rate; under a schedule from a run of its own."""
+    asked = valley(lambda name, rate, length, seed: bowl(1 / length)(name, rate, length, seed))
+    for schedule, groups in (("constant", {(10, 100)}), ("linear", {(10,), (100,)})):
+        asked.clear()
+        chosen, _ = training.best_rates(SETTING_1._replace(schedule=schedule), TWO, [10, 100])
+        assert [chosen[length][0][1]["lr"] for length in (10, 100)] == pytest.approx([0.1, 0.01])
+        assert {lengths for _, _, lengths in asked} == groups
+
+
+def test_a_rate_at_an_end_is_said(valley):
+    """If six rounds do not bring the best one inside."""
+    valley(lambda name, rate, length, seed: 0.01 / rate if name == "SGD" else np.inf)
+    _, words = training.best_rates(SETTING_1, TWO, [100])
+    assert words[100]["SGD"].endswith(" (an end of the grid)")
+    assert words[100]["Adam"] == "none (lost at every rate)"
+
+
+def test_pilots_and_fresh_runs():
+    """A pilot's ends are those of shorter runs; fresh runs are as long as their length."""
+    setting, lengths = SMALL._replace(batch=16), (20, 40)
+    pilot = training.pilot.__wrapped__
+    for end in (training.final, training.late_loss):
+        ends = np.array(pilot(setting, (SGD, ADAM), 1000, lengths, end)["ends"])
+        found = training.at_rates(setting, {length: (SGD, ADAM) for length in lengths},
+                                  (1000, 1001), end)
+        for k, length in enumerate(lengths):
+            assert found[length]["loss"].shape == (2, 2, length)
+            close(found[length]["ends"][0], ends[:, k])
+        assert (ends[0] != ends[1]).all() and (found[40]["ends"][0] != found[40]["ends"][1]).all()
+
+
+def test_late_loss():
+    """After 90 and 95 % of the steps, on twenty batches of 1,000 prompts; a run that is lost is
+    infinite."""
+    setting = SETTING_1._replace(batch=16, data=dict(n=4, d=2), layers=1)
+    path = 0.3 * np.random.default_rng(0).standard_normal((40, 2, 1, 2, 2, 2))
+    losses = [linattn.textbook_loss_and_grad(path[t, 0], training.evaluation_prompts(setting, k))[0]
+              for t in (18, 19) for k in range(20)]  # of 100 steps, one every 5
+    assert training.late_loss(setting, None, path, 100, 5) == pytest.approx(np.median(losses))
+    path[:, 0] = NAN
+    assert training.late_loss(setting, None, path, 100, 5) == INF
+
+
+def test_the_loss_of_predicting_0():
+    """E |x|^2, here 5 and 1; with a network of one w it is E (sum of x)^2, the same."""
+    for setting, wanted in ((SETTING_1, 5), (data.SPHERICAL, 1),
+                            (SETTING_1._replace(activation="no attention"), 5)):
+        assert training.loss_of_0(setting) == pytest.approx(wanted, rel=0.05)
