@@ -61,6 +61,11 @@ def claim_of(name, level="published"):
     return identity, claimed.removesuffix(".")
 
 
+def is_claim(name):
+    """Whether an experiment claims something: a `Question:` asks, a `Draft:` is being tried."""
+    return claim_of(name)[0] not in ("Question", "Draft")
+
+
 def defaults(function):
     """{argument: default}, all of which are keywords."""
     return {key: each.default for key, each in inspect.signature(function).parameters.items()}
@@ -101,7 +106,7 @@ def meant(text):
     """The name of the experiment that a claim (C1) or a name (adam-vs-sgd) means."""
     word, names = text.lower().replace("-", "_"), [*EVERY, "all", "list", "report"]
     word = {claim_of(name)[0].lower(): name for name in EVERY
-            if claim_of(name)[0] != "Question"}.get(word, word)
+            if is_claim(name)}.get(word, word)
     if word in names:
         return word
     raise argparse.ArgumentTypeError(f"got {text!r}, wants an experiment, all, list or report"
@@ -192,10 +197,38 @@ def arguments_of(name, given):
 
 
 def run(name, level, out, arguments):
-    """Measure, and keep arrays and finding in the folder. Returns the finding."""
+    """Measure, and keep arrays and finding in the folder. Returns the finding. An experiment that
+    has `rows`, the name of an argument, is measured and kept row by row: those that the folder has,
+    with the same other arguments, stay."""
+    rows = getattr(NAMES[level][name], "rows", None)
+    if not rows:
+        return run_once(name, level, out, arguments)
+    for row in arguments[rows]:
+        kept = rows_kept(name, level, out, arguments, rows)
+        if not kept or row not in kept[1]["configuration"][rows]:
+            run_once(name, level, out, arguments | {rows: (row,)}, kept, rows)
+    return load(name, out, level)[1]
+
+
+def rows_kept(name, level, out, arguments, rows):
+    """(arrays, finding) of the rows that a folder has, if all other arguments were the same."""
+    if (place(level, out) / f"{name}.json").exists():
+        arrays, found = load(name, out, level)
+        if found["configuration"] | {rows: 0} == json.loads(in_json(arguments | {rows: 0})):
+            return arrays, found
+    return None
+
+
+def run_once(name, level, out, arguments, kept=None, rows=None):
+    """Measure and keep, together with the rows that are kept."""
     began = time.monotonic()
     arrays, parts = NAMES[level][name](**arguments)
     found = finding(name, level, arguments, measured(parts))
+    if kept:
+        arrays, old = kept[0] | arrays, kept[1]
+        found["parts"] = old["parts"] | found["parts"]
+        found["configuration"][rows] = (*old["configuration"][rows], *arguments[rows])
+        found["commit"] = ", ".join(dict.fromkeys((*old["commit"].split(", "), found["commit"])))
     keep(name, level, out, arrays, found)
     spent = ", ".join(f"{value:,} {key}" for key, value in arguments.items()
                       if key in ("seeds", "steps", "draws"))
@@ -255,14 +288,17 @@ def keep(name, level, out, arrays, found):
     picture or number stands beside new ones, wherever this call ends."""
     parts = {key: {field: numbers(value) for field, value in each._asdict().items()}
              for key, each in found["parts"].items()}
-    text = json.dumps(dict(found, parts=parts), indent=1, allow_nan=False,
-                      default=lambda value: value.__name__)  # of a class
+    text = in_json(dict(found, parts=parts))
     folder = place(level, out)
     for path in folder.glob(f"{name}*"):
         if re.fullmatch(rf"{name}(-\d+)?\.(png|pdf|txt|json)", path.name):
             path.unlink()
     runs.write(folder / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
     runs.write(folder / f"{name}.json", lambda file: file.write(f"{text}\n".encode()))
+
+
+def in_json(value):
+    return json.dumps(value, indent=1, allow_nan=False, default=lambda each: each.__name__)
 
 
 def numbers(value):
@@ -360,7 +396,7 @@ def report(found, out, words=lambda text: text, figures="figures/", source=""):
             continue
         identity, claimed = claim_of(name)
         link = f"[`{name}`]({figures}{name}.png)"
-        if identity == "Question":
+        if not is_claim(name):
             asked.append(f"| {link}: {words(claimed)} | {headline(name, out)} |")
         else:
             places = (f"{figures}{name}.png", f"{figures}robust/{name}.png")
@@ -370,7 +406,8 @@ def report(found, out, words=lambda text: text, figures="figures/", source=""):
             last = [each for each in both if each and verdict(each["parts"])]
             number = line(weakest(last[-1])) if last else ""
             claims.append(f"| {identity} {link}: {words(claimed)} | {cells} | {words(number)} |")
-    missing = [name for name in EVERY if not any((name, level) in found for level in LEVELS)]
+    missing = [name for name in EVERY if claim_of(name)[0] != "Draft"
+               and not any((name, level) in found for level in LEVELS)]
     tables = ["\n".join(rows).replace("|x|", "\\|x\\|") for rows in (claims, asked)
               if len(rows) > 2]
     count = f"{len(missing)} of {len(EVERY)} experiments have no finding in this folder: "
@@ -431,7 +468,7 @@ def gallery(found, out):
                         "NAME.npz, its caption in NAME.txt.",
                         report(found, out, figures="", source="../")])
     japanese = f"# わかったこと\n\n{report(found, out, translated, '', '../')}"
-    claims = [name for name in EVERY if claim_of(name)[0] != "Question"
+    claims = [name for name in EVERY if is_claim(name)
               and any((name, level) in found for level in LEVELS)]
     claims.sort(key=lambda name: not claim_of(name)[0][1:].isdigit())  # C1 to C12 first
     board = {name: {level: found.get((name, level)) for level in LEVELS} for name in claims}

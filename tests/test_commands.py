@@ -155,7 +155,7 @@ def test_report(kept, monkeypatch, capsys):
     text, other = ((kept / name).read_text(encoding="utf-8") for name in commands.GALLERY[:2])
     assert out.strip().replace("(figures/", "(").replace("(exp", "(../exp") in text
     for name in commands.EVERY:
-        assert f"[{name}]({name}.png)" in text
+        assert f"[{name}]({name}.png)" in text or commands.claim_of(name)[0] == "Draft"
         assert commands.headline(name, "kept") in text.replace("\\|", "|")
     assert other.startswith("# わかったこと\n") and "| 主張 |" in other
     assert err.startswith("experiments.py: written: kept/README.md, kept/README.ja.md, kept/scoreb")
@@ -184,6 +184,31 @@ def test_a_report_takes_nothing_from_the_user(kept, monkeypatch, capsys):
     assert exit_status(["report", "--out", "kept"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("| claim |") and err.endswith("read-only\n") and err.count("\n") == 1
+
+
+def test_an_experiment_is_kept_row_by_row(tmp_path, monkeypatch):
+    """Those that the folder has stay, if all other arguments are the same; each names its commit.
+    """
+    def rowed(seeds, steps, conditions):
+        done.append((steps, *conditions))
+        return ({f"{name} x": np.arange(steps) for name in conditions},
+                [Part(name, name, [float(steps)] * seeds) for name in conditions])
+
+    done, commits, rowed.rows = [], [], "conditions"
+    monkeypatch.setitem(commands.NAMES["published"], "lead", rowed)
+    monkeypatch.setattr(commands, "claim_of", lambda name, level="published": ("Draft", name))
+    monkeypatch.setattr(commands, "defaults", lambda function: {})
+    monkeypatch.setattr(commands, "commit", iter("aabbcde").__next__)
+    rowed.full = {}
+    for steps, conditions in ((3, ("a", "b")), (3, ("b", "c")), (4, ("a",))):
+        found = commands.run("lead", "published", tmp_path, dict(
+            seeds=6, steps=steps, conditions=conditions))
+        kept = list(found["parts"])
+        commits.append(found["commit"])
+        assert found["configuration"]["conditions"] == kept == list(
+            key.split()[0] for key in commands.load("lead", tmp_path)[0])
+    assert done == [(3, "a"), (3, "b"), (3, "c"), (4, "a")] and kept == ["a"]
+    assert commits == ["a", "a, b", "b"]
 
 
 # ---- Verdicts in words ---------------------------------------------------------------------------

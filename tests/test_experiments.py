@@ -145,7 +145,7 @@ class World(MadeUp):
 
 
 BOUNDED = [(level, name) for level in commands.LEVELS for name, function in
-           commands.NAMES[level].items() if commands.claim_of(name)[0] != "Question"]
+           commands.NAMES[level].items() if commands.is_claim(name)]
 
 
 @pytest.mark.parametrize("claimed", (True, False))
@@ -777,7 +777,7 @@ def test_every_experiment_runs(level, name, everything):
         assert isinstance(each.values, str) or each.values.shape == (2,), key
     headline, caption = commands.drawing(name, level)(Figure(), arrays, found["parts"])
     assert len(headline) > 20 and caption.endswith(".")
-    if commands.claim_of(name)[0] != "Question" and verdict(found["parts"]):
+    if commands.is_claim(name) and verdict(found["parts"]):
         assert found["verdict"].startswith("too few seeds")
 
 
@@ -807,7 +807,9 @@ KEPT = [(level, name) for level, name in ALL
 
 
 def test_everything_is_kept():
-    assert KEPT == ALL
+    """But what is being tried."""
+    assert [pair for pair in ALL if commands.claim_of(pair[1])[0] != "Draft"] == [
+        pair for pair in KEPT if commands.claim_of(pair[1])[0] != "Draft"]
 
 
 @pytest.mark.parametrize("level, name", KEPT)

@@ -20,7 +20,8 @@ import plotting
 
 ROOT = Path(__file__).parent.parent
 FIGURES = ROOT / "figures"
-ALL = [(level, name) for level in commands.LEVELS for name in commands.NAMES[level]]
+ALL = [(level, name) for level in commands.LEVELS for name in commands.NAMES[level]
+       if commands.claim_of(name)[0] != "Draft"]  # of which nothing need be kept
 AXES = ("iteration", "point", "share", "quantiles", "n", "rates", "scales", "shapes", "depths",
         "sigmas", "iterations", "sizes", "target", "prompt", "used", "lengths")
 
@@ -142,7 +143,7 @@ def test_a_slide_has_its_own_labels():
 
 def test_the_scoreboard_shows_every_primary_part():
     found = commands.findings(FIGURES)
-    claims = [name for name in commands.EVERY if commands.claim_of(name)[0] != "Question"]
+    claims = [name for name in commands.EVERY if commands.is_claim(name)]
     board = {name: {level: found.get((name, level)) for level in commands.LEVELS}
              for name in claims}
     figure = Figure()

@@ -50,7 +50,8 @@ def test_every_finding_has_its_section():
         text = (ROOT / "docs" / name).read_text(encoding="utf-8")
         for level, functions in commands.NAMES.items():
             for each in functions:
-                assert f"{'robust/' if level == 'robust' else ''}{each}.png" in text
+                assert f"{'robust/' if level == 'robust' else ''}{each}.png" in text \
+                    or commands.claim_of(each)[0] == "Draft"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
