@@ -17,6 +17,7 @@ import warnings
 backend = os.environ.pop("MPLBACKEND", None)  # figures are saved without one: any value will do
 
 import matplotlib
+import matplotlib.colors
 import matplotlib.style
 import matplotlib.ticker
 import numpy as np
@@ -66,6 +67,13 @@ RATIO_TICKS = (1, 1.1, 1.2, 1.3, 1.5), (1, 1.5, 2, 3), (1, 2, 5, 10, 20), 10.0 *
 def look(name, position=0):
     """Colour, dashes and marker of an optimizer, or of what stands at this position."""
     return LOOKS.get(str(name), OTHER_LOOKS[position % len(OTHER_LOOKS)])
+
+
+def shades(count):
+    """So many colours from pale to dark."""
+    pale, dark = (np.array(matplotlib.colors.to_rgb(end)) for end in ("#C9B9D3", "#3B1F4A"))
+    return [matplotlib.colors.to_hex(pale + share * (dark - pale))
+            for share in np.linspace(0, 1, count)]
 
 
 # ---- Whole figures -------------------------------------------------------------------------------

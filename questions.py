@@ -6,23 +6,253 @@ docstring says otherwise. Words, axes and `NAME.full` as in experiments.py. What
 measures stands beside it.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 import linattn
 import plotting
-from data import (DEEP, PAPER_SETTINGS, SETTING_1, SETTING_3, SPHERICAL, Setting, about_x,
-                  sample_prompts)
+from data import (DEEP, NONLINEAR_TASK, PAPER_SETTINGS, SETTING_1, SETTING_2, SETTING_3, SPHERICAL,
+                  Setting, about_x, sample_prompts)
 from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
 from plotting import curves, dots, heat, note, reference
 from runs import cached, parallel
-from training import (FRESH, along, best_rate, block_centres, by_name, contestants,
-                      evaluation_batch, evaluation_prompts, experiment, final_loss, generator, grid,
-                      initial, log_loss, noise_norms, points_of, rate_in_words, ratio,
-                      running_median, smoothness, spread, steps_to, streams, sweep, tail,
-                      tail_shares, train, tuned, without_start)
+from training import (FRESH, along, at_rates, best_rate, best_rates, block_centres, by_name,
+                      contestants, evaluation_batch, evaluation_prompts, every_of, experiment,
+                      final, final_loss, generator, grid, initial, late_loss, log_loss, loss_of_0,
+                      noise_norms, points_of, rate_in_words, ratio, running_median, smoothness,
+                      spread, stacked, steps_to, streams, sweep, tail, tail_shares, train, tuned,
+                      without_start)
 from verdicts import Part, interval
 
 BOTH = (SGD, Adam)
+
+
+class Condition(NamedTuple):
+    """A line of CONDITIONS: what differs from Setting 1."""
+
+    group: str
+    setting: Setting
+    sgd: dict = {}  # arguments of the optimizers
+    adam: dict = {}
+    constant: tuple = (1 / 16, 1 / 4, 1)  # lengths as shares of `steps`: at a constant rate,
+    falling: tuple = (1 / 4,)  # and at one that falls to 0
+    tuned: bool = True  # else at the rates of the setting
+    end: object = final  # what is compared: late_loss if batches differ, for one
+
+
+def other(data={}, **changes):
+    """Setting 1 with other data, and other entries."""
+    return SETTING_1._replace(data=SETTING_1.data | data, **changes)
+
+
+def variances(setting, largest, rotated=False):
+    """The setting with variances of x in geometric steps, the largest so many times the smallest,
+    of mean 1; along the axes, or along those of a random rotation, always the same."""
+    along_axes = np.geomspace(1, largest, setting.data["d"])
+    R = np.linalg.qr(generator(2310).standard_normal(2 * along_axes.shape))[0] if rotated else 1
+    covariance = R * (along_axes / along_axes.mean()) @ np.transpose(R) if rotated else np.diag(
+        along_axes / along_axes.mean())
+    return setting._replace(data=setting.data | dict(
+        covariance=tuple(map(tuple, covariance.tolist()))))
+
+
+def steps_to_a_millionth(setting, loss, snapshots, length, every):
+    """After which share of the first `length` steps the loss (steps,) is a millionth of its
+    first."""
+    return steps_to(1e-6 * loss[0], loss[:length]) / length
+
+
+SCALE = dict(second_moment=5.0)  # E|x|^2 of Setting 1, so that only the tails differ
+LONG = dict(constant=(1 / 16, 1 / 4, 1, 5 / 2), falling=(1 / 4, 1))
+SLOW = dict(constant=(1 / 16, 1 / 4, 1 / 2))  # nonlinear models, whose runs take longer
+CONDITIONS = {
+    "Setting 1, published rates": Condition("setting 1", SETTING_1, falling=(), tuned=False,
+                                            constant=LONG["constant"]),
+    "Setting 1": Condition("setting 1", SETTING_1, **LONG),
+    "n = 5 (Setting 2)": Condition("data", SETTING_2, **LONG),
+    "n = 80": Condition("data", other(dict(n=80))),
+    "x on the sphere": Condition("data", other(dict(covariates="sphere") | SCALE)),
+    "heavy-tailed x": Condition("data", other(dict(covariates="gamma") | SCALE)),
+    "Setting 3": Condition("data", SETTING_3, **LONG),
+    "variances 16-fold": Condition("data", variances(SETTING_1, 16)),
+    "variances 16-fold, rotated": Condition("data", variances(SETTING_1, 16, rotated=True)),
+    "label noise": Condition("data", other(dict(noise=1.0))),
+    "L = 2": Condition("depth", other(layers=2)),
+    "L = 6": Condition("depth", other(layers=6)),
+    "L = 8": Condition("depth", other(layers=8)),
+    "heavy-tailed x, L = 6": Condition(
+        "depth", other(dict(covariates="gamma") | SCALE, layers=6)),
+    "batch 16": Condition("noise", other(batch=16), end=late_loss),
+    "batch 250": Condition("noise", other(batch=250), end=late_loss),
+    "batch 4,000": Condition("noise", other(batch=4000), end=late_loss),
+    "one fixed batch": Condition("noise", other(fixed=True), end=late_loss),
+    "no clipping": Condition("optimizer", other(clipping="none")),
+    "SGD without momentum": Condition("optimizer", SETTING_1, dict(momentum=0.0)),
+    "SGD with momentum 0.97": Condition("optimizer", SETTING_1, dict(momentum=0.97)),
+    "Adam with beta2 = 0.999": Condition("optimizer", SETTING_1, {}, dict(beta2=0.999)),
+    "start four times as large": Condition("optimizer", other(std=0.2)),
+    "warm-up": Condition("optimizer", other(schedule="warm-up"), falling=()),
+    "all of P and Q trained": Condition("model", other(full=True)),
+    "ReLU attention": Condition("model", other(full=True, activation="relu"), **SLOW),
+    "softmax attention": Condition("model", other(full=True, activation="softmax"), **SLOW),
+    "softmax, heavy-tailed x": Condition("model", other(
+        dict(covariates="gamma") | SCALE, full=True, activation="softmax"), **SLOW),
+    "softmax + MLP": Condition("model", other(full=True, activation="transformer"), **SLOW),
+    "MLP before attention": Condition("model", NONLINEAR_TASK._replace(batch=1000), **SLOW),
+    "no attention": Condition("model", other(full=True, activation="no attention"),
+                              end=steps_to_a_millionth),
+}
+
+
+@experiment(FRESH)
+def lead(seeds=6, steps=256, conditions=("Setting 1", "heavy-tailed x", "L = 2")):
+    """Draft: How large is Adam's lead over SGD, and what changes it?
+
+    Each line of CONDITIONS changes one thing of Setting 1. SGD and Adam, each at its best rate for
+    each length (`at_best_rates`: pilot seeds 0 to 3, a grid that grows), are compared on fresh
+    seeds after a sixteenth of the steps, a quarter, and all of them, at a constant rate (nonlinear
+    models: after half; Settings 1 to 3: after 5/2, too), and after a quarter at a rate that falls
+    to 0. Measured: SGD's final loss over Adam's; it is said which is lower if its interval lies
+    beside 1, and "alike" if it lies within 0.8 and 1.25. Where batches have another size the final
+    losses are those on fresh prompts. After the longest constant run: the share of its steps after
+    which the better optimizer first reaches the other's final loss; whether both are at a floor
+    (neither has fallen by a fifth since the length before) or one is still falling (its median over
+    the last eighth is below 0.9 of that over the eighth before). At the rates for a quarter of the
+    steps: SGD's steps over Adam's to half the loss of predicting 0, and v^T H v (typical of three
+    batches, the path without its first tenth). At the start: the noise norm's 99 % over its 50 %
+    quantile, over that of Gaussian vectors. Without attention the loss reaches 0, so that rounding
+    is what is left of it: compared are the steps to a millionth of the first loss.
+    """
+    arrays, parts = {}, []
+    for name in conditions:
+        more_arrays, more_parts = one_condition(name, CONDITIONS[name], seeds, steps)
+        arrays, parts = arrays | more_arrays, parts + more_parts
+    return arrays, parts
+
+
+def one_condition(name, condition, seeds, steps):
+    """Arrays and parts of a line."""
+    both = {"SGD": (SGD, condition.sgd), "Adam": (Adam, condition.adam)}
+    arrays, parts = {f"{name} group": condition.group}, []
+    for kind, shares in (("constant", condition.constant), ("falling", condition.falling)):
+        setting = condition.setting if kind == "constant" else condition.setting._replace(
+            schedule="linear")
+        lengths = sorted({max(1, int(share * steps)) for share in shares})
+        if condition.tuned:
+            chosen, words = best_rates(setting, both, lengths, condition.end)
+        else:
+            chosen = dict.fromkeys(lengths, contestants(setting))
+            words = dict.fromkeys(lengths, {each: setting.lr[each] for each in both})
+        runs, over = at_rates(setting, chosen, seeds, condition.end), []
+        for length in lengths:
+            sgd, adam = runs[length]["ends"].T  # (seeds,) each
+            key, label = f"{name} {kind} {length}", f"{name}, {kind} rate, {length:,} steps"
+            over.append(ratio(sgd, adam))
+            lost = [f", {n} lost" if n else "" for n in np.isinf(runs[length]["ends"]).sum(axis=0)]
+            parts += [Part(key, f"{label}: SGD / Adam", over[-1]),
+                      Part(f"{key} lower", label, lower(over[-1])),
+                      Part(f"{key} SGD", f"{label}: SGD", sgd),
+                      Part(f"{key} Adam", f"{label}: Adam", adam),
+                      Part(f"{key} rates", f"{label}: rates", ", ".join(
+                          f"{each} {rate}{lost[i]}" for i, (each, rate) in
+                          enumerate(words[length].items())))]
+        arrays |= {f"{name} {kind}": lengths, f"{name} {kind} ratio": np.reshape(
+            [interval(values) for values in over], (-1, 3))}  # (lengths, 3)
+        if kind == "constant":
+            *_, before, last = lengths
+            parts += after_the_longest(name, last, runs[last], runs[before]["ends"])
+            parts += at_these_rates(name, setting, chosen[lengths[1]], seeds, lengths[1],
+                                    runs[lengths[1]]["loss"])
+    return arrays, parts
+
+
+def after_the_longest(name, length, run, before):
+    """Parts of the longest run: losses (seeds, 2, steps) and ends, and the ends `before`, of the
+    length before it."""
+    loss, ends = run["loss"], run["ends"]
+    share = [steps_to(max(both), path[np.argmin(both)]) / length for both, path in zip(ends, loss)]
+    eighth = max(1, length // 8)
+    late, earlier = (np.median(loss[..., part], axis=(0, 2)) for part in (
+        slice(-eighth, None), slice(-2 * eighth, -eighth)))  # (2,) each
+    with np.errstate(all="ignore"):
+        words = {"both at a floor": (np.median(ends / before, axis=0) > 0.8).all(),
+                 "still falling": (late < 0.9 * earlier).any()}
+    return [Part(f"{name} share", f"{name}, {length:,} steps: share after which the better one is "
+                 "where the other ends", share),
+            Part(f"{name} state", f"{name}, {length:,} steps", ", ".join(
+                word for word, so in words.items() if so) or "settled")]
+
+
+def at_these_rates(name, setting, both, seeds, length, loss):
+    """Parts at the rates of one length, of which the losses are (seeds, 2, length)."""
+    half, every = steps_to(loss_of_0(setting) / 2, loss), every_of([length])
+    points = points_of(length, 10, every)
+    height = without_start(np.median(stacked(along, [
+        (smoothness, setting, both, seed, length, points, 3, every) for seed in seeds])["values"],
+        axis=-1))  # (seeds, 2)
+    norms, null = noise_norms(setting, seeds, max(5, length // 4))
+    return [Part(f"{name} half", f"{name}: steps to half the loss of predicting 0, SGD / Adam",
+                 ratio(half[:, 0], half[:, 1])),
+            Part(f"{name} smoothness", f"{name}: v^T H v SGD / Adam",
+                 ratio(height[:, 0], height[:, 1])),
+            Part(f"{name} noise", f"{name}: 99 % / 50 % quantile of the noise, over Gaussian",
+                 spread(norms) / np.median(spread(null), axis=1))]
+
+
+def lower(values):
+    """Which one ends lower, from ratios SGD / Adam (seeds,); and "alike" only where the whole
+    interval says so."""
+    _, low, high = interval(values)
+    words = {"Adam lower": low > 1, "SGD lower": high < 1, "alike": 0.8 <= low and high <= 1.25}
+    return ", ".join(word for word, so in words.items() if so) or "open"
+
+
+SHOWN = ("Setting 1, published rates", "Setting 1", "n = 5 (Setting 2)", "heavy-tailed x",
+         "x on the sphere", "variances 16-fold", "L = 2", "L = 6", "L = 8", "batch 16",
+         "one fixed batch", "Adam with beta2 = 0.999", "SGD without momentum",
+         "all of P and Q trained", "softmax attention", "softmax + MLP")  # sixteen can be read
+
+
+def draw_lead(figure, arrays, found):
+    """A row a condition: "CONDITION constant" (lengths,) and "... ratio" (lengths, 3), median and
+    interval of SGD / Adam; the same of "falling"."""
+    groups = {key.removesuffix(" group"): str(word) for key, word in arrays.items()
+              if key.endswith(" group")}
+    rows = [name for name in CONDITIONS if name in groups and name in SHOWN] or list(groups)
+    ax, y, ticks, longest = figure.subplots(), 0.0, [], 0
+    every = sorted({int(length) for name in rows for length in arrays[f"{name} constant"]})
+    shades = dict(zip(every, plotting.shades(len(every))))
+    for i, name in enumerate(rows):
+        if i and groups[name] != groups[rows[i - 1]]:
+            y -= 0.6
+        for kind, marker, size in (("constant", "o", 10), ("falling", "*", 15)):
+            for length, (middle, low, high) in zip(arrays[f"{name} {kind}"],
+                                                   arrays[f"{name} {kind} ratio"]):
+                colour = shades.get(int(length), "#444444")
+                decided = low > 1 or high < 1
+                if kind == "constant" and length == arrays[f"{name} constant"][-1]:
+                    ax.plot([low, high], [y, y], color=colour, lw=1.5)
+                ax.plot(middle, y, marker, ms=size, color=colour, mew=2,
+                        mfc=colour if decided else "white")
+        ticks.append(y)
+        y -= 1
+    ax.set(xscale="log", ylim=(y + 0.4, 0.8), xlabel="SGD's final loss / Adam's, each at its best "
+           "rate\nSGD ends lower   <   1   >   Adam ends lower")
+    ax.set_yticks(ticks, rows)
+    ax.axvline(1, color="#000000", lw=1.5, ls=":")
+    for length, colour in shades.items():
+        ax.plot([], [], "o", color=colour, label=f"{length:,} steps")
+    ax.plot([], [], "*", ms=13, color="#444444", label="rate falls to 0")
+    ax.plot([], [], "o", mfc="white", mew=2, color="#444444", label="open")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ("Adam's lead over SGD is not one number: each row changes one thing",
+            "Median over seeds of SGD's final loss over Adam's, each at its best rate for each "
+            "length; line: the interval at the longest; hollow: it holds 1.")
+
+
+lead.full = dict(seeds=10, steps=4000, conditions=tuple(CONDITIONS))
+lead.rows = "conditions"  # measured and kept one by one
 
 
 @experiment()

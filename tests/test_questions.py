@@ -9,7 +9,7 @@ import questions
 import runs
 import training
 from data import SETTING_1
-from optimizers import SGD
+from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
 
 descent = questions.descent.__wrapped__  # computed at every call
 
@@ -220,3 +220,119 @@ def test_newton_leaves_a_saddle():
     assert len(calls) < 150
     stopped = questions.newton(loss_and_slope, lambda point: np.eye(2), np.array([3.0, 0]), steps=1)
     assert stopped[0] != 3 and abs(stopped[0] - 1) > 1e-3
+
+
+# ---- lead ----------------------------------------------------------------------------------------
+
+
+def test_a_condition_differs_from_setting_1_in_what_its_name_says():
+    """Tails and depth alone, at the same E|x|^2 and clip limit; variances along the axes or not."""
+    for name in ("x on the sphere", "heavy-tailed x", "heavy-tailed x, L = 6"):
+        setting = questions.CONDITIONS[name].setting
+        assert setting._replace(data=SETTING_1.data, layers=3) == SETTING_1
+        x = training.evaluation_prompts(setting, 0).Z[:, :5]
+        assert (x**2).sum(axis=1).mean() == pytest.approx(5, rel=0.1)
+    along, rotated = (np.array(questions.CONDITIONS[name].setting.data["covariance"]) for name in (
+        "variances 16-fold", "variances 16-fold, rotated"))
+    np.testing.assert_allclose(np.linalg.eigvalsh(rotated), np.diag(along))
+    assert along[4, 4] / along[0, 0] == pytest.approx(16) and np.trace(along) == 5
+    assert abs(rotated - np.diag(np.diag(rotated))).max() > 0.3
+
+
+@pytest.mark.parametrize("optimizer, same", (
+    (lambda: SGD(lr=0.05), True), (lambda: NormalizedSGD(lr=0.01), True),
+    (lambda: NormalizedSGD(lr=0.01, granularity="layer"), True),
+    (lambda: NormalizedSGD(lr=0.01, granularity="block"), True), (lambda: Muon(lr=0.01), True),
+    (lambda: NormalizedSGD(lr=0.01, granularity="row"), False),
+    (lambda: SignDescent(lr=0.01), False), (lambda: Adam(lr=0.01), False)))
+def test_what_a_rotation_of_x_changes(optimizer, same):
+    """Start and prompts rotated by R: the same losses, if an optimizer scales nothing by rows or
+    entries."""
+    rng = np.random.default_rng(0)
+    R = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    start, batches = linattn.init_params(rng), [data.sample_prompts(rng, 50) for _ in range(10)]
+
+    def losses(R):
+        theta, rule, found = R @ start @ R.T, optimizer(), []
+        for Z, target in batches:
+            prompts = data.Prompts(np.concatenate([R @ Z[:, :5], Z[:, 5:]], axis=1), target)
+            loss, grad = linattn.loss_and_grad(theta, prompts)
+            theta = rule.step(theta, grad)
+            found.append(loss)
+        return found
+
+    assert np.allclose(losses(np.eye(5)), losses(R), rtol=1e-10, atol=0) == same
+
+
+@pytest.mark.parametrize("values, words", (
+    ([2.0] * 6, "Adam lower"), ([0.5] * 6, "SGD lower"), ([2.0] * 5 + [0.5], "open"),
+    ([1.1] * 6, "Adam lower, alike"), ([0.9] * 6, "SGD lower, alike"), ([0.9, 1.1] * 3, "alike"),
+    ([0.79] + [1.0] * 5, "open"), ([1.26] + [1.0] * 5, "open"), ([np.nan] * 6, "open")))
+def test_which_ends_lower(values, words):
+    """Alike only if the whole interval lies within 0.8 and 1.25: not told apart is not alike."""
+    assert questions.lower(np.array(values)) == words
+
+
+def test_after_the_longest_run():
+    """From losses (seeds, SGD and Adam, steps): the share of the steps after which the better one
+    is where the other ends; a floor; still falling."""
+    def said(sgd, adam, before):
+        loss = np.array([[sgd, adam]] * 6)
+        run = dict(loss=loss, ends=training.final_loss(loss))
+        return [part.values if isinstance(part.values, str) else part.values[0] for part in
+                questions.after_the_longest("", 400, run, np.array([before] * 6))]
+
+    flat, t = np.ones(400), np.arange(400)
+    fallen = np.where(t < 100, 9.0, 0.5)  # the 26th loss below 1 makes the median of fifty 0.5
+    assert said(flat, fallen, (1.0, 0.5)) == [126 / 400, "both at a floor"]
+    assert said(flat, fallen, (1.0, 0.7)) == [126 / 400, "settled"]
+    assert said(flat, np.exp(-t / 100), (1.0, 1.0))[1] == "still falling"
+
+
+def test_a_share_of_the_steps_to_a_millionth():
+    loss = np.where(np.arange(100) < 40, 5.0, 1e-6)
+    assert questions.steps_to_a_millionth(SETTING_1, loss, None, 100, 5) == 66 / 100
+    assert questions.steps_to_a_millionth(SETTING_1, loss, None, 50, 5) == np.inf
+
+
+def test_lead_in_a_world_whose_numbers_are_known(monkeypatch):
+    """SGD ends at 6 times Adam's loss at a constant rate, at 1.1 under a falling one; it takes
+    three times the steps, and its curvature is four times as large."""
+    def chosen(setting, candidates, lengths, end):
+        tuned.append((setting.schedule, list(lengths), candidates, end))
+        return ({length: tuple((each, dict(lr=1)) for each, _ in candidates.values())
+                 for length in lengths},
+                {length: dict(SGD="0.2", Adam="0.02") for length in lengths})
+
+    def runs_at(setting, chosen, seeds, end):
+        found = {}
+        for length in chosen:
+            sgd = 6.0 if setting.schedule == "constant" else 1.1
+            ends = np.array([[sgd, 1.0]] * len(seeds))
+            half = np.where(np.arange(length) < np.array([[30], [10]]), 5.0, 1.0)
+            found[length] = dict(ends=ends, loss=np.array([half] * len(seeds)))
+        return found
+
+    tuned = []
+    monkeypatch.setattr(questions, "best_rates", chosen)
+    monkeypatch.setattr(questions, "at_rates", runs_at)
+    monkeypatch.setattr(questions, "stacked", lambda function, tasks: dict(values=np.array(
+        [np.multiply.outer([4.0, 1.0], np.ones((len(task[5]), 3))) for task in tasks])))
+    monkeypatch.setattr(questions, "noise_norms", lambda setting, seeds, draws: (
+        np.tile(np.where(np.arange(100) < 98, 1.0, 3.0), (6, 1)),
+        np.tile(np.where(np.arange(100) < 98, 1.0, 1.5), (6, 20, 1))))
+    arrays, parts = questions.lead(seeds=6, steps=1600, conditions=("n = 80", "warm-up"))
+    found = {part.key: part.values if isinstance(part.values, str) else np.median(part.values)
+             for part in parts}
+    for length in (100, 400, 1600):
+        key = f"n = 80 constant {length}"
+        assert [found[key], found[f"{key} SGD"], found[f"{key} Adam"]] == [6, 6, 1]
+        assert found[f"{key} lower"] == "Adam lower"
+        assert found[f"{key} rates"] == "SGD 0.2, Adam 0.02"
+    assert found["n = 80 falling 400"] == pytest.approx(1.1)
+    assert found["n = 80 falling 400 lower"] == "Adam lower, alike"
+    assert (found["n = 80 half"], found["n = 80 smoothness"], found["n = 80 noise"]) == (
+        pytest.approx(56 / 21), 4, 2)
+    assert [schedule for schedule, lengths, *_ in tuned if lengths] == ["constant", "linear", "warm-up"]
+    assert tuned[0][1:] == ([100, 400, 1600], dict(SGD=(SGD, {}), Adam=(Adam, {})), training.final)
+    assert arrays["n = 80 constant ratio"].tolist() == [[6, 6, 6]] * 3
