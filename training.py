@@ -742,6 +742,7 @@ def check_rates(lr, classes):
 
 
 def check_settings(settings):
+    """{name: Setting}, with data of which a batch can be drawn."""
     good = isinstance(settings, dict) and settings and all(
         isinstance(name, str) and isinstance(each, data.Setting)
         for name, each in settings.items())
@@ -752,6 +753,7 @@ def check_settings(settings):
 
 
 def check_run(setting, contestants, seed, steps, every):
+    """The arguments of `train`, which keeps what it is asked for."""
     require(isinstance(setting, data.Setting), "setting", setting, "one, as data.SETTING_1")
     require(isinstance(contestants, (tuple, list)) and contestants and all(
         isinstance(each, (tuple, list)) and len(each) == 2 for each in contestants),
