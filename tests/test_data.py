@@ -125,9 +125,9 @@ def test_same_seed_same_numbers_and_read_only():
 
 @pytest.mark.parametrize("argument, values", [
     ("rng", (0, np.random)), ("batch", (0, True)), ("n", (0, -3, 2.0)), ("d", (0, "five")),
-    ("hidden", (0, 2.5)), ("covariates", ("cauchy", None)), ("noise", (-0.1, np.inf, "loud")),
-    *((name, (0, -1.0, np.nan, 1e-200, 1e200, 10**400)) for name in (
-        "shape", "scale", "df", "second_moment")),  # so that no product of them leaves the range
+    ("hidden", (0, 2.5)), ("noise", (-0.1, np.inf, "loud")), ("covariates", ("cauchy", None)),
+    ("noise_family", ("uniform",)), ("prepared", ("uniform",)),
+    *((name, (0, np.nan, 1e-200, 10**400)) for name in ("shape", "scale", "df", "second_moment")),
     ("covariance", (np.eye(3), -np.eye(5), np.eye(5) + 0j, np.triu(np.ones((5, 5))),
                     np.full((5, 5), np.nan), "none")),
 ])
@@ -222,9 +222,3 @@ def test_whitened_prompts():
     assert np.array_equal(prompts.target, raw.target)
     w = regression_vectors(prompts.Z)  # labels are still linear in x, the query's, too
     np.testing.assert_allclose((w * prompts.Z[:, :D, N]).sum(axis=1), raw.target, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ("noise_family", "prepared"))
-def test_unknown_choices(name):
-    with pytest.raises(ValueError, match=f"{name}: got 'uniform', wants one of"):
-        sample_prompts(rng(), 5, N, D, **{name: "uniform"})

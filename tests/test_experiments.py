@@ -191,10 +191,10 @@ class KnownWorld(MadeUp):
     times its floor: the median of the last fifty is below 2.5 after S steps, below 1 and 0.5 ten
     and twenty steps later. In the last tenth of the run it is the floor, and a thousand times that
     at every third step. S is 100 + 100 K for SGD, 100 + 60 K for others, at the FAST rate 0.9 and
-    0.8 times that. The floor is 6 K^3 for SGD, 2 K^2 for Adam, 3 K^2 for sign descent, in millionths
-    (of the four depths: hundredths); SGD's is ten times that on a fixed batch, and in proportion to
-    the size of another. At the rates that are BEST on the pilots it is 0.5 and 0.25 of that, lower
-    at a TEMPTING one.
+    0.8 times that. The floor is 6 K^3 for SGD, 2 K^2 for Adam, 3 K^2 for sign descent, in
+    millionths (of the four depths: hundredths); SGD's is ten times that on a fixed batch, and in
+    proportion to the size of another. At the rates that are BEST on the pilots it is 0.5 and 0.25
+    of that, lower at a TEMPTING one.
 
     Pilots, the seeds 0, 1, 2, fall to 0.04 K (SGD) or 0.03 K, the last to 0.06 K (others), and rise
     in the last tenth, but not at the BEST rate; where they are LOST they diverge.

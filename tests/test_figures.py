@@ -217,7 +217,7 @@ SETTINGS = [f"Setting {k}" for k in (1, 2, 3)]
     ("robust", "directional_smoothness", 2, "optimizers", "Setting 3 typical batch"),
     ("robust", "directional_smoothness", 3, "optimizers", "Setting 1 together"),
     ("robust", "softmax_vs_linear", 0, "best kinds", "best loss"),
-    ("robust", "heavy_tails", 1, "optimizers", "Spherical x R_med"),
+    ("robust", "heavy_tails", 3, "optimizers", "Setting 3 R_med"),
     ("robust", "nonlinear_regression", 1, "optimizers", "R_med"),
     ("robust", "nonlinear_regression", 2, "optimizers", "smoothness")))
 def test_a_panel_of_curves(level, name, panel, names, key):

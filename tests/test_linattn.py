@@ -174,41 +174,40 @@ def test_every_function_looks_at_its_params_and_prompts(name):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("argument, call", [
-    *(("Z", lambda Z=Z: linattn.compress(PROMPTS._replace(Z=Z))) for Z in (
+@pytest.mark.parametrize("argument, call, values", (
+    ("Z", lambda Z: linattn.compress(PROMPTS._replace(Z=Z)), (
         PROMPTS.Z[0], PROMPTS.Z[:, :, :1], PROMPTS.Z[:, :1], PROMPTS.Z[:0], "prompts")),
-    *(("target", lambda target=target: linattn.compress(PROMPTS._replace(target=target)))
-      for target in (1.0, np.full(7, np.inf))),
-    *(("Gram", lambda part=part: linattn.compress(GRAM._replace(**part))) for part in (
+    ("target", lambda target: linattn.compress(PROMPTS._replace(target=target)), (
+        1.0, np.full(7, np.inf))),
+    ("Gram", lambda part: linattn.compress(GRAM._replace(**part)), (
         dict(q=np.zeros(3)), dict(G=GRAM.G[:3]), dict(target=1.0))),
-    ("G", lambda: linattn.compress(GRAM._replace(G=np.nan * GRAM.G))),
-    *(("params", lambda params=params: linattn.loss_and_grad(params, PROMPTS)) for params in (
+    ("G", lambda G: linattn.compress(GRAM._replace(G=G)), (np.nan * GRAM.G,)),
+    ("params", partial(linattn.loss_and_grad, prompts=PROMPTS), (
         PARAMS[0], PARAMS[:, :1], PARAMS[:, :, :2, :2], PARAMS[:0], [[1], [2, 3]], "params")),
-    *(("params", lambda params=params: mlp.mlp_loss_and_grad(params, PROMPTS)) for params in (
+    ("params", partial(mlp.mlp_loss_and_grad, prompts=PROMPTS), (
         MLP_PARAMS[:20], MLP_PARAMS[None])),
-    *((next(iter(wrong)), lambda wrong=wrong: linattn.init_params(**dict(rng=RNG) | wrong))
-      for wrong in (dict(rng=0), dict(layers=0), dict(layers=True), dict(d=2.5), dict(std=-0.1),
-                    dict(std=np.float32(-0.1)), dict(std=np.nan), dict(full="no"))),
-    ("hidden", lambda: mlp.init_mlp_params(RNG, hidden=0)),
-    ("layers", lambda: mlp.mlp_loss_and_grad(MLP_PARAMS, PROMPTS, layers=0)),
-    ("layers", lambda: mlp.mlp_hessian_diagonal(MLP_PARAMS, PROMPTS, layers=0)),
-    ("params", lambda: linattn.predict(PARAMS * np.nan, PROMPTS.Z)),
-    ("Z", lambda: linattn.predict(PARAMS, NAN)),
-    ("Z", lambda: linattn.predict(PARAMS, NAN, "relu")),
-    ("Z", lambda: linattn.predict(PARAMS, GRAM, "softmax")),
-    ("activation", lambda: linattn.predict(PARAMS, PROMPTS.Z, ["linear"])),
-    ("activation", lambda: linattn.loss_and_grad(PARAMS, PROMPTS, "tanh")),
-    ("activation", lambda: linattn.textbook_loss_and_grad(PARAMS, PROMPTS, "tanh")),
-    *(("v", lambda v=v: linattn.hessian_vector_product(PARAMS, v, PROMPTS)) for v in (
+    *(("params", partial(function, prompts=PROMPTS), (PARAMS * 1j,)) for function in (
+        linattn.hessian, linattn.hessian_diagonal)),
+    ("params", lambda x: linattn.hessian_vector_product(x, PARAMS, PROMPTS), (PARAMS * 1j,)),
+    ("params", lambda x: linattn.predict(x, PROMPTS.Z), (PARAMS * np.nan,)),
+    *((name, lambda x, name=name: linattn.init_params(**dict(rng=RNG) | {name: x}), values)
+      for name, values in dict(rng=(0,), layers=(0, True), d=(2.5,), full=("no",),
+                               std=(-0.1, np.float32(-0.1), np.nan)).items()),
+    ("hidden", lambda hidden: mlp.init_mlp_params(RNG, hidden=hidden), (0,)),
+    ("layers", lambda layers: mlp.mlp_loss_and_grad(MLP_PARAMS, PROMPTS, layers=layers), (0,)),
+    ("layers", lambda layers: mlp.mlp_hessian_diagonal(MLP_PARAMS, PROMPTS, layers=layers), (0,)),
+    ("Z", lambda Z: linattn.predict(PARAMS, Z), (NAN,)),
+    ("Z", lambda Z: linattn.predict(PARAMS, Z, "relu"), (NAN, GRAM)),
+    ("activation", lambda name: linattn.predict(PARAMS, PROMPTS.Z, name), (["linear"],)),
+    ("activation", lambda name: linattn.loss_and_grad(PARAMS, PROMPTS, name), ("tanh",)),
+    ("activation", lambda name: linattn.textbook_loss_and_grad(PARAMS, PROMPTS, name), ("tanh",)),
+    ("v", lambda v: linattn.hessian_vector_product(PARAMS, v, PROMPTS), (
         PARAMS[0], PARAMS * np.nan, PARAMS * 1j)),
-    *(("v", lambda v=v: linattn.curvature(PARAMS, v, PROMPTS)) for v in (0 * PARAMS, "upwards")),
-    *(("params", lambda call=call: call(PARAMS * 1j, PROMPTS)) for call in (
-        linattn.hessian, linattn.hessian_diagonal,
-        lambda params, prompts: linattn.hessian_vector_product(params, PARAMS, prompts))),
-])
-def test_bad_input_is_named(argument, call):
-    with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):
-        call()
+    ("v", lambda v: linattn.curvature(PARAMS, v, PROMPTS), (0 * PARAMS, "upwards"))))
+def test_bad_input_is_named(argument, call, values):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):
+            call(value)
 
 
 def test_cost():
