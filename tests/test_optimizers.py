@@ -217,3 +217,13 @@ def test_a_network_without_attention_trains_all_entries():
     prompts = mlp.Columns(np.ones((4, 6)), np.ones(4))
     with pytest.raises(ValueError, match=r"^params: got shape \(3, 2, 5, 5\), wants .*full=True$"):
         mlp.network_loss_and_grad(np.ones((3, 2, 5, 5)), prompts)
+
+
+def test_shapes_that_groups_and_networks_cannot_have_are_named():
+    """An empty array has no root mean square; a network without attention trains all entries."""
+    for empty in (np.zeros((0, 2, 3, 3)), np.zeros((1, 2, 0, 0))):
+        with pytest.raises(ValueError, match="^params: got shape .*, wants"):
+            NormalizedSGD(0.1).step(empty, empty)
+    prompts = mlp.Columns(np.ones((4, 6)), np.ones(4))
+    with pytest.raises(ValueError, match=r"^params: got shape \(3, 2, 5, 5\), wants .*full=True$"):
+        mlp.network_loss_and_grad(np.ones((3, 2, 5, 5)), prompts)
