@@ -520,9 +520,9 @@ def tuned(settings, candidates, rates, seeds, steps, every=50):
 # ---- The protocol of best rates ------------------------------------------------------------------
 
 FINE = tuple(float(f"{a}e{k}") for k in range(-10, 8) for a in (1, 1.5, 2, 3, 5, 7))
-START = (0.003, 0.01, 0.03, 0.1, 0.3)  # the grid, which grows
+START = (0.01, 0.03, 0.1)  # the grid, which grows
 PILOTS = range(4)  # the seeds on which rates are chosen
-ROUNDS = 6
+ROUNDS = 8
 
 
 @np.errstate(all="ignore")
@@ -549,33 +549,34 @@ def best_rates(setting, candidates, lengths, end=final):
     the log of `end`, infinite if a pilot diverged or ended above the loss of predicting 0. The grid
     grows until the best rate is inside it; then its neighbours are tried. Of the rates whose loss
     is within 5 % of the best the lowest is taken, because the cliff is above; it, too, lies inside
-    the grid. One run at a constant rate serves all shorter lengths; under a schedule each length
-    has a run of its own. Returns {length: contestants}, and in words {length: {name: text}}.
+    the grid. A run at a constant rate serves all shorter lengths; under a schedule each length has
+    runs of its own. Returns {length: contestants}, and in words {length: {name: text}}.
     """
-    scores = {name: [{} for _ in lengths] for name in candidates}  # {rate: score} for each length
-    todo = dict.fromkeys(candidates, START if lengths else ())
-    groups = [tuple(lengths)] if setting.schedule == "constant" else [(each,) for each in lengths]
+    scores = [{name: {} for name in candidates} for _ in lengths]  # {rate: score} of each
     for _ in range(ROUNDS):
-        pairs = [(name, rate) for name in candidates for rate in todo[name]]
-        if not pairs:
-            break
-        runs = tuple((candidates[name][0], dict(candidates[name][1], lr=rate))
-                     for name, rate in pairs)
-        ends = np.concatenate([stacked(pilot, [(setting, runs, seed, group, end)
-                                               for seed in PILOTS])["ends"]
-                               for group in groups], axis=-1)  # (seeds, pairs, lengths)
-        with np.errstate(divide="ignore"):
-            score = np.log(np.where(ends < loss_of_0(setting), ends, np.inf)).mean(axis=0)
-        for (name, rate), row in zip(pairs, score):
-            for by_rate, each in zip(scores[name], row):
-                by_rate[rate] = each
-        todo = {name: sorted({rate for each in scores[name] for rate in further(each)})
-                for name in candidates}
-    chosen = {length: tuple((optimizer, dict(arguments, lr=taken(scores[name][k])))
+        for k in reversed(range(len(lengths))):  # the longest first
+            serves = range(k + 1) if setting.schedule == "constant" else (k,)
+            pairs = [(name, rate) for name in candidates for rate in further(scores[k][name])]
+            for (name, rate), row in zip(pairs, scores_of(
+                    setting, [(candidates[name], rate) for name, rate in pairs],
+                    [lengths[j] for j in serves], end)):
+                for j, score in zip(serves, row):
+                    scores[j][name][rate] = score
+    chosen = {length: tuple((optimizer, dict(arguments, lr=taken(scores[k][name])))
                             for name, (optimizer, arguments) in candidates.items())
               for k, length in enumerate(lengths)}
-    return chosen, {length: {name: taken_in_words(scores[name][k]) for name in candidates}
+    return chosen, {length: {name: taken_in_words(scores[k][name]) for name in candidates}
                     for k, length in enumerate(lengths)}
+
+
+def scores_of(setting, pairs, lengths, end):
+    """Of ((class, arguments), rate) pairs (pairs, lengths), side by side on each pilot seed."""
+    if not pairs:
+        return np.empty((0, len(lengths)))
+    runs = tuple((optimizer, dict(arguments, lr=rate)) for (optimizer, arguments), rate in pairs)
+    ends = stacked(pilot, [(setting, runs, seed, tuple(lengths), end) for seed in PILOTS])["ends"]
+    with np.errstate(divide="ignore"):  # a loss of 0
+        return np.log(np.where(ends < loss_of_0(setting), ends, np.inf)).mean(axis=0)
 
 
 def taken(scores):
@@ -585,14 +586,16 @@ def taken(scores):
 
 
 def further(scores):
-    """The rates still to try after {rate: score}: two coarse steps beyond the upper end, if the
-    best rate stands there, or the lower one, if it or the one taken does (beyond both, if every
-    rate is lost); else what is missing beside the best one."""
+    """The rates still to try after {rate: score}: a coarse step beyond the upper end, if the best
+    rate stands there, or the lower one, if it or the one taken does (beyond both, if every rate is
+    lost); else what is missing beside the best one."""
+    if not scores:
+        return START
     low, high = FINE.index(min(scores)), FINE.index(max(scores))
     best, lost = FINE.index(min(sorted(scores), key=scores.get)), min(scores.values()) == np.inf
-    more = [FINE[high + 3], FINE[high + 6]] if best == high or lost else []
+    more = [FINE[high + 3]] if best == high or lost else []
     if lost or (not more and FINE.index(taken(scores)) == low):
-        more += [FINE[low - 6], FINE[low - 3]]
+        more.append(FINE[low - 3])
     return more or [rate for rate in (FINE[best - 1], FINE[best + 1]) if rate not in scores]
 
 
