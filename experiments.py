@@ -33,11 +33,10 @@ from plotting import (curves, dots, in_settings, listed, losses, note, numbers, 
                       smoothness_axis, tails)
 from runs import parallel
 from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, block_centres,
-                      by_name, clipped_smoothness, condition, contestants, evaluation_batch,
-                      experiment, final_loss, gradient_norm, grid, labels_of, log_slope, loss_at,
-                      moment, noise_norms, points_of, rates_of, ratio, running_median, smoothness,
-                      spectral_norm, spread, steps_to, sweep, tail, tail_shares, train, tuned,
-                      without_start)
+                      by_name, clipped_smoothness, condition, contestants, experiment, final_loss,
+                      gradient_norm, grid, labels_of, late_loss, log_slope, moment, noise_norms,
+                      points_of, rates_of, ratio, running_median, smoothness, spectral_norm, spread,
+                      steps_to, sweep, tail, tail_shares, train, tuned, without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
@@ -727,7 +726,8 @@ def full_batch(seeds=6, steps=80, optimizers=(SGD, Adam, SignDescent), sizes=(25
                 arrays[f"{case} loss"] = np.stack([running_median(runs[case, each]["loss"])
                                                    for each in candidates], axis=1)
             else:
-                final = {each: late_loss(setting, runs[case, each]["snapshots"])
+                final = {each: np.array([late_loss(setting, None, path, steps, every)
+                                         for path in runs[case, each]["snapshots"]])
                          for each in candidates}
             over = {each: ratio(final[first], final[each]) for each in others}  # (seeds,) each
             (claimed if setting.fixed else besides).extend(
@@ -736,16 +736,6 @@ def full_batch(seeds=6, steps=80, optimizers=(SGD, Adam, SignDescent), sizes=(25
             besides.append(Part(f"{case} rates", f"{case}: best rates", best[case]))
             arrays[f"{case} ratios"] = np.array(list(over.values()))  # (others, seeds)
     return arrays, claimed + besides
-
-
-@np.errstate(all="ignore")
-def late_loss(setting, snapshots):
-    """(seeds,): the loss at the last two snapshots (seeds, points, 2, ...) on twenty evaluation
-    batches of 1,000 prompts, the median; comparable whatever the batch of the training was."""
-    batches = [evaluation_batch(setting, k) for k in range(20)]
-    return np.array([np.median([loss_at(setting, before, None, prompts) if np.isfinite(before).all()
-                                else np.inf for before in path[-2:, 0] for prompts in batches])
-                     for path in snapshots])
 
 
 def draw_full_batch(figure, arrays, found):

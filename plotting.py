@@ -27,7 +27,7 @@ from matplotlib.gridspec import GridSpec
 if backend is not None:
     os.environ["MPLBACKEND"] = backend
 
-from verdicts import short
+from verdicts import interval, short
 
 STYLE = {
     "font.size": 15,
@@ -361,6 +361,27 @@ def dots(ax, labels, groups, shift=0.0, colour=None, label=None, places=None, **
         ax.plot([], [], color=bar, label=label)  # the legend shows a line, not data
     ax.set_xticks(places, labels, fontsize=0.8 * matplotlib.rcParams["font.size"])
     ax.set(xlim=(places[0] - 0.5, places[-1] + 0.5), **axes)
+
+
+def forest(ax, labels, groups, look=dict(color="#444444", marker="o"), shift=0.0, label=None,
+           **axes):
+    """For each label, from top to bottom, a group of values (seeds,) on a horizontal line: every
+    one a pale dot, the median a marker, a line for its interval."""
+    for i, values in enumerate(groups):
+        y, good = shift - i, np.isfinite(values)
+        ax.plot(np.asarray(values)[good], np.full(good.sum(), y), "o", ms=4, alpha=0.3,
+                color=look["color"])
+        middle, low, high = interval(values)
+        if np.isfinite(middle):
+            ax.plot([low, min(high, np.max(np.asarray(values)[good]))], [y, y], lw=2,
+                    color=look["color"])
+            ax.plot(middle, y, look["marker"], ms=9, color=look["color"], zorder=3)
+        else:  # the median run diverged
+            ax.plot(0.97, y, "X", ms=10, color=look["color"], transform=ax.get_yaxis_transform())
+    if label:
+        ax.plot([], [], look["marker"] + "-", color=look["color"], label=label)
+    ax.set_yticks(-np.arange(len(labels)), labels)
+    ax.set(ylim=(0.6 - len(labels), 0.6), **axes)
 
 
 def heat(ax, values, rows, columns, together=None, **labels):

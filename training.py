@@ -542,41 +542,41 @@ def late_loss(setting, loss, snapshots, length, every):
                       for k in range(20)])
 
 
-def best_rates(setting, candidates, lengths, end=final):
+def best_rates(setting, candidates, lengths, end=final, worst=None):
     """Each candidate's best rate for each length, from pilots as long as the runs they are for.
 
     candidates {name: (class, arguments without lr)}. A rate's score is the mean over pilot seeds of
-    the log of `end`, infinite if a pilot diverged or ended above the loss of predicting 0. The grid
-    grows until the best rate is inside it; then its neighbours are tried. Of the rates whose loss
-    is within 5 % of the best the lowest is taken, because the cliff is above; it, too, lies inside
-    the grid. A run at a constant rate serves all shorter lengths; under a schedule each length has
-    runs of its own. Returns {length: contestants}, and in words {length: {name: text}}.
+    the log of `end`, infinite if a pilot diverged or ended above `worst`, the loss of predicting 0.
+    The grid grows until the best rate is inside it; then its neighbours are tried. Of the rates
+    whose loss is within 5 % of the best the lowest is taken, because the cliff is above; it, too,
+    lies inside the grid. A run at a constant rate serves all shorter lengths; under a schedule each
+    length has runs of its own. Returns {length: contestants} and {length: {name: {rate: score}}}.
     """
-    scores = [{name: {} for name in candidates} for _ in lengths]  # {rate: score} of each
+    scores = {length: {name: {} for name in candidates} for length in lengths}
+    worst = worst or loss_of_0(setting)
     for _ in range(ROUNDS):
-        for k in reversed(range(len(lengths))):  # the longest first
-            serves = range(k + 1) if setting.schedule == "constant" else (k,)
-            pairs = [(name, rate) for name in candidates for rate in further(scores[k][name])]
-            for (name, rate), row in zip(pairs, scores_of(
-                    setting, [(candidates[name], rate) for name, rate in pairs],
-                    [lengths[j] for j in serves], end)):
-                for j, score in zip(serves, row):
-                    scores[j][name][rate] = score
-    chosen = {length: tuple((optimizer, dict(arguments, lr=taken(scores[k][name])))
-                            for name, (optimizer, arguments) in candidates.items())
-              for k, length in enumerate(lengths)}
-    return chosen, {length: {name: taken_in_words(scores[k][name]) for name in candidates}
-                    for k, length in enumerate(lengths)}
+        for longest in sorted(lengths, reverse=True):
+            serves = [length for length in lengths if length == longest
+                      or (length < longest and setting.schedule == "constant")]
+            pairs = [(name, rate) for name in candidates for rate in further(scores[longest][name])]
+            tried = scores_of(setting, [(candidates[name], rate) for name, rate in pairs], serves,
+                              end, worst)
+            for (name, rate), row in zip(pairs, tried):
+                for length, score in zip(serves, row):
+                    scores[length][name][rate] = score
+    return {length: tuple((optimizer, dict(arguments, lr=taken(scores[length][name])))
+                          for name, (optimizer, arguments) in candidates.items())
+            for length in lengths}, scores
 
 
-def scores_of(setting, pairs, lengths, end):
+def scores_of(setting, pairs, lengths, end, worst):
     """Of ((class, arguments), rate) pairs (pairs, lengths), side by side on each pilot seed."""
     if not pairs:
         return np.empty((0, len(lengths)))
     runs = tuple((optimizer, dict(arguments, lr=rate)) for (optimizer, arguments), rate in pairs)
     ends = stacked(pilot, [(setting, runs, seed, tuple(lengths), end) for seed in PILOTS])["ends"]
     with np.errstate(divide="ignore"):  # a loss of 0
-        return np.log(np.where(ends < loss_of_0(setting), ends, np.inf)).mean(axis=0)
+        return np.log(np.where(ends < worst, ends, np.inf)).mean(axis=0)
 
 
 def taken(scores):
@@ -600,6 +600,7 @@ def further(scores):
 
 
 def taken_in_words(scores):
+    """The rate taken of {rate: score}, and what is wrong with it."""
     if min(scores.values()) == np.inf:
         return "none (lost at every rate)"
     rate = taken(scores)
@@ -632,6 +633,17 @@ def at_rates(setting, chosen, seeds, end=final):
                                 for seed in zip(run["loss"], run["snapshots"])])
         found[length] = run
     return found
+
+
+def at_best_rates(setting, candidates, steps, seeds, end=final, worst=None):
+    """At one length: the run, as of `at_rates`; its contestants; and {name: {rate: score}}."""
+    chosen, scores = best_rates(setting, candidates, [steps], end, worst)
+    return at_rates(setting, chosen, seeds, end)[steps], chosen[steps], scores[steps]
+
+
+def best_in_words(scores):
+    """Of {name: {rate: score}}: each one's rate."""
+    return ", ".join(f"{name} {taken_in_words(each)}" for name, each in scores.items())
 
 
 def loss_of_0(setting):

@@ -64,8 +64,8 @@ def enter(world, monkeypatch):
     """Every `parallel` is the world's; C10's late losses are those of its snapshots."""
     for module in (training, experiments, robust):
         monkeypatch.setattr(module, "parallel", world.parallel)
-    monkeypatch.setattr(experiments, "evaluation_batch", lambda setting, k: k)
-    monkeypatch.setattr(experiments, "loss_at", lambda setting, before, _, k: (
+    monkeypatch.setattr(training, "evaluation_batch", lambda setting, k: k)
+    monkeypatch.setattr(training, "loss_at", lambda setting, before, _, k: (
         before.item() * at_batch(True, k)))
     remembered, last_fifty = {}, training.last_fifty
     monkeypatch.setattr(training, "last_fifty", lambda loss: remembered.setdefault(

@@ -34,9 +34,7 @@ def test_spectra():
 def test_fixed_layer_rates():
     """The factor of a layer is one over its typical gradient norm; their product is 1; SGD's step
     of the layer is multiplied by it."""
-    norm = np.full((3, 5, 2), [8.0, 2.0])  # (seeds, steps, layers)
-    norm[0, 0] = 1e9
-    factors = questions.layer_factors(dict(layer_grad_norm=norm))
+    factors = questions.layer_factors(np.array([8.0, 2.0]))
     np.testing.assert_allclose(factors, (0.5, 2))
     rng = np.random.default_rng(0)
     plain, fixed = SGD(lr=0.1), questions.FixedLayerRates(lr=0.1, factors=factors)
@@ -49,7 +47,7 @@ def test_fixed_layer_rates():
 
 
 def test_unequal_variances():
-    setting = questions.unequal_variances(SETTING_1, 16)
+    setting = questions.variances(SETTING_1, 16)
     x = training.evaluation_prompts(setting, 0).Z[:, :5]
     variances = x.var(axis=(0, 2))
     np.testing.assert_allclose(variances / variances[0], (1, 2, 4, 8, 16), rtol=0.06)
@@ -65,29 +63,28 @@ def test_kendall_tau():
 
 
 @pytest.mark.parametrize("prepared", ("nothing", "scaled", "whitened"))
-def test_late_risks(prepared):
+def test_late_risk(prepared):
     """Squared error over mean square of the clean targets, what was scaled is undone; infinite
     where a run is lost. Weights of 0 predict 0, so their risk is 1."""
-    setting = questions.unequal_variances(SETTING_1, 10)
+    setting = questions.variances(SETTING_1, 10)
     setting = setting._replace(data=dict(setting.data, noise=1.0, prepared=prepared))
-    path = 0.3 * np.random.default_rng(0).standard_normal((3, 4, 2, 3, 2, 5, 5))
-    path[1], path[2, 3] = 0, np.nan
-    found = questions.late_risks(setting, path)
-    assert found[1] == pytest.approx(1) and found[2] == np.inf
+    path = 0.3 * np.random.default_rng(0).standard_normal((20, 2, 3, 2, 5, 5))  # of 40 steps
     plain, risks = setting._replace(data=dict(setting.data, prepared="nothing")), []
-    for point in (2, 3):
-        for k in range(20):
-            seen, raw = (training.evaluation_prompts(each, k) for each in (setting, plain))
-            length = np.linalg.norm(raw.Z[:, :5, -1], axis=1) if prepared == "scaled" else 1
-            error = length * linattn.predict(path[0, point, 0], seen.Z) - raw.target
-            risks.append((error**2).sum() / (raw.target**2).sum())
-    assert found[0] == pytest.approx(np.median(risks), rel=1e-6)
+    for k in range(10):
+        seen, raw = (training.evaluation_prompts(each, k) for each in (setting, plain))
+        length = np.linalg.norm(raw.Z[:, :5, -1], axis=1) if prepared == "scaled" else 1
+        error = length * linattn.predict(path[19, 0], seen.Z) - raw.target
+        risks.append((error**2).sum() / (raw.target**2).sum())
+    found = questions.late_risk(setting, None, path, 40, 2)
+    assert found == pytest.approx(np.median(risks), rel=1e-6)
+    assert questions.late_risk(setting, None, 0 * path, 40, 2) == pytest.approx(1)
+    assert questions.late_risk(setting, None, np.nan * path, 40, 2) == np.inf
 
 
 def test_ridge_regression_is_the_bayes_predictor():
     """Of y = <w, x> + sigma e with w ~ N(0, Sigma^-1), prompt by prompt: in x / root of Sigma,
     where w ~ N(0, I), the penalty is sigma^2; a third or three times of it is worse."""
-    plain = questions.unequal_variances(SETTING_1, 10)
+    plain = questions.variances(SETTING_1, 10)
     setting = plain._replace(data=dict(plain.data, noise=1.5))
     root, risks = np.sqrt(np.diag(plain.data["covariance"])), {0.3: [], 1: [], 3: []}
     for k in range(20):
@@ -130,11 +127,12 @@ def test_the_closed_form_of_one_layer(family):
 
 def test_how_far_behind_the_best(recwarn):
     """In logarithms; the best one is at 0 even if its loss is 0, what diverged at infinity."""
-    pairs = ((-np.inf, -np.inf), (2.0, -np.inf), (3.0, 1.0), (np.inf, 1.0), (np.inf, np.inf))
-    assert [questions.behind_best(*pair) for pair in pairs] == [0, np.inf, 2, np.inf, np.inf]
+    inf, e = np.inf, np.exp(1)
+    ends = np.array([[0, 0, 1], [2, 2 * e, inf], [inf, inf, inf]])
+    assert questions.behind_best(ends).tolist() == [[0, 0, inf], [0, 1, inf], [inf, inf, inf]]
     scores = {0.1: 1.0, 0.2: 0.5, 0.5: 0.5 + np.log(2), 1.0: np.inf}
-    assert questions.good_rates(scores) == [0.1, 0.2, 0.5]
-    assert questions.good_rates({0.1: np.inf}) == []
+    assert questions.good_rates(scores) == (0.1, 0.5)
+    assert np.isnan(questions.good_rates({0.1: np.inf})).all()
     assert not recwarn.list
 
 
@@ -302,7 +300,8 @@ def test_lead_in_a_world_whose_numbers_are_known(monkeypatch):
         tuned.append((setting.schedule, list(lengths), candidates, end))
         return ({length: tuple((each, dict(lr=1)) for each, _ in candidates.values())
                  for length in lengths},
-                {length: dict(SGD="0.2", Adam="0.02") for length in lengths})
+                {length: dict(SGD={0.1: 2.0, 0.2: 1.0, 0.3: 2.0}, Adam={0.02: 1.0})
+                 for length in lengths})
 
     def runs_at(setting, chosen, seeds, end):
         found = {}
@@ -328,7 +327,7 @@ def test_lead_in_a_world_whose_numbers_are_known(monkeypatch):
         key = f"n = 80 constant {length}"
         assert [found[key], found[f"{key} SGD"], found[f"{key} Adam"]] == [6, 6, 1]
         assert found[f"{key} lower"] == "Adam lower"
-        assert found[f"{key} rates"] == "SGD 0.2, Adam 0.02"
+        assert found[f"{key} rates"] == "SGD 0.2, Adam 0.02 (an end of the grid)"
     assert found["n = 80 falling 1600"] == pytest.approx(1.1)
     assert found["n = 80 falling 1600 lower"] == "Adam lower, alike"
     assert (found["n = 80 half"], found["n = 80 smoothness"], found["n = 80 noise"]) == (
@@ -336,3 +335,240 @@ def test_lead_in_a_world_whose_numbers_are_known(monkeypatch):
     assert [schedule for schedule, lengths, *_ in tuned if lengths] == ["constant", "linear", "warm-up"]
     assert tuned[0][1:] == ([400, 1600], dict(SGD=(SGD, {}), Adam=(Adam, {})), training.final)
     assert arrays["n = 80 constant ratio"].tolist() == [[6, 6, 6]] * 2
+
+
+# ---- The other questions in a made-up world ------------------------------------------------------
+
+LUCK = (1, 2, 1, 0.5, 4, 1)  # of six seeds: the median is 1, the mean is not
+
+
+class World:
+    """`parallel` gives made-up results. A run ends at `level(setting, rule, arguments, steps)`, at
+    the rate 0.1 (lr = 0.1 is every optimizer's best), Adam's times the LUCK of its seed."""
+
+    def __init__(self, level, monkeypatch):
+        self.level = level
+        monkeypatch.setattr(training, "parallel", self.parallel)
+
+    def parallel(self, function, tasks):
+        return [getattr(self, function.__name__)(*task) for task in tasks]
+
+    def end(self, setting, contestant, seed, steps):
+        rule, arguments = contestant
+        luck = LUCK[(seed - 1000) % 6] if rule is Adam and seed >= 1000 else 1
+        off = np.exp(np.log(arguments["lr"] / 0.1) ** 2)
+        return self.level(setting, rule, arguments, steps) * luck * off
+
+    def pilot(self, setting, contestants, seed, lengths, end):
+        assert seed in range(4)
+        return dict(ends=[[self.end(setting, each, seed, length) for length in lengths]
+                          for each in contestants])
+
+    def train(self, setting, contestants, seed, steps, every=50):
+        ends = np.array([self.end(setting, each, seed, steps) for each in contestants])
+        norms = np.array([self.norms(setting, each, steps) for each in contestants])
+        whole = np.array([self.whole(each, steps) for each in contestants])
+        return dict(loss=np.tile(ends[:, None], steps), grad_norm=whole, layer_grad_norm=norms,
+                    snapshots=np.tile(ends[:, None, None], (1, len(range(0, steps, every)), 2)))
+
+    def norms(self, setting, contestant, steps):
+        """SGD's layers 4, 2, 1 up to step 9, then 1, 2, 4; those of "a layer" 1, 4, 16."""
+        if contestant[1].get("granularity") == "layer":
+            return np.tile([1.0, 4.0, 16.0], (steps, 1))
+        early = np.arange(steps)[:, None] < 10
+        return np.where(early, [4.0, 2.0, 1.0], [1.0, 2.0, 4.0])
+
+    def whole(self, contestant, steps):
+        return np.ones(steps)
+
+    def block_spectra(self, setting, seed):
+        P, Q = np.full((2, 25), [[1.0], [3.0]])
+        return dict(values=np.array([P, Q, P, Q, 100 * P, 100 * Q]))  # the last layer is left out
+
+
+def medians(parts):
+    return {part.key: part.values if isinstance(part.values, str) else np.median(part.values)
+            for part in parts}
+
+
+def test_granularity_in_a_world_whose_numbers_are_known(monkeypatch):
+    """Layer rates end at their last factor: 2 if read at step 0, 0.5 at step 10, 0.25 over a run
+    of "a layer"."""
+    ends = dict(all=5.0, layer=3.0, block=2.5, row=2.0, coordinate=1.5)
+
+    def level(setting, rule, arguments, steps):
+        if "factors" in arguments:
+            return 0.1 * arguments["factors"][-1]
+        return 0.1 * ({SGD: 6, Muon: 4, Adam: 1}.get(rule) or ends[arguments["granularity"]])
+
+    World(level, monkeypatch)
+    arrays, parts = questions.granularity(seeds=6, steps=20, settings=("Setting 1",))
+    found = medians(parts)
+    wanted = {"SGD": 6, "one scale": 5, "a layer": 3, "a block": 2.5, "a row": 2, "sign": 1.5,
+              "Muon": 4, "layer rates, step 0": 2, "layer rates, step 10": 0.5,
+              "layer rates, run": 0.25}
+    for name, end in wanted.items():
+        assert found[f"Setting 1 {name}"] == pytest.approx(end)
+        if name != "SGD":
+            assert found[f"Setting 1 share {name}"] == pytest.approx(np.log(6 / end) / np.log(6))
+    assert list(arrays["scalings"]) == ["SGD", "one scale", "a layer", "a block", "a row", "sign",
+                                        "Muon", "Adam", *list(wanted)[-3:]]
+    adam = arrays["Setting 1 ends"][7]
+    assert adam == pytest.approx(0.1 * np.array(LUCK))
+    assert found["Setting 1 loss SGD"] == pytest.approx(0.6)
+    assert found["Setting 1 factors layer rates, step 10"] == "2 : 1 : 0.5"
+    assert found["Setting 1 spectra"] == 3
+    assert "SGD 0.1, one scale 0.1" in found["Setting 1 rates"]
+
+
+def test_no_share_of_a_gap_that_is_open(monkeypatch):
+    """SGD at 1.5 times Adam's typical loss, seeds on both sides."""
+    World(lambda setting, rule, arguments, steps: 1.5 if rule is SGD else 1.0, monkeypatch)
+    _, parts = questions.granularity(seeds=6, steps=5, settings=("Setting 1",))
+    assert not [part for part in parts if "share" in part.key]
+
+
+def test_screen_in_a_world_whose_numbers_are_known(monkeypatch):
+    """On the bench 1 : 2 : 4 : 8 : 16 in Setting 1, 4 times less apart in Setting 3; the order is
+    turned round after half the steps and with softmax."""
+    order, softmax = {SGD: 0, SignDescent: 4}, "softmax attention"
+
+    def level(setting, rule, arguments, steps):
+        place = order.get(rule) if rule in order else {0.9: 1, 0.99: 2, 0.999: 3}[
+            arguments.get("beta2", 0.9)]
+        if setting.activation == "softmax" or steps == 10:
+            place = 4 - place
+        return 0.1 * 2 ** (place / (2 if "gamma" in setting.data.values() else 1))
+
+    World(level, monkeypatch)
+    monkeypatch.setattr(World, "end", lambda self, setting, contestant, seed, steps: (
+        level(setting, *contestant, steps) * np.exp(np.log(contestant[1]["lr"] / 0.1) ** 2)))
+    arrays, parts = questions.screen(seeds=6, steps=20, models=("Setting 1", "Setting 3", softmax),
+                                     optimizers=(SGD, Adam, SignDescent))
+    found = medians(parts)
+    for k, name in enumerate(("SGD", "Adam, beta2 = 0.9", "Adam, beta2 = 0.99",
+                              "Adam, beta2 = 0.999", "SignDescent")):
+        assert found[f"bench {name}"] == pytest.approx(2 ** (0.75 * k))
+        assert arrays[f"{softmax} behind"][:, k] == pytest.approx(2 ** (4 - k))
+    assert found["rank"].startswith("1 SGD (1); 2 Adam, beta2 = 0.9 (1.68)")
+    assert [found[f"{name} tau"] for name in ("other seeds", "half the steps", softmax)] == [
+        1, -1, -1]
+    assert found[f"{softmax} predicts"] == "no"
+    assert found[f"{softmax} regret"] == pytest.approx(16)
+    assert found[f"{softmax} SGD"] == (
+        "rate 0.1, loss 1.6, good range 2.14, steps to target > 20, spikes 0.0 %")
+
+
+def test_a_rank_of_other_seeds(monkeypatch):
+    """Each seed is compared with the one after it: here only the last one's order differs."""
+    def end(self, setting, contestant, seed, steps):
+        best = (contestant[0] is SGD) == (seed != 1005)
+        return (1 if best else 2) * np.exp(np.log(contestant[1]["lr"] / 0.1) ** 2)
+
+    World(None, monkeypatch)
+    monkeypatch.setattr(World, "end", end)
+    _, parts = questions.screen(seeds=6, steps=20, models=("Setting 1",),
+                                optimizers=(SGD, SignDescent))
+    tau, = [part.values for part in parts if part.key == "other seeds tau"]
+    assert tau == [-1, 1, 1, 1, 1, -1]
+
+
+def test_gradient_norms_in_a_world_whose_numbers_are_known(monkeypatch):
+    """The first layer's norm is twice the last one's at the start; at the end six times, at twice
+    the rate 12, from a large start 24. Half of SGD's norms are 3, above the limit, one is 9."""
+    def norms(self, setting, contestant, steps):
+        end = 6 * (contestant[1]["lr"] / 0.1) * (setting.std / 0.05)
+        found = np.ones((steps, setting.layers))
+        found[:, 0] = np.where(np.arange(steps) == 0, 2, np.where(np.arange(steps) < 90, 50, end))
+        return found
+
+    def whole(self, contestant, steps):
+        found = np.where(np.arange(steps) % 2, 3.0, 0.6)
+        found[7] = 9
+        return found
+
+    world = World(lambda setting, rule, arguments, steps: 2.0, monkeypatch)
+    monkeypatch.setattr(World, "norms", norms)
+    monkeypatch.setattr(World, "whole", whole)
+    arrays, parts = questions.gradient_norms(seeds=6, steps=100)
+    found = medians(parts)
+    for L in (3, 8):
+        for kind, end in (("best rate", 6), ("twice the rate", 12), ("large start", 24)):
+            key = f"L = {L} {kind} SGD"
+            assert found[f"{key} start"] == 2 * 1 and found[f"{key} end"] == pytest.approx(end)
+            assert found[f"{key} largest"] == pytest.approx(9 / 1.8)
+            assert found[f"{key} clipped"] == 0.5
+            assert arrays[f"L = {L} {kind}"].shape == (3, 2, L)
+            assert arrays[f"L = {L} {kind}"][:, 0, 0] == pytest.approx([2, 50, end])
+        twice = np.exp(np.log(2) ** 2)
+        assert found[f"L = {L} best rate SGD loss"] == pytest.approx(2)
+        assert found[f"L = {L} twice the rate Adam loss"] == pytest.approx(2 * twice)
+    assert world.level(None, SGD, {}, 1) == 2
+
+
+def test_initialization_in_a_world_whose_numbers_are_known(monkeypatch):
+    """Full matrices do not train from 0.2 on, and SGD diverges from 0.8 on."""
+    def level(setting, rule, arguments, steps):
+        if setting.full and setting.std > 0.1:
+            return np.inf if rule is SGD and setting.std > 0.5 else 4.0
+        return 0.1 * setting.layers
+
+    World(level, monkeypatch)
+    arrays, parts = questions.initialization(seeds=6, steps=5, depths=(2, 4))
+    found = medians(parts)
+    for L in (2, 4):
+        assert found[f"L = {L}, blocks SGD"] == "trains at std 0.01, 0.05, 0.2, 0.8"
+        assert found[f"L = {L}, full matrices SGD"] == \
+            "trains at std 0.01, 0.05; diverges at std 0.8"
+        assert found[f"L = {L}, full matrices Adam"] == "trains at std 0.01, 0.05"
+        assert arrays[f"L = {L}, blocks Adam"] == pytest.approx(
+            np.tile(0.1 * L * np.array(LUCK), (4, 1)))
+    assert found["L = 2, full matrices 0.8 rates"].startswith("SGD none")
+
+
+def test_messy_data_in_a_world_whose_numbers_are_known(monkeypatch):
+    """A risk of 0.1, twice that with noise; a tenth of it with clipping, half with decay; SGD's is
+    three times Adam's."""
+    def level(setting, rule, arguments, steps):
+        risk = 0.2 if "noise" in setting.data else 0.1
+        risk *= 0.1 if setting.clipping == "global" else 0.5 if "weight_decay" in arguments else 1
+        return risk * (0.9 if setting.data["prepared"] == "scaled" else 1) * (3 if rule is SGD else 1)
+
+    World(level, monkeypatch)
+    monkeypatch.setattr(questions, "late_risk", lambda setting, loss, *others: loss[-1])
+    arrays, parts = questions.messy_data(seeds=6, steps=5, kinds=("clean", "outliers"),
+                                         remedies=("clipping", "decay", "over |x|"))
+    found = medians(parts)
+    for kind, risk in (("clean", 0.1), ("outliers", 0.2)):
+        for remedy, gain in (("none", 1), ("clipping", 0.1), ("decay", 0.5), ("over |x|", 0.9)):
+            assert found[f"{kind} {remedy} Adam"] == pytest.approx(risk * gain)
+            assert found[f"{kind} {remedy} SGD / Adam"] == pytest.approx(3)
+            if remedy != "none":
+                for each in ("SGD", "Adam"):
+                    assert found[f"{kind} {remedy} {each} with / without"] == pytest.approx(gain)
+        assert arrays[f"{kind} risk"].shape == (4, 2, 6)
+        assert arrays[f"{kind} risk"][1, 0] == pytest.approx([0.3 * risk] * 6)
+    assert found["clean ridge"] < "1e-20" and list(arrays["remedies"])[0] == "none"
+
+
+def test_the_edge_in_a_world_whose_numbers_are_known(monkeypatch):
+    """The largest eigenvalue is the limit of the rate 0.1 at first, a tenth of it from step 50 on;
+    the first 80 steps are clipped."""
+    def train(setting, contestants, seed, steps, every=50):
+        norm = np.where(np.arange(steps) < 80, 2.0, 0.5)[None]
+        return dict(loss=np.full((1, steps), 0.25), grad_norm=norm)
+
+    def along(measure, setting, contestants, seed, steps, points, batches):
+        values = np.where(np.array(points) == 0, 38.0, 3.8)[None, :, None]
+        return dict(values=values * np.array([1, 1, 5])[:batches])
+
+    monkeypatch.setattr(training, "parallel", lambda function, tasks: [
+        dict(train=train, along=along)[function.__name__](*task) for task in tasks])
+    _, parts = questions.edge_of_stability(seeds=6, steps=1000, batches=3)
+    found = medians(parts)
+    for rate, share in ((0.05, 0.5), (0.1, 1), (0.2, 2)):
+        assert found[f"{rate:g} start"] == pytest.approx(share)
+        assert found[f"{rate:g}"] == pytest.approx(share / 10)
+        assert found[f"{rate:g} calm"].startswith(f"{share / 10:.3g}, ")
+        assert found[f"{rate:g} clipped"] == "8 %" and found[f"{rate:g} batches"] == "5"
+        assert found[f"{rate:g} loss"] == 0.25
