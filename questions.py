@@ -217,39 +217,51 @@ SHOWN = ("Setting 1, published rates", "Setting 1", "n = 5 (Setting 2)", "heavy-
 
 def draw_lead(figure, arrays, found):
     """A row a condition: "CONDITION constant" (lengths,) and "... ratio" (lengths, 3), median and
-    interval of SGD / Adam; the same of "falling"."""
+    interval of SGD / Adam; the same of "falling"; at the right the share."""
     groups = {key.removesuffix(" group"): str(word) for key, word in arrays.items()
               if key.endswith(" group")}
     rows = [name for name in CONDITIONS if name in groups and name in SHOWN] or list(groups)
-    ax, y, ticks, longest = figure.subplots(), 0.0, [], 0
-    every = sorted({int(length) for name in rows for length in arrays[f"{name} constant"]})
-    shades = dict(zip(every, plotting.shades(len(every))))
+    ax, y, ticks = figure.subplots(), 0.0, []
+    lengths = sorted({int(each) for name in rows for each in arrays[f"{name} constant"]})
+    shades = dict(zip(lengths, plotting.shades(len(lengths))))
     for i, name in enumerate(rows):
-        if i and groups[name] != groups[rows[i - 1]]:
-            y -= 0.6
-        for kind, marker, size in (("constant", "o", 10), ("falling", "*", 15)):
-            for length, (middle, low, high) in zip(arrays[f"{name} {kind}"],
-                                                   arrays[f"{name} {kind} ratio"]):
-                colour = shades.get(int(length), "#444444")
-                decided = low > 1 or high < 1
-                if kind == "constant" and length == arrays[f"{name} constant"][-1]:
-                    ax.plot([low, high], [y, y], color=colour, lw=1.5)
-                ax.plot(middle, y, marker, ms=size, color=colour, mew=2,
-                        mfc=colour if decided else "white")
+        if not i or groups[name] != groups[rows[i - 1]]:
+            y -= 1
+            ax.text(0.01, y + 1, groups[name].upper(), transform=ax.get_yaxis_transform(),
+                    color="#777777", va="center", fontsize="small", weight="bold")
+        points = [(kind, int(length), *three) for kind in ("constant", "falling") for length, three
+                  in zip(arrays[f"{name} {kind}"], arrays[f"{name} {kind} ratio"])]
+        middles = [point[2] for point in points if np.isfinite(point[2])]
+        if middles:
+            ax.plot([min(middles), max(middles)], [y, y], color="#DDDDDD", lw=7,
+                    solid_capstyle="round")
+        for kind, length, middle, low, high in points:
+            colour, decided = shades.get(length, "#444444"), low > 1 or high < 1
+            if (kind, length) == ("constant", arrays[f"{name} constant"][-1]):
+                ax.plot([low, high], [y, y], color=colour, lw=1.5)
+            ax.plot(middle, y, "o" if kind == "constant" else "*", color=colour, mew=2,
+                    ms=11 if kind == "constant" else 17, mfc=colour if decided else "white")
+        if f"{name} share" in found:
+            ax.text(1.01, y, f"{100 * found[f'{name} share'].median:.0f} %", va="center",
+                    transform=ax.get_yaxis_transform())
         ticks.append(y)
         y -= 1
-    ax.set(xscale="log", ylim=(y + 0.4, 0.8), xlabel="SGD's final loss / Adam's, each at its best "
-           "rate\nSGD ends lower   <   1   >   Adam ends lower")
+    ax.text(1.01, 0.7, "share", va="center", transform=ax.get_yaxis_transform())
+    ax.set(xscale="log", ylim=(y + 0.4, 0.6), xlabel="SGD's final loss / Adam's\n"
+           "SGD ends lower   $\\leftarrow$   1   $\\rightarrow$   Adam ends lower")
     ax.set_yticks(ticks, rows)
+    ax.grid(False, axis="y")
     ax.axvline(1, color="#000000", lw=1.5, ls=":")
     for length, colour in shades.items():
-        ax.plot([], [], "o", color=colour, label=f"{length:,} steps")
-    ax.plot([], [], "*", ms=13, color="#444444", label="rate falls to 0")
-    ax.plot([], [], "o", mfc="white", mew=2, color="#444444", label="open")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return ("Adam's lead over SGD is not one number: each row changes one thing",
-            "Median over seeds of SGD's final loss over Adam's, each at its best rate for each "
-            "length; line: the interval at the longest; hollow: it holds 1.")
+        ax.plot([], [], "o", ms=11, color=colour, label=f"{length:,} steps")
+    ax.plot([], [], "*", ms=17, color=colour, label="rate falls to 0")
+    ax.plot([], [], "o", ms=11, mfc="white", mew=2, color="#444444", label="open")
+    figure.legend(loc="outside right center")
+    return ("Adam's lead over SGD is not one number: each row changes one thing of Setting 1",
+            "SGD's final loss over Adam's, median over seeds, each at its best rate for each length "
+            "but in the first row; thin line: the interval at the longest; hollow: the interval "
+            "holds 1. Share: of the steps of the longest run, after which the better one first "
+            "reaches the other's final loss.")
 
 
 lead.full = dict(seeds=10, steps=1000, conditions=tuple(CONDITIONS))
@@ -652,7 +664,7 @@ def draw_screen(figure, arrays, found):
             f"itself on other seeds: {found['other seeds tau']}.")
 
 
-screen.full = dict(seeds=6, steps=300, models=(*BENCH, "softmax attention", "softmax + MLP"))
+screen.full = dict(seeds=6, steps=200, models=(*BENCH, "softmax attention", "softmax + MLP"))
 
 
 @experiment(FRESH)
