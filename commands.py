@@ -679,20 +679,16 @@ JAPANESE = {
         "アテンションの前に MLP を置く非線形回帰でも結果は同じである",
     "What does the model see, and how heavy are the tails of x?":
         "モデルは何を見るか、x の裾はどれほど重いか",
+    "How large is Adam's lead over SGD, and what changes it?":
+        "Adam は SGD にどれだけ勝るか、何がその差を変えるか",
     "How finely must a step be scaled to do what Adam does?":
         "Adam と同じことをするには、更新量をどれほど細かく正規化すればよいか",
-    "What is left of the gap when the rate may fall?": "学習率を下げていってよいなら、差はどれだけ残るか",
     "Is SGD's rate at its limit?": "SGD の学習率は安定限界に達しているか",
-    "Which optimizer should I take, and how carefully must its rate be chosen?":
-        "どの手法を選べばよいか、学習率はどれほど注意して選ぶべきか",
-    "What of the picture survives nonlinearity?": "非線形にしても何が残るか",
-    "Does the ranking of optimizers on the bench predict that of a less simple model?":
-        "試験台での手法の順位から、より複雑なモデルでの順位を予測できるか",
-    "Is it the attention?": "原因はアテンションか",
+    "Which optimizer should I take, and does the bench say so for another model?":
+        "どの手法を選べばよいか、試験台の答えはより複雑なモデルにも当てはまるか",
     "Do gradients explode or vanish in training?": "学習中に勾配は爆発したり消失したりするか",
     "At which initial scale and depth do models train?":
         "どの初期値の大きさと深さでモデルは学習するか",
-    "How do heavy tails and depth interact?": "重い裾と深さはどう相互作用するか",
     "What helps against data as it comes, and what does it cost?":
         "現実のデータの乱れには何が効くか、その代償は何か",
     "What is in the weights: is a trained layer a step of gradient descent?":
