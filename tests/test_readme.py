@@ -78,9 +78,10 @@ def test_the_derivation_names_what_there_is(page):
         assert line in sources["linattn"], line
 
 
-ROOMS = "linattn mlp optimizers data runs training verdicts plotting experiments robust questions"
+ROOMS = ("minimal linattn mlp optimizers data runs training verdicts plotting experiments robust "
+         "questions")
 KNOWS = {  # what a room may import of the house
-    "linattn": "", "optimizers": "", "data": "", "runs": "", "verdicts": "",
+    **dict.fromkeys("minimal linattn optimizers data runs verdicts".split(), ""),
     "plotting": "verdicts",
     "mlp": "linattn", "training": "linattn mlp optimizers data runs",
     **dict.fromkeys(("experiments", "robust", "questions"),
