@@ -31,12 +31,11 @@ from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SET
 from optimizers import SGD, Adam, SignDescent
 from plotting import (curves, dots, in_settings, listed, losses, note, numbers, reference,
                       smoothness_axis, tails)
-from runs import parallel
 from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, block_centres,
                       by_name, clipped_smoothness, condition, contestants, experiment, final_loss,
                       gradient_norm, grid, labels_of, late_loss, log_slope, moment, noise_norms,
                       points_of, rates_of, ratio, running_median, smoothness, spectral_norm, spread,
-                      steps_to, sweep, tail, tail_shares, train, tuned, without_start)
+                      stacked, steps_to, sweep, tail, tail_shares, train, tuned, without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
@@ -55,9 +54,8 @@ def adam_vs_sgd(seeds=6, steps=667, optimizers=BOTH, lr=None, settings=PAPER_SET
     arrays, parts = labels_of(settings, optimizers=names, iteration=block_centres(steps)), []
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)  # (class, arguments) each
-        runs = parallel(train, [(setting, both, seed, steps) for seed in seeds])
-        loss = np.array([run["loss"] for run in runs])  # (seeds, optimizers, steps)
-        norm = np.array([run["grad_norm"] for run in runs])
+        run = stacked(train, [(setting, both, seed, steps) for seed in seeds])
+        loss, norm = run["loss"], run["grad_norm"]  # (seeds, optimizers, steps)
         final = final_loss(loss)  # (seeds, optimizers)
         parts += gaps(name, names, final, above=1)
         arrays |= {f"{name} rates": rates_of(both),
@@ -149,9 +147,9 @@ def condition_number(seeds=6, steps=751, optimizers=BOTH, lr=None, batches=1,
                               iterations=iterations), []
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
-        runs = parallel(along, [(condition, setting, both, seed, steps,
-                                 tuple(t // 50 for t in path), batches) for seed in seeds])
-        values = np.array([run["values"] for run in runs])  # (seeds, optimizers, points, batches)
+        values = stacked(along, [  # (seeds, optimizers, points, batches)
+            (condition, setting, both, seed, steps, tuple(t // 50 for t in path), batches)
+            for seed in seeds])["values"]
         arrays |= {f"{name} rates": rates_of(both), f"{name} path": np.median(values, axis=-1)}
         paper = PAPER_C3[name] if setting is PAPER_SETTINGS.get(name) else {}
         for t in iterations:
@@ -230,9 +228,8 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None, setting
     arrays, parts = labels_of(settings, optimizers=names, iteration=50 * np.array(points)), []
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
-        runs = parallel(along, [(smoothness, setting, both, seed, steps, points)
-                                for seed in seeds])
-        path = np.array([run["values"][..., 0] for run in runs])  # (seeds, optimizers, points)
+        path = stacked(along, [(smoothness, setting, both, seed, steps, points)
+                               for seed in seeds])["values"][..., 0]  # (seeds, optimizers, points)
         height = without_start(path)  # (seeds, optimizers)
         words = ", ".join(f"{each} {short(np.median(height[:, i]), 2)}"
                           for i, each in enumerate(names))
@@ -285,8 +282,8 @@ def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None,
     arrays, parts = labels_of(settings, iteration=50 * np.array(points)), []
     for name, setting in settings.items():
         adam = contestants(setting, optimizers, lr)
-        norm, curvature, spectral = (np.array([run["values"][0, :, 0] for run in parallel(along, [
-            (measure, setting, adam, seed, steps, at) for seed in seeds])])
+        norm, curvature, spectral = (stacked(along, [
+            (measure, setting, adam, seed, steps, at) for seed in seeds])["values"][:, 0, :, 0]
             for measure, at in ((gradient_norm, points), (smoothness, points),
                                 (spectral_norm, points[::2])))  # (seeds, points) each
         slopes = [log_slope(x, y) for x, y in zip(norm, curvature)]
@@ -344,8 +341,8 @@ def softmax_vs_linear(seeds=6, steps=125, optimizers=(Adam,), lr=None):
     adams = {kind: contestants(setting, optimizers, lr) for kind, setting in kinds.items()}
     loss = {}  # {kind: (seeds, steps)}
     for kind, setting in kinds.items():
-        runs = parallel(train, [(setting, adams[kind], seed, steps) for seed in seeds])
-        loss[kind] = np.array([run["loss"][0] for run in runs])
+        loss[kind] = stacked(train, [(setting, adams[kind], seed, steps)
+                                     for seed in seeds])["loss"][:, 0]
     end = {kind: final_loss(values) for kind, values in loss.items()}  # (seeds,) each
     half = {kind: steps_to(SETTING_1.data["d"] / 2, values) for kind, values in loss.items()}
     parts = []
@@ -394,9 +391,8 @@ def larger_model(seeds=6, steps=38, optimizers=BOTH, lr=None):
     """
     names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, 2 * steps // 5)
     both = contestants(LARGE, optimizers, lr)
-    runs = parallel(train, [(LARGE, both, seed, steps, 500) for seed in seeds])
-    loss = np.array([run["loss"] for run in runs])  # (seeds, optimizers, steps)
-    norm = np.array([run["grad_norm"] for run in runs])
+    run = stacked(train, [(LARGE, both, seed, steps, 500) for seed in seeds])
+    loss, norm = run["loss"], run["grad_norm"]  # (seeds, optimizers, steps)
     norms, null = noise_norms(LARGE, seeds, draws)
     parts = gaps(LARGE.name, names, final_loss(loss), above=1) + [
         Part("skewness", f"{LARGE.name}: skewness of the noise norm", moment(norms, 3), above=0)]
@@ -449,12 +445,11 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=1):
     half, wide, first = {}, {}, {}  # by setting: (seeds, optimizers), (seeds,), (seeds,)
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
-        runs = parallel(train, [(setting, both, seed, steps) for seed in seeds])
-        loss = np.array([run["loss"] for run in runs])  # (seeds, optimizers, steps)
+        loss = stacked(train, [(setting, both, seed, steps) for seed in seeds])["loss"]
         norms, null = noise_norms(setting, seeds, draws)
-        values = np.array([run["values"] for run in parallel(along, [
-            (condition, setting, both, seed, steps, points, batches) for seed in seeds])])
-        # values: R_med (seeds, optimizers, points, batches)
+        values = stacked(along, [(condition, setting, both, seed, steps, points, batches)
+                                 for seed in seeds])["values"]
+        # loss (seeds, optimizers, steps), values: R_med (seeds, optimizers, points, batches)
         over = ratio(values[:, 0], values[:, 1])  # (seeds, points, batches)
         half[name], wide[name] = steps_to(0.5, loss), spread(norms)
         first[name] = without_start(over[..., 0])
@@ -531,11 +526,11 @@ def depth(seeds=6, steps=125, optimizers=BOTH, lr=None, batches=1):
     final, noises, first, typical = [], [], [], []  # by depth: (seeds, optimizers), (seeds,) thrice
     for setting in DEEP:
         both = contestants(setting, optimizers, lr)
-        runs = parallel(train, [(setting, both, seed, steps) for seed in seeds])
-        final.append(final_loss(np.array([run["loss"] for run in runs])))
+        final.append(final_loss(stacked(train, [(setting, both, seed, steps)
+                                                for seed in seeds])["loss"]))
         noises.append(spread(noise_norms(setting, seeds, draws)[0]))
-        values = np.array([run["values"] for run in parallel(along, [
-            (condition, setting, both, seed, steps, points, batches) for seed in seeds])])
+        values = stacked(along, [(condition, setting, both, seed, steps, points, batches)
+                                 for seed in seeds])["values"]
         # values: R_med (seeds, optimizers, points, batches)
         along_path = ratio(values[:, 0], values[:, 1])  # (seeds, points, batches)
         first.append(without_start(along_path[..., 0]))
@@ -796,10 +791,9 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, settings=PAPER_SETTIN
                               point=50 * np.array(points)), []
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)[:2]
-        runs = parallel(along, [(clipped_smoothness, setting, both, seed, steps, points)
-                                for seed in seeds])
         arrays[f"{name} rates"] = rates_of(both)
-        values = np.array([run["values"][:, :, 0] for run in runs])
+        values = stacked(along, [(clipped_smoothness, setting, both, seed, steps, points)
+                                 for seed in seeds])["values"][:, :, :, 0]
         for i, each in enumerate(names):  # values: (seeds, optimizers, points, directions, kinds)
             for k, direction in enumerate(("gradient", "step")):
                 path = np.stack([values[:, i, :, k, kind] for kind in range(len(CLIPPED))], axis=1)
@@ -864,11 +858,10 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=1)
     names, points = [optimizer.__name__ for optimizer in optimizers], points_of(steps, 10)
     setting, draws = NONLINEAR_TASK, max(5, steps // 4)
     both = contestants(setting, optimizers, lr)
-    loss = np.array([run["loss"] for run in parallel(train, [
-        (setting, both, seed, steps) for seed in seeds])])  # (seeds, optimizers, steps)
+    loss = stacked(train, [(setting, both, seed, steps) for seed in seeds])["loss"]
     norms, null = noise_norms(setting, seeds, draws)
-    R, curvature = (np.array([run["values"] for run in parallel(along, [
-        (measure, setting, both, seed, steps, points, batches) for seed in seeds])])
+    R, curvature = (stacked(along, [
+        (measure, setting, both, seed, steps, points, batches) for seed in seeds])["values"]
         for measure in (condition, smoothness))  # (seeds, optimizers, points, batches) each
     height = without_start(curvature[..., 0])  # (seeds, optimizers)
     parts = gaps(setting.name, names, final_loss(loss), above=1) + [

@@ -16,13 +16,13 @@ from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SET
 from optimizers import SGD, Adam
 from plotting import (curves, dots, in_settings, listed, losses, note, numbers, reference,
                       smoothness_axis, tails)
-from runs import cached, parallel
+from runs import cached
 from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, block_centres,
                       by_name, clipped_smoothness, condition, contestants, diagonal,
                       evaluation_batch, experiment, final_loss, gradient_norm, grid, labels_of,
                       linear_alone, log_slope, loss_at, moment, noise_norms, points_of, r_med,
-                      rates_of, ratio, require, running_median, smoothness, spectral_norm,
-                      spread, steps_to, sweep, tail, tail_shares, train, tuned, without_start)
+                      rates_of, ratio, require, running_median, smoothness, spectral_norm, spread,
+                      stacked, steps_to, sweep, tail, tail_shares, train, tuned, without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
@@ -127,9 +127,8 @@ def single_prompts(settings, contestants, seeds, steps, batches):
     for name, setting in settings.items():
         both = contestants[name]
         pair = " / ".join(each.__name__ for each, _ in both[:2])
-        runs = parallel(along, [(squared_errors, setting, both, seed, steps, (last,), batches)
-                                for seed in seeds])
-        errors = np.array([run["values"][:, 0].reshape(len(both), -1) for run in runs])
+        errors = stacked(along, [(squared_errors, setting, both, seed, steps, (last,), batches)
+                                 for seed in seeds])["values"].reshape(len(seeds), len(both), -1)
         quantiles = np.quantile(errors, QUANTILES, axis=-1)  # (quantiles, seeds, optimizers)
         over = ratio(quantiles[..., 0], quantiles[..., 1])  # (quantiles, seeds)
         parts += [Part(f"{name} {q:g}", f"{name}, limit: quantile {q:g} of the prompts' loss at "
@@ -241,9 +240,9 @@ def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, po
 
     def ratios(setting, both, seeds, batches, t, together=False):
         """SGD's R_med over Adam's, (seeds, batches), or (seeds,) for all batches together."""
-        runs = parallel(along, [(diagonal, setting, both, seed, steps, (t // 50,), batches)
-                                for seed in seeds])
-        H = np.array([run["values"][:, 0] for run in runs])  # (seeds, optimizers, batches, ...)
+        H = stacked(along, [(diagonal, setting, both, seed, steps, (t // 50,), batches)
+                            for seed in seeds])["values"][:, :, 0]
+        # H (seeds, optimizers, batches, params)
         R = r_med(H.mean(axis=2) if together else H)  # the mean of Hessians is that on all
         return ratio(R[:, 0], R[:, 1])
 
@@ -357,9 +356,8 @@ def directional_smoothness(seeds=6, steps=300, optimizers=BOTH, lr=None, batches
 
 def smoothness_of(setting, both, seeds, steps, points, batches):
     """v^T H v (seeds, optimizers, points, batches)."""
-    runs = parallel(along, [(smoothness, setting, both, seed, steps, points, batches)
-                            for seed in seeds])
-    return np.array([run["values"] for run in runs])
+    return stacked(along, [(smoothness, setting, both, seed, steps, points, batches)
+                           for seed in seeds])["values"]
 
 
 def smoother(key, label, both, path, start=0.1, **bound):
@@ -412,8 +410,8 @@ def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None, batc
     for name, setting in settings.items():
         adam = contestants(setting, optimizers, lr)
         arrays[f"{name} rates"] = rates_of(adam)
-        norm, curvature, spectral = (np.array([run["values"][0] for run in parallel(along, [
-            (measure, setting, adam, seed, steps, at, many) for seed in seeds])])
+        norm, curvature, spectral = (stacked(along, [
+            (measure, setting, adam, seed, steps, at, many) for seed in seeds])["values"][:, 0]
             for measure, at, many in ((gradient_norm, points, batches),  # (seeds, points, batches)
                                       (smoothness, points, batches),
                                       (spectral_norm, points[::2], 1)))
@@ -556,11 +554,10 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=2):
     over, gain = {}, {}  # by setting: (seeds,) each
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
-        loss = np.array([run["loss"] for run in parallel(train, [
-            (setting, both, seed, steps) for seed in seeds])])  # (seeds, optimizers, steps)
+        loss = stacked(train, [(setting, both, seed, steps) for seed in seeds])["loss"]
         half = steps_to(0.5, loss)  # (seeds, optimizers)
-        values = np.array([run["values"] for run in parallel(along, [
-            (condition, setting, both, seed, steps, points, batches) for seed in seeds])])
+        values = stacked(along, [(condition, setting, both, seed, steps, points, batches)
+                                 for seed in seeds])["values"]
         typical = np.median(ratio(values[:, 0], values[:, 1]), axis=-1)  # (seeds, points)
         over[name], gain[name] = without_start(typical), ratio(half[:, 0], half[:, 1])
         parts += [Part(f"{name} R_med", f"{name}: ratio of R_med, typical batch", over[name]),
@@ -619,9 +616,9 @@ def depth(seeds=6, steps=60, optimizers=BOTH, lr=None):
     over = {target: [] for target in EQUAL}  # by depth: (seeds,)
     for setting in DEEP:
         both = contestants(setting, optimizers, lr)
-        runs = parallel(at_equal_loss, [(setting, both, seed, steps, EQUAL) for seed in seeds])
-        R = np.array([run["condition"] for run in runs])  # (seeds, targets, optimizers, batches)
-        there = np.array([run["steps"] for run in runs])  # (seeds, targets, optimizers)
+        run = stacked(at_equal_loss, [(setting, both, seed, steps, EQUAL) for seed in seeds])
+        R = run["condition"]  # (seeds, targets, optimizers, batches)
+        there = run["steps"]  # (seeds, targets, optimizers)
         for k, target in enumerate(EQUAL):
             over[target].append(np.median(ratio(R[:, k, 0], R[:, k, 1]), axis=-1))
             parts += [Part(f"{setting.name} {target:g} steps {each}", f"{setting.name}, loss "
@@ -753,9 +750,9 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3, settings=P
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)[:2]
         arrays[f"{name} rates"] = rates_of(both)
-        runs = parallel(along, [(clipped_smoothness, setting, both, seed, steps, points, batches)
-                                for seed in seeds])
-        typical = np.array([np.median(run["values"], axis=2) for run in runs])
+        typical = np.median(stacked(along, [
+            (clipped_smoothness, setting, both, seed, steps, points, batches)
+            for seed in seeds])["values"], axis=3)
         for i, each in enumerate(names):  # typical: (seeds, optimizers, points, directions, kinds)
             for k, direction in enumerate(("gradient", "step")):
                 path = np.stack([typical[:, i, :, k, kind] for kind in range(len(CLIPPED))], axis=1)
@@ -811,8 +808,8 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2)
     setting, points, draws = NONLINEAR_TASK, points_of(steps, 10), max(5, steps // 4)
     both = contestants(setting, optimizers, lr)
     norms, null = noise_norms(setting, seeds, draws)
-    R, curvature = (np.array([run["values"] for run in parallel(along, [
-        (measure, setting, both, seed, steps, points, batches) for seed in seeds])])
+    R, curvature = (stacked(along, [
+        (measure, setting, both, seed, steps, points, batches) for seed in seeds])["values"]
         for measure in (condition, smoothness))  # (seeds, optimizers, points, batches) each
     typical = np.median(ratio(R[:, 0], R[:, 1]), axis=-1)  # (seeds, points)
     height = without_start(np.median(curvature, axis=-1))  # (seeds, optimizers)

@@ -314,8 +314,8 @@ def noise(setting, seed, draws):
 
 def noise_norms(setting, seeds, draws):
     """Norms of the noise (seeds, draws), and of Gaussian vectors (seeds, samples, draws)."""
-    runs = parallel(noise, [(setting, seed, draws) for seed in seeds])
-    return np.array([run["norms"] for run in runs]), np.array([run["null"] for run in runs])
+    run = stacked(noise, [(setting, seed, draws) for seed in seeds])
+    return run["norms"], run["null"]
 
 
 # ---- Read off losses, paths and noise ------------------------------------------------------------

@@ -62,8 +62,7 @@ def at_batch(sgd, batch, turned=False):
 
 def enter(world, monkeypatch):
     """Every `parallel` is the world's; C10's late losses are those of its snapshots."""
-    for module in (training, experiments, robust):
-        monkeypatch.setattr(module, "parallel", world.parallel)
+    monkeypatch.setattr(training, "parallel", world.parallel)
     monkeypatch.setattr(training, "evaluation_batch", lambda setting, k: k)
     monkeypatch.setattr(training, "loss_at", lambda setting, before, _, k: (
         before.item() * at_batch(True, k)))
