@@ -94,6 +94,8 @@ def command_line():
                         help="of optimizers.py, or MODULE.CLASS of your own; the first is compared")
     parser.add_argument("--lr", nargs="+", action="extend", metavar="[NAME=]RATE",
                         help="learning rates: 0.01 for every optimizer, or Adam=0.01 for one")
+    parser.add_argument("--rows", nargs="+", metavar="ROW",
+                        help="of an experiment that is measured row by row (lead), these alone")
     parser.add_argument("--jobs", type=whole, help="processes (default: one for each core)")
     parser.add_argument("--out", default="results", help="folder (default: results)")
     parser.add_argument("--slides", action="store_true", help="also one file for each panel")
@@ -180,7 +182,7 @@ def arguments_of(name, given):
         found |= {key: min(most, usual[key]) for key, most in (("seeds", 2), (count, 100))
                   if key in usual}
     for option, key in (("seeds", "seeds"), ("steps", count), ("optimizers", "optimizers"),
-                        ("lr", "lr")):
+                        ("lr", "lr"), ("rows", getattr(function, "rows", "rows"))):
         value = getattr(given, option)
         if value and key in usual:
             found[key] = value
@@ -635,6 +637,7 @@ def next_step(name, given, arguments):
            for each in given.optimizers or ()]
     words = ["python", "experiments.py", name, *["--robust"] * given.robust, "--full",
              *(["--optimizers", *own] if own else []), *(["--lr", *given.lr] if given.lr else []),
+             *(["--rows", *given.rows] if given.rows else []),
              *(["--out", given.out] if given.out != "results" else [])]
     function = NAMES["robust" if given.robust else "published"][name]
     full = defaults(function) | function.full

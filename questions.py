@@ -789,7 +789,6 @@ def draw_initialization(figure, arrays, found):
 
 
 initialization.full = dict(seeds=6, steps=100, depths=(2, 4, 8))
-initialization.rows = "depths"
 
 
 @experiment(FRESH)

@@ -102,6 +102,7 @@ def test_budgets_and_options():
     assert given("C7", "--quick")["steps"] == 38  # never more than the default
     assert given("C2", "--steps", "7")["draws"] == 7
     assert given("C3", "--full", "--robust")["seeds"] == 18
+    assert given("lead", "--full", "--rows", "L = 2")["conditions"] == ("L = 2",)
     assert given("C1", "--lr", "0.1", "--lr", "Adam=0.2")["lr"] == dict(SGD=0.1, Adam=0.2)
     assert given("C1", "--optimizers", "Adam", "--optimizers", "Muon", "--lr", "1")["lr"] == dict(
         Adam=1.0, Muon=1.0)
@@ -111,6 +112,7 @@ def test_budgets_and_options():
     ("C9 --full --out 'my results'", "report --out 'my results'"),
     ("C1 --seeds 1 --steps 3", "adam_vs_sgd --full   (20,000 times the steps)"),
     ("C9 --robust --lr SGD=1", "depth --robust --full --lr SGD=1   (17 times the steps)"),
+    ("lead --rows 'L = 2'", "lead --full --rows 'L = 2'   (42 times the steps)"),
     ("the_model", "the_model --full")))
 def test_the_hint_after_a_run(typed, words):
     """A command to be pasted, and how much more it computes."""
@@ -280,6 +282,8 @@ def test_the_number_that_decides():
     (["C1", "--lr", "SGD=x"], "lr: got 'SGD=x'"), (["C1", "--lr", "-1"], "lr: got -1"),
     (["C1", "--lr", "Adm=1"], "lr: got 'Adm=1', wants rates of SGD, Adam (did you mean Adam?)"),
     (["C2", "--lr", "1"], "--lr: gradient_noise takes none"),
+    (["C1", "--rows", "L = 2"], "--rows: adam_vs_sgd takes none"),
+    (["lead", "--rows", "L = 2", "L = 5"], "conditions: got ['L = 2', 'L = 5'], wants some of"),
     (["C6", "C7", *SMALL, "--optimizers", "Adam"], "optimizers: got ['Adam'], wants 2 or more"),
     (["screen", "--optimizers", "SGD", "mine.SGD"], "optimizers: got ['SGD', 'SGD']"),
     (["C1", "--optimizers", "SGD", "adm"], "did you mean Adam?"),
