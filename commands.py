@@ -469,6 +469,11 @@ def gallery(found, out):
                         "\n".join(rows), "Every number is in NAME.json, the arrays of a figure in "
                         "NAME.npz, its caption in NAME.txt.",
                         report(found, out, figures="", source="../")])
+    if ("lead", "published") in found:
+        arrays, lead = load("lead", out)
+        text += ("\n\n## lead, row by row\n\nSGD's final loss over Adam's, median [interval]: Adam "
+                 "ends lower unless a word says otherwise; alike: within 0.8 and 1.25.\n\n"
+                 + questions.table_of_lead(arrays, lead["parts"]))
     japanese = f"# わかったこと\n\n{report(found, out, translated, '', '../')}"
     claims = [name for name in EVERY if is_claim(name)
               and any((name, level) in found for level in LEVELS)]

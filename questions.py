@@ -23,7 +23,7 @@ from training import (FRESH, PILOTS, along, at_best_rates, at_rates, best_in_wor
                       experiment, final, final_loss, generator, initial, late_loss, loss_of_0,
                       noise_norms, points_of, ratio, smoothness, spread, stacked, steps_to, streams,
                       tail, tail_shares, taken_in_words, train, without_start)
-from verdicts import Part, interval
+from verdicts import Part, interval, short
 
 BOTH = (SGD, Adam)
 
@@ -262,6 +262,34 @@ def draw_lead(figure, arrays, found):
             "but in the first row; thin line: the interval at the longest; hollow: the interval "
             "holds 1. Share: of the steps of the longest run, after which the better one first "
             "reaches the other's final loss.")
+
+
+def table_of_lead(arrays, parts):
+    """What was measured, a line a condition, in Markdown: SGD / Adam with its interval at each
+    length, the final losses at the longest, the share, the state, and what was measured besides."""
+    rows = [name for name in CONDITIONS if f"{name} group" in arrays]
+    ends = {kind: sorted({int(each) for name in rows for each in arrays[f"{name} {kind}"]})
+            for kind in ("constant", "falling")}
+    heads = [f"{length:,} steps{', rate to 0' if kind == 'falling' else ''}"
+             for kind, lengths in ends.items() for length in lengths]
+    lines = [["condition", *heads, "final losses", "share", "state", "steps to half", "v^T H v",
+              "noise"]]
+    for name in rows:
+        cells = []
+        for kind, lengths in ends.items():
+            for key in (f"{name} {kind} {length}" for length in lengths):
+                if key not in parts:
+                    cells.append("")
+                    continue
+                low, high = map(short, parts[key].interval)
+                words = str(parts[f"{key} lower"]).replace("Adam lower", "").strip(", ")
+                cells.append(f"{short(parts[key].median)} [{low}, {high}] {words}".strip())
+        last = f"{name} constant {arrays[f'{name} constant'][-1]}"
+        besides = [str(parts.get(f"{name} {what}", "")) for what in (
+            "share", "state", "half", "smoothness", "noise")]
+        lines.append([name, *cells, f"{parts[f'{last} SGD']}, {parts[f'{last} Adam']}", *besides])
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 lead.full = dict(seeds=10, steps=1000, conditions=tuple(CONDITIONS))

@@ -8,6 +8,7 @@ import linattn
 import questions
 import runs
 import training
+import verdicts
 from data import SETTING_1
 from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
 
@@ -335,6 +336,11 @@ def test_lead_in_a_world_whose_numbers_are_known(monkeypatch):
     assert [schedule for schedule, lengths, *_ in tuned if lengths] == ["constant", "linear", "warm-up"]
     assert tuned[0][1:] == ([400, 1600], dict(SGD=(SGD, {}), Adam=(Adam, {})), training.final)
     assert arrays["n = 80 constant ratio"].tolist() == [[6, 6, 6]] * 2
+    table = questions.table_of_lead(arrays, verdicts.measured(parts)).splitlines()
+    assert table[0].startswith("| condition | 400 steps | 1,600 steps | 1,600 steps, rate to 0 |")
+    six, less = "6.00 [6.00, 6.00]", "1.10 [1.10, 1.10] alike"
+    assert table[2].startswith(f"| n = 80 | {six} | {six} | {less} | 6.0, 1.0 |")
+    assert table[3].startswith(f"| warm-up | {less} | {less} |  | 1.1, 1.0 |")
 
 
 # ---- The other questions in a made-up world ------------------------------------------------------
