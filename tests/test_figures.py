@@ -392,6 +392,23 @@ def test_grids_of_rates():
     assert circle.get_xdata() == arrays["Setting 2 SGD used"] == 0.01
 
 
+def test_norms_of_layers():
+    """Of each optimizer against the layer, at three moments."""
+    figure, arrays, _ = strange("published", "gradient_norms")
+    lines = {line.get_label(): line for line in figure.axes[1].get_lines()}
+    for m, moment in enumerate(arrays["moments"]):
+        for i, each in enumerate(arrays["optimizers"]):
+            np.testing.assert_allclose(lines[f"{each}, {moment}"].get_ydata(),
+                                       arrays["L = 3 twice the rate"][m, i])
+
+
+def test_the_edge():
+    """Medians of the two lower rates, all seeds of the highest: over the limit."""
+    figure, arrays, _ = strange("published", "edge_of_stability")
+    for line, name in zip(figure.axes[0].get_lines(), arrays["names"]):
+        np.testing.assert_allclose(line.get_ydata(), np.median(arrays[name], axis=0))
+
+
 # ---- Panels --------------------------------------------------------------------------------------
 
 
