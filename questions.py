@@ -366,7 +366,7 @@ the_model.full = {}
 
 @experiment(FRESH)
 def granularity(seeds=6, steps=30, settings=("Setting 1",)):
-    """Draft: How finely must a step be scaled to do what Adam does?
+    """Question: How finely must a step be scaled to do what Adam does?
 
     SGD scales nothing, Adam every coordinate. Between the two: the momentum over its root mean
     square, taken over all parameters, a layer, a block (a matrix P_l or Q_l), a row, a coordinate

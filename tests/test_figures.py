@@ -392,6 +392,22 @@ def test_grids_of_rates():
     assert circle.get_xdata() == arrays["Setting 2 SGD used"] == 0.01
 
 
+@pytest.mark.parametrize("name, panel, groups", (
+    ("granularity", 0, lambda a, f: a["Setting 1 ends"] / a["Setting 1 ends"][
+        list(a["scalings"]).index("Adam")]),))
+def test_a_forest(name, panel, groups):
+    """From top to bottom: a dot for each seed, and a marker at their median."""
+    figure, arrays, parts = strange("published", name)
+    lines = [line for line in figure.axes[panel].get_lines() if len(line.get_xdata())]
+    dots = [line for line in lines if line.get_alpha() == 0.3]
+    for dot, wanted in zip(dots, groups(arrays, parts)):
+        np.testing.assert_allclose(dot.get_xdata(), wanted)
+        middle, = [line for line in lines if line.get_alpha() is None and len(line.get_xdata()) == 1
+                   and line.get_ydata()[0] == dot.get_ydata()[0]]
+        assert middle.get_xdata()[0] == pytest.approx(np.median(wanted))
+    assert np.all(np.diff([dot.get_ydata()[0] for dot in dots[: len(groups(arrays, parts))]]) < 0)
+
+
 def test_norms_of_layers():
     """Of each optimizer against the layer, at three moments."""
     figure, arrays, _ = strange("published", "gradient_norms")

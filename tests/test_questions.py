@@ -1,8 +1,11 @@
 """What only one question measures: each against an independent formula."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import commands
 import data
 import linattn
 import questions
@@ -578,3 +581,39 @@ def test_the_edge_in_a_world_whose_numbers_are_known(monkeypatch):
         assert found[f"{rate:g} calm"].startswith(f"{share / 10:.3g}, ")
         assert found[f"{rate:g} clipped"] == "8 %" and found[f"{rate:g} batches"] == "5"
         assert found[f"{rate:g} loss"] == 0.25
+
+
+# ---- What is kept --------------------------------------------------------------------------------
+
+
+def kept(name):
+    arrays, found = commands.load(name, Path(__file__).parent.parent / "figures")
+    return arrays, found["parts"]
+
+
+def test_kept_rows_of_lead_are_those_of_their_arrays():
+    """Each ratio is that of its two final losses, and stands in the arrays with its interval."""
+    arrays, parts = kept("lead")
+    rows = [key.removesuffix(" group") for key in arrays if key.endswith(" group")]
+    for key in (f"{name} {kind}" for name in rows for kind in ("constant", "falling")):
+        for length, three in zip(arrays[key], arrays[f"{key} ratio"]):
+            part = parts[f"{key} {length}"]
+            np.testing.assert_allclose(part.values, parts[f"{key} {length} SGD"].values
+                                       / parts[f"{key} {length} Adam"].values)
+            assert [part.median, *part.interval] == pytest.approx(three)
+            assert parts[f"{key} {length} lower"].values == questions.lower(part.values)
+
+
+def test_kept_shares_are_those_of_their_arrays():
+    """Of granularity, from its final losses."""
+    arrays, parts = kept("granularity")
+    scalings = [str(each) for each in arrays["scalings"]]
+    for name in [key.removesuffix(" ends") for key in arrays if key.endswith(" ends")]:
+        ends = dict(zip(scalings, arrays[f"{name} ends"]))
+        for each in scalings:
+            if each != "Adam":
+                np.testing.assert_allclose(parts[f"{name} {each}"].values, ends[each] / ends["Adam"])
+            if f"{name} share {each}" in parts:
+                sgd, it, adam = (np.log(ends[which]) for which in ("SGD", each, "Adam"))
+                np.testing.assert_allclose(parts[f"{name} share {each}"].values,
+                                           (sgd - it) / (sgd - adam))
