@@ -13,6 +13,7 @@ import numpy as np
 
 import linattn
 import plotting
+import polynomial as poly
 from data import (DEEP, NONLINEAR_TASK, SETTING_1, SETTING_2, SETTING_3, SPHERICAL,
                   Setting, sample_prompts)
 from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
@@ -258,10 +259,10 @@ def draw_lead(figure, arrays, found):
     ax.plot([], [], "o", ms=11, mfc="white", mew=2, color="#444444", label="open")
     figure.legend(loc="outside right center")
     return ("Adam's lead over SGD is not one number: each row changes one thing of Setting 1",
-            "SGD's final loss over Adam's, median over seeds, each at its best rate for each length "
-            "but in the first row; thin line: the interval at the longest; hollow: the interval "
-            "holds 1. Share: of the steps of the longest run, after which the better one first "
-            "reaches the other's final loss.")
+            "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
+            "length but in the first row; thin line: the interval at the longest; hollow: the "
+            "interval holds 1. Share: of the steps of the longest run, after which the better one "
+            "first reaches the other's final loss.")
 
 
 def table_of_lead(arrays, parts):
@@ -930,6 +931,119 @@ def draw_messy_data(figure, arrays, found):
 
 messy_data.full = dict(seeds=6, steps=60, kinds=tuple(MESSY), remedies=REMEDIES)
 messy_data.rows = "kinds"
+
+
+@experiment(FRESH)
+def polynomial(seeds=6, steps=30, ratios=(10,)):
+    """Draft: Why is SGD slow here, and which rate does each layer want?
+
+    If every trained block is a multiple of the identity, Setting 1's model is one polynomial rho of
+    the eigenvalues of S, made of 2 L - 1 numbers (polynomial.py). Measured of these numbers at
+    their best, L = 1 to 4, over many prompts: the condition number of the Hessian, as it is and
+    scaled by its diagonal. Theory of the layers' rates: near a minimum the gradient is noise of a
+    covariance like H, so that one over its root mean square is like H^(-1/2); of a layer one over
+    the root of the largest eigenvalue of its block of H at the best numbers. SGD with these factors
+    and, as a control, with the factors 1 : 1 : ratio; beside plain SGD and Adam, each at its best
+    rate (`best_rates`). Measured: final losses over Adam's; where SGD / Adam is decided, the share
+    of the log gap that each closes, seed by seed. At the end of SGD's and Adam's runs: the share of
+    the weights off the multiples of the identity; and, of the nearest multiples, the share of the
+    loss that is due to eigenvalues below their 10 % quantile.
+    """
+    spectra = poly.spectra(generator(2310), SETTING_1.data)
+    best = {L: poly.best(spectra, L)[0][0] for L in (1, 2, 3, 4)}
+    parts = []
+    for L, numbers in best.items():
+        H = poly.hessian(numbers, spectra)
+        root = np.sqrt(np.diag(H))
+        parts.append(Part(f"L = {L} condition", f"L = {L}, best numbers: condition number of the "
+                          "Hessian, and scaled by its diagonal",
+                          ", ".join(f"{np.linalg.cond(each):.3g}" for each in (
+                              H, H / np.outer(root, root)))))
+    factors = {"theory": layer_factors(block_roots(best[3], spectra))} | {
+        f"1 : 1 : {k}": layer_factors(1 / np.array([1, 1, k])) for k in ratios}
+    candidates = by_name(BOTH) | {
+        name: (FixedLayerRates, dict(factors=each)) for name, each in factors.items()}
+    run, _, scores = at_best_rates(SETTING_1, candidates, steps, seeds)
+    ends = dict(zip(candidates, run["ends"].T))  # (seeds,) each
+    over = {each: ratio(values, ends["Adam"]) for each, values in ends.items()}
+    parts += [Part(each, f"final loss {each} / Adam", over[each])
+              for each in ends if each != "Adam"]
+    _, low, high = interval(over["SGD"])
+    if low > 1 or high < 1:
+        parts += [Part(f"share {each}", f"share of the log gap that {each} closes",
+                       np.log(ratio(ends["SGD"], ends[each])) / np.log(over["SGD"]))
+                  for each in factors]
+    s = np.quantile(spectra.s, np.linspace(0.001, 0.999, 200))
+    curves = [poly.rho(best[3], s) ** 2]
+    for i, each in enumerate(BOTH):
+        weights = run["snapshots"][:, i, -1, 0]  # (seeds, layers, 2, d, d)
+        off, small, rest = what_is_left(weights, spectra, s)
+        curves += rest
+        parts += [Part(f"off {each.__name__}", f"{each.__name__}: share of the weights off the "
+                       "identity", off),
+                  Part(f"small {each.__name__}", f"{each.__name__}: share of the loss due to "
+                       "eigenvalues below their 10 % quantile", small)]
+    parts += [Part(f"loss {each}", f"final loss {each}", values) for each, values in ends.items()]
+    parts += [Part("rates", "best rates", best_in_words(scores)), *(
+        Part(f"factors {each}", f"factors, {each}", " : ".join(f"{it:.2g}" for it in values))
+        for each, values in factors.items())]
+    return {"s": s, "names": list(ends), "ends": np.array(list(ends.values())), "rest": curves,
+            "spectrum": np.histogram(np.log10(spectra.s), 60, (-2, 1))[0]}, parts
+
+
+def what_is_left(weights, spectra, s):
+    """Of weights (seeds, layers, 2, d, d): their share off the multiples of the identity, and of
+    the nearest multiples the share of the loss below the 10 % quantile of the eigenvalues, (seeds,)
+    each; and rho^2 at s, a list."""
+    near = poly.projected(weights)  # (seeds, layers, 2)
+    off = np.array([np.linalg.norm(W - each) / np.linalg.norm(W)
+                    for W, each in zip(weights, poly.embedded(near, weights.shape[-1]))])
+    left = [poly.rho(each, spectra.s) ** 2 for each in near]
+    small = spectra.s < np.quantile(spectra.s, 0.1)
+    return (off, np.array([each[small].sum() / each.sum() for each in left]),
+            [poly.rho(each, s) ** 2 for each in near])
+
+
+def block_roots(numbers, spectra):
+    """Root of the largest eigenvalue of each layer's block of the Hessian, (layers,)."""
+    H = poly.hessian(numbers, spectra)  # in g_1, c_1, g_2, c_2, ..., c_L
+    return np.sqrt([np.linalg.eigvalsh(H[2 * l : 2 * l + 2, 2 * l : 2 * l + 2])[-1]
+                    for l in range(len(numbers))])
+
+
+def draw_polynomial(figure, arrays, found):
+    """Left "rest" (1 + seeds + seeds, points), rho^2 of the best numbers, SGD's and Adam's, against
+    "s", over the histogram "spectrum"; right "ends" (candidates, seeds) over Adam's."""
+    spectrum, ends = figure.subplots(1, 2, width_ratios=(3, 2))
+    names, count = [str(each) for each in arrays["names"]], arrays["ends"].shape[1]
+    best, *rest = arrays["rest"]
+    edges = np.logspace(-2, 1, len(arrays["spectrum"]) + 1)
+    behind = spectrum.twinx()
+    behind.stairs(arrays["spectrum"], edges, fill=True, color="#EEEEEE")
+    behind.set_yticks([])
+    spectrum.set_zorder(behind.get_zorder() + 1)
+    spectrum.patch.set_visible(False)
+    for each, some in (("SGD", rest[:count]), ("Adam", rest[count:])):
+        spectrum.plot(arrays["s"], np.median(some, axis=0), **dict(plotting.look(each), marker=""),
+                      label=each)
+    spectrum.plot(arrays["s"], best, color="#444444", ls=":", label="best numbers")
+    spectrum.set(xscale="log", yscale="log", xlabel="eigenvalue s of a prompt's S (grey: how many)",
+                 ylabel="$\\rho(s)^2$: what is not learned", ylim=(1e-9, 2),
+                 xlim=arrays["s"][[0, -1]])
+    spectrum.legend()
+    plotting.forest(ends, names, arrays["ends"] / arrays["ends"][names.index("Adam")],
+                    xscale="log", xlabel="final loss / Adam's", title="a rate for each layer")
+    ends.axvline(1, ls=":", color="#000000", lw=1.5)
+    return ("What SGD has not learned: the small eigenvalues. It ends at "
+            f"{found['SGD']} times Adam's loss, with theory's rates for the layers at "
+            f"{found['theory']}",
+            "Setting 1. Left: rho(s)$^2$ of the multiples of the identity nearest to the weights "
+            "near the end, median over seeds, and of the best numbers. Right: SGD with a "
+            "constant factor for each layer, from the Hessian at the best numbers (theory) or 1 : "
+            "1 : k; each at its best rate; a dot for each seed, line: median and interval.")
+
+
+polynomial.full = dict(seeds=10, steps=600, ratios=(3, 10, 30, 100))
 
 
 @experiment()

@@ -617,3 +617,51 @@ def test_kept_shares_are_those_of_their_arrays():
                 sgd, it, adam = (np.log(ends[which]) for which in ("SGD", each, "Adam"))
                 np.testing.assert_allclose(parts[f"{name} share {each}"].values,
                                            (sgd - it) / (sgd - adam))
+
+
+# ---- polynomial ----------------------------------------------------------------------------------
+
+
+def test_the_root_of_a_layers_curvature(monkeypatch):
+    """The largest eigenvalue of each layer's block: (g_1, c_1), (g_2, c_2), c_3."""
+    H = np.full((5, 5), 0.1)
+    H[:2, :2], H[2:4, 2:4], H[4, 4] = [[5, 4], [4, 5]], [[2, 0], [0, 16]], 25
+    monkeypatch.setattr(questions.poly, "hessian", lambda numbers, spectra: H)
+    assert questions.block_roots(np.zeros((3, 2)), None) == pytest.approx([3, 4, 5])
+
+
+def test_what_is_left():
+    """One layer: rho(s) = 1 + c s. Off the identity are a shift of the diagonal and what is beside
+    it; the smallest of ten eigenvalues is below their 10 % quantile."""
+    W = np.zeros((2, 1, 2, 2, 2))  # (seeds, layers, P and Q, d, d)
+    W[:, 0, 1] = -np.eye(2)
+    W[1, 0, 1] += [[0, 2], [0, 0]]
+    s = np.arange(1, 11) / 10
+    spectra = questions.poly.Spectra(s[:, None], np.ones((10, 1)), 0.0)
+    off, small, rest = questions.what_is_left(W, spectra, np.array([0.5, 2.0]))
+    assert off == pytest.approx([0, np.sqrt(4 / 6)])
+    assert small == pytest.approx([0.81 / np.sum((1 - s) ** 2)] * 2)
+    np.testing.assert_allclose(rest, [[0.25, 1]] * 2)
+
+
+def test_polynomial_in_a_world_whose_numbers_are_known(monkeypatch):
+    """SGD ends at 8 times Adam's loss, with layer rates at its last factor: 2 by theory, 4 for
+    1 : 1 : 8."""
+    def level(setting, rule, arguments, steps):
+        return 0.1 * (arguments["factors"][-1] if "factors" in arguments else 8 if rule is SGD else 1)
+
+    World(level, monkeypatch)
+    monkeypatch.setattr(questions, "block_roots", lambda numbers, spectra: np.array([4.0, 2, 1]))
+    monkeypatch.setattr(questions.poly, "spectra", lambda rng, arguments: questions.poly.Spectra(
+        np.array([[0.5], [1.0], [1.5]]), np.ones((3, 1)), 0.0))
+    monkeypatch.setattr(questions.poly, "best", lambda spectra, L: (
+        -np.ones((1, L, 2)), np.ones(1)))
+    monkeypatch.setattr(questions, "what_is_left", lambda weights, spectra, s: (
+        np.full(6, 0.25), np.full(6, 0.5), [s] * 6))
+    arrays, parts = questions.polynomial(seeds=6, steps=20, ratios=(8,))
+    found = medians(parts)
+    assert [found[key] for key in ("SGD", "theory", "1 : 1 : 8")] == pytest.approx([8, 2, 4])
+    assert [found[f"share {key}"] for key in ("theory", "1 : 1 : 8")] == pytest.approx([2 / 3, 1 / 3])
+    assert found["factors theory"] == "0.5 : 1 : 2" and found["factors 1 : 1 : 8"] == "0.5 : 0.5 : 4"
+    assert (found["off Adam"], found["small SGD"], found["L = 1 condition"]) == (0.25, 0.5, "1, 1")
+    assert arrays["ends"][0] == pytest.approx([0.8] * 6) and len(arrays["rest"]) == 13

@@ -78,14 +78,15 @@ def test_the_derivation_names_what_there_is(page):
         assert line in sources["linattn"], line
 
 
-ROOMS = ("minimal linattn mlp optimizers data runs training verdicts plotting experiments robust "
-         "questions")
+ROOMS = ("minimal linattn mlp polynomial optimizers data runs training verdicts plotting "
+         "experiments robust questions")
 KNOWS = {  # what a room may import of the house
     **dict.fromkeys("minimal linattn optimizers data runs verdicts".split(), ""),
     "plotting": "verdicts",
-    "mlp": "linattn", "training": "linattn mlp optimizers data runs",
+    "mlp": "linattn", "polynomial": "linattn data",
+    "training": "linattn mlp optimizers data runs",
     **dict.fromkeys(("experiments", "robust", "questions"),
-                    "linattn optimizers data runs training verdicts plotting")}
+                    "linattn polynomial optimizers data runs training verdicts plotting")}
 
 
 @pytest.mark.parametrize("room", KNOWS)
