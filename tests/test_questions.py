@@ -392,7 +392,7 @@ class World:
 
     def block_spectra(self, setting, seed):
         P, Q = np.full((2, 25), [[1.0], [3.0]])
-        return dict(values=np.array([P, Q, P, Q, 100 * P, 100 * Q]))  # the last layer is left out
+        return dict(values=np.array([P, Q, 100 * P, Q]))  # the last layer is left out
 
 
 def medians(parts):
