@@ -418,6 +418,17 @@ def test_norms_of_layers():
                                        arrays["L = 3 twice the rate"][m, i])
 
 
+def test_the_best_remedy_is_framed():
+    figure, arrays, _ = strange("published", "messy_data")
+    ax = figure.axes[0]
+    kinds = [text.get_text() for text in ax.get_yticklabels()]
+    frames = [line for line in ax.get_lines() if len(line.get_xdata()) == 5]
+    for i, (kind, frame) in enumerate(zip(kinds, frames, strict=True)):
+        best = np.median(arrays[f"{kind} risk"][:, 1], axis=-1).argmin()
+        assert np.mean(frame.get_xdata()[:4]) == pytest.approx(best)
+        assert np.mean(frame.get_ydata()[:4]) == pytest.approx(i)
+
+
 def test_the_edge():
     """Medians of the two lower rates, all seeds of the highest: over the limit."""
     figure, arrays, _ = strange("published", "edge_of_stability")

@@ -619,6 +619,14 @@ def test_kept_shares_are_those_of_their_arrays():
                                            (sgd - it) / (sgd - adam))
 
 
+def test_kept_risks_are_those_of_their_arrays():
+    arrays, parts = kept("messy_data")
+    for kind in [key.removesuffix(" risk") for key in arrays if key.endswith(" risk")]:
+        for remedy, (sgd, adam) in zip(arrays["remedies"], arrays[f"{kind} risk"]):
+            np.testing.assert_allclose(parts[f"{kind} {remedy} Adam"].values, adam)
+            np.testing.assert_allclose(parts[f"{kind} {remedy} SGD / Adam"].values, sgd / adam)
+
+
 # ---- polynomial ----------------------------------------------------------------------------------
 
 
