@@ -335,8 +335,7 @@ def load(name, out, level="published"):
 
 def draw(name, arrays, found, make=plotting.picture):
     """The figure of an experiment from its arrays and its finding, or its plotting.slides."""
-    return make(drawing(name, found["level"]), arrays, found["parts"],
-                found["verdict"] and said(found))
+    return make(drawing(name, found["level"]), arrays, found["parts"], under(found))
 
 
 def drawing(name, level):
@@ -346,6 +345,25 @@ def drawing(name, level):
 def said(found):
     """The verdict with its level."""
     return f"{found['level']}: {found['verdict']}" if found["verdict"] else "measured"
+
+
+ASKED = {"published": "as the paper asks", "robust": "asked harder"}
+
+
+def under(found):
+    """Below the headline of a figure: how many primary parts hold, and how long the runs were."""
+    word, first_look, _ = found["verdict"].partition(" in a first look")
+    decisions = [each.decision for each in found["parts"].values() if each.primary]
+    words = [f"{ASKED[found['level']]}: {decisions.count('holds')} of {len(decisions)} hold"] + [
+        f"{decisions.count(each)} {each}" for each in ("open", "against") if each in decisions]
+    judged = word in ("reproduced", "not reproduced", "open")
+    words = ", ".join(words) + first_look if judged else found["verdict"]
+    return "   |   ".join(filter(None, (words, length_of(found))))
+
+
+def length_of(found):
+    return ", ".join(f"{value:,} {key}" for key, value in found["configuration"].items()
+                     if key in ("seeds", "steps", "draws"))
 
 
 def save_figures(name, level, out, slides=False):
@@ -365,10 +383,8 @@ def save_figures(name, level, out, slides=False):
              for stem, each in pictures.items() for form in ("png", "pdf")}
     for path, save in paths.items():
         runs.write(path, save)
-    spent = ", ".join(f"{value:,} {key}" for key, value in found["configuration"].items()
-                      if key in ("seeds", "steps", "draws"))
     claimed = f"Claimed: {found['claimed']}.\n" if found["verdict"] else ""
-    caption = f"{figure.headline} ({said(found)})\n{claimed}{figure.caption} {spent}.\n"
+    caption = f"{figure.headline} ({said(found)})\n{claimed}{figure.caption} {length_of(found)}.\n"
     runs.write(place(level, out) / f"{name}.txt", lambda file: file.write(caption.encode()))
     return list(paths) if slides else list(paths)[:1]
 

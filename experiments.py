@@ -89,7 +89,7 @@ def draw_adam_vs_sgd(figure, arrays, found):
             "Training loss, and below the norm of the gradient before clipping. Running medians "
             "over blocks of a fiftieth of the steps; line: median over seeds, band: smallest to "
             "largest. Every batch is fresh, so that the training loss is a test loss. "
-            + plotting.rates(arrays))
+            + plotting.rates(figure, arrays))
 
 
 adam_vs_sgd.full = dict(steps=10_000)
@@ -212,7 +212,7 @@ def draw_condition_number(figure, arrays, found):
             "Above: R_med on evaluation batches of 1,000 prompts, the typical one; line: median "
             "over seeds, band: smallest to largest. Below: the ratio on one batch, a dot for each "
             "seed, bar: median; star: the mean that the paper prints, with its standard deviation "
-            f"(cut at a tenth of the mean). Dotted: 1, no difference. {plotting.rates(arrays)}")
+            f"(cut at a tenth of the mean). Dotted: 1, no difference. {plotting.rates(figure, arrays)}")
 
 
 condition_number.full = dict(steps=10_000, batches=3)
@@ -253,8 +253,8 @@ def draw_directional_smoothness(figure, arrays, found):
         curves(ax, arrays["iteration"], np.median(path, axis=0)[None], optimizers,  # bands hid all
                title=title, xlabel="iteration", ylabel="$v^T H v$, one batch")
         for i, heights in enumerate(without_start(path).T):  # (seeds,)
-            dots(below, [optimizers[i]], [heights], places=[i], yscale="log",
-                 colour=plotting.look(optimizers[i], i)["color"], ylabel="median over the path")
+            dots(below, [optimizers[i]], [heights], plotting.look(optimizers[i], i), places=[i],
+                 yscale="log", ylabel="median over the path")
         below.set(xlim=(-0.5, len(optimizers) - 0.5), xticks=range(len(optimizers)),
                   xticklabels=optimizers)
         note(below, f"{found[f'{name} medians']}\ndifference {found[f'{name} difference']}")
@@ -264,7 +264,7 @@ def draw_directional_smoothness(figure, arrays, found):
             "$v^T H v$, v the direction of the step, on one evaluation batch of 1,000 prompts. "
             "Above: median over seeds, on a logarithmic scale that is linear around 0. Below: "
             "median over the path without its first tenth, a dot for each seed, bar: median. "
-            + plotting.rates(arrays))
+            + plotting.rates(figure, arrays))
 
 
 directional_smoothness.full = dict(steps=10_000)
@@ -324,7 +324,7 @@ def draw_generalized_smoothness(figure, arrays, found):
             "Along the path of one optimizer, on one evaluation batch of 1,000 prompts, a point "
             "for each seed and every 50 steps (below: every 100) where $v^T H v$ is positive. "
             "Slope: of log against log over the whole path, median over seeds. "
-            + plotting.rates(arrays))
+            + plotting.rates(figure, arrays))
 
 
 generalized_smoothness.full = dict(steps=2000)
@@ -595,9 +595,9 @@ def draw_depth(figure, arrays, found):
     note(noises, f"from L = {listed(layers[:half])} to {listed(layers[half:])}: times "
          f"{found['noise']}")
     for i, (kind, label) in enumerate((("first", "first batch"), ("typical", "typical batch"))):
-        dots(condition, layers, arrays[f"{kind} ratio"].T, shift=0.3 * i, label=label,
-             colour=plotting.look(kind, i)["color"], title="$R_{med}$ at the same iteration",
-             yscale="log", xlabel="layers L", ylabel=f"$R_{{med}}$, {pair}")
+        dots(condition, layers, arrays[f"{kind} ratio"].T, plotting.look(kind, i), (i, 2), label,
+             title="$R_{med}$ at the same iteration", yscale="log", xlabel="layers L",
+             ylabel=f"$R_{{med}}$, {pair}")
     condition.margins(y=0.25)  # below, for the legend
     condition.legend(loc="lower left")
     others = f"L = {listed(layers[:1])} to {listed(layers[1:])}"
@@ -756,8 +756,8 @@ def draw_full_batch(figure, arrays, found):
                     if np.isfinite(each)]
         for i, each in enumerate(others):
             ratios = [arrays[f"{name}, {case} ratios"][i] for case in cases]
-            dots(below, labels, ratios, shift=0.2 * i, colour=plotting.look(each, i + 1)["color"],
-                 label=f"{first} / {each}", places=places)
+            dots(below, labels, ratios, plotting.look(each, i + 1), (i, len(others)),
+                 f"{first} / {each}", places)
         below.axvline(places[-1] - 0.75, color="#000000", lw=1)
         below.set(yscale="log", xlabel="prompts in a fresh batch; at the right, one batch",
                   ylabel="ratio of final losses")
@@ -843,7 +843,7 @@ def draw_clipping(figure, arrays, found):
             "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
             "and for its sign. Medians over the path without its first tenth; line: median over "
             "seeds, band: smallest to largest; one evaluation batch of 1,000 prompts. "
-            + plotting.rates(arrays))
+            + plotting.rates(figure, arrays))
 
 
 clipping.full = dict(steps=10_000)

@@ -6,8 +6,9 @@
              the smallest to the largest
     draw     draw_NAME(figure, arrays, found) of an experiment, which returns (headline, caption)
 
-Orange and blue are SGD and Adam, and nothing else. What else there is has another colour and
-another dash and marker, because the greys of some colours are alike.
+Orange and blue are SGD and Adam, and nothing else. What else there is has another colour, apart
+from those for eyes that see no green as well, and another dash and marker, because the greys of
+some colours are alike.
 """
 
 import os
@@ -54,10 +55,11 @@ LOOKS = {"SGD": dict(color="#E69F00", ls="--", marker="o"),
          "Adam": dict(color="#0072B2", ls="-", marker="s")}
 OTHER_LOOKS = (dict(color="#009E73", ls="-.", marker="^"),
                dict(color="#882255", ls=":", marker="D"),
-               dict(color="#444444", ls=(0, (5, 1)), marker="v"),
-               dict(color="#999933", ls=(0, (1, 1)), marker="P"),
-               dict(color="#44AA99", ls=(0, (3, 1, 1, 1)), marker="X"),
-               dict(color="#AA4499", ls=(0, (3, 1, 1, 1, 1, 1)), marker="<"))
+               dict(color="#999933", ls=(0, (5, 1)), marker="v"),
+               dict(color="#AA4499", ls=(0, (1, 1)), marker="P"),
+               dict(color="#000000", ls=(0, (3, 1, 1, 1)), marker="X"),
+               dict(color="#332288", ls=(0, (3, 1, 1, 1, 1, 1)), marker="<"))
+PLAIN = dict(color="#444444", marker="o")  # of a single series
 MARKS = {"holds": dict(marker="o", color="#009E73"),  # of a claim's parts
          "open": dict(marker="o", color="#444444", mfc="none"),
          "against": dict(marker="X", color="#882255")}
@@ -80,8 +82,8 @@ def shades(count):
 
 
 def picture(draw, arrays, found, verdict="", style=STYLE):
-    """The figure of an experiment in the shape of a slide: headline, verdict, and the caption as
-    its attribute `caption`. It starts from matplotlib's defaults, whatever the user's file says."""
+    """The figure of an experiment in the shape of a slide: headline, below it how many parts hold
+    and how long the runs were (`verdict`), and the caption as its attribute `caption`. It starts from matplotlib's defaults, whatever the user's file says."""
     if not isinstance(found, dict):
         raise ValueError("found: got parts, wants verdicts.measured(parts)")
     with matplotlib.style.context(["default", style]), warnings.catch_warnings():
@@ -176,10 +178,29 @@ def numbers(found, names, key):
     return listed(found[f"{name} {key}"] for name in names)
 
 
-def rates(arrays):
-    """A sentence for a caption: "SETTING rates" of each setting."""
-    return "Learning rates: " + "; ".join(
-        f"{name} {arrays[f'{name} rates']}" for name in arrays["settings"]) + "."
+def span(found, keys):
+    """From the smallest to the largest of the medians of these parts, "1.2 to 7.5"."""
+    ends = [short(pick(found[key].median for key in keys), 2) for pick in (min, max)]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def those(found, names, key, decision="holds"):
+    """The settings whose part "NAME KEY" is decided so, "in Settings 1, 3"; or "in none"."""
+    some = [name for name in names if found[f"{name} {key}"].decision == decision]
+    return f"in {in_settings(some)}" if some else "in none"
+
+
+def rates(figure, arrays):
+    """A sentence for a caption, "SETTING rates" of each setting, that also stands at the foot of
+    the figure."""
+    return foot(figure, "Learning rates: " + "; ".join(
+        f"{name} {arrays[f'{name} rates']}" for name in arrays["settings"]) + ".")
+
+
+def foot(figure, text):
+    """A line at the foot of a figure; returns it, for the caption."""
+    figure.supxlabel(text.removesuffix("."), fontsize=STYLE["legend.fontsize"], color="#444444")
+    return text
 
 
 def panels_of(figure):
@@ -187,8 +208,8 @@ def panels_of(figure):
 
 
 def drop_repeated_labels(ax, figure):
-    """Of panels in a row the y label at the left alone, of panels in a column the x label at the
-    bottom alone, and the title at the top, where they are the same."""
+    """Of panels in a row the y label at the left alone, of panels in a column the title at the top
+    and the x label at the bottom alone, where they are the same, and so is the axis."""
     place = ax.get_subplotspec()
     if place is None or ax.get_label() == "<colorbar>":
         return
@@ -202,7 +223,8 @@ def drop_repeated_labels(ax, figure):
             if other.get_title() == ax.get_title():
                 ax.title.set_visible(False)
         if same_column and there.rowspan.start > place.rowspan.start:
-            if other.get_xlabel() == ax.get_xlabel():
+            if (other.get_xlabel(), other.get_xlim(), other.get_xscale()) == (
+                    ax.get_xlabel(), ax.get_xlim(), ax.get_xscale()):
                 ax.xaxis.label.set_visible(False)
 
 
@@ -337,34 +359,64 @@ def clipped(ax, heights, kinds, **labels):
     ax.set_xticks(range(len(kinds)), [str(each).removeprefix("clipped at ") for each in kinds])
 
 
+def same_decades(*axes):
+    """As many decades on each of these logarithmic y axes, so that equal factors look equal."""
+    limits = np.array([ax.get_ylim() for ax in axes])
+    if (limits > 0).all():  # else every run diverged
+        middle, half = np.log10(limits).mean(axis=1), np.ptp(np.log10(limits), axis=1).max() / 2
+        for ax, centre in zip(axes, middle):
+            ax.set_ylim(10 ** (centre - half), 10 ** (centre + half))
+
+
+def last_tenth(ax, iteration):
+    """Shade the last tenth of a run, whose median is its final loss; from the centres of its
+    blocks."""
+    steps = iteration[0] + iteration[-1] + 1
+    ax.axvspan(0.9 * steps, steps, color="#EEEEEE", lw=0, zorder=0)
+
+
+def bracket(ax, x, ends, text):
+    """An arrow from one height to another, with its meaning at the right; none if one diverged."""
+    if np.isfinite(ends).all():
+        ax.annotate("", (x, max(ends)), (x, min(ends)), arrowprops=dict(
+            arrowstyle="<->", color="#000000", shrinkA=0, shrinkB=0, lw=1.5))
+        at_end(ax, x, np.sqrt(np.prod(ends)), text, "#000000")  # halfway on a log scale
+
+
 def reference(ax, y, dashes=":"):
     """A thin horizontal line."""
     ax.axhline(y, color="#000000", ls=dashes, lw=1.5)
 
 
-def dots(ax, labels, groups, shift=0.0, colour=None, label=None, places=None, **axes):
-    """For each label a group of values: every one a dot, and a bar at their median, which is the
-    number of a finding, or a cross at the top if that is infinite; side by side, or at these
-    places."""
-    places = range(len(labels)) if places is None else places
-    bar = colour or "#000000"  # to be seen among its dots
-    for i, values in zip(places, groups):
-        across = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
-        alpha = 0.5 if len(values) < 50 else 0.1  # so that the bar shows
-        ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour or "#444444")
+def dots(ax, labels, groups, look=PLAIN, series=(0, 1), label=None, places=None, **axes):
+    """For each label a group of values: every one a pale mark, and a dark bar at their median,
+    which is the number of a finding, or a cross at the top if that is infinite; at these places.
+    Of several series, (which, of how many), each has its look and stands beside the others."""
+    places, (which, count) = range(len(labels)) if places is None else places, series
+    wide = 0.8 / count if count > 1 else 0.5  # between the places, which are 1 apart
+    for place, values in zip(places, groups):
+        x = place + (which - (count - 1) / 2) * wide
+        ax.plot(x + 0.3 * wide * scattered(len(values)), values, look["marker"], ms=5, mew=0,
+                alpha=0.45 if len(values) < 50 else 0.1, color=look["color"])
         middle = np.median(values)
         if np.isinf(middle):  # it never got there, or diverged
-            ax.plot(i + shift, 0.96, "X", ms=10, color=bar, transform=ax.get_xaxis_transform())
+            ax.plot(x, 0.96, "X", ms=10, color=look["color"], transform=ax.get_xaxis_transform())
         else:
-            ax.plot(i + shift, middle, "_", ms=26, mew=3, color=bar, zorder=3)
+            ax.plot([x - 0.4 * wide, x + 0.4 * wide], [middle, middle], "-", lw=3.5,
+                    color=look["color"], solid_capstyle="butt", zorder=3)
     if label:
-        ax.plot([], [], color=bar, label=label)  # the legend shows a line, not data
-    ax.set_xticks(places, labels, fontsize=0.8 * matplotlib.rcParams["font.size"])
+        ax.plot([], [], look["marker"], ls="-", lw=3.5, color=look["color"], label=label)
+    ax.set_xticks(places, labels, fontsize=0.9 * matplotlib.rcParams["font.size"])
     ax.set(xlim=(places[0] - 0.5, places[-1] + 0.5), **axes)
 
 
-def forest(ax, labels, groups, look=dict(color="#444444", marker="o"), shift=0.0, label=None,
-           **axes):
+def scattered(count):
+    """So many numbers from -1 to 1, evenly spread, in an order that is random but always the same:
+    seeds in their own order look like a trend."""
+    return np.random.default_rng(0).permutation(np.linspace(-1, 1, count) if count > 1 else [0.0])
+
+
+def forest(ax, labels, groups, look=PLAIN, shift=0.0, label=None, **axes):
     """For each label, from top to bottom, a group of values (seeds,) on a horizontal line: every
     one a pale dot, the median a marker, a line for its interval."""
     for i, values in enumerate(groups):

@@ -168,7 +168,7 @@ def draw_adam_vs_sgd(figure, arrays, found):
             "median over seeds, band: smallest to largest. Below: quantiles of the loss of single "
             f"prompts at iteration {int(arrays['last']):,}, at the rates above the panel, the "
             "published ones where there are any; a dot for each seed, bar: median; dotted: 1, no "
-            f"difference. {plotting.rates(arrays)}")
+            f"difference. {plotting.rates(figure, arrays)}")
 
 
 adam_vs_sgd.full = dict(steps=10_000, batches=100)
@@ -305,7 +305,7 @@ def draw_condition_number(figure, arrays, found):
             f"{int(arrays['together']):,} prompts, whose maximum rare ones carry. Below: on the "
             "typical of five batches at the first of the iterations, with other rates and "
             f"matrices. Together and below: of {few} seeds. Dotted: 1, no difference. "
-            + plotting.rates(arrays))
+            + plotting.rates(figure, arrays))
 
 
 condition_number.full = dict(seeds=18, steps=2500, batches=20, pooled=(6, 100))
@@ -391,7 +391,7 @@ def draw_directional_smoothness(figure, arrays, found):
             "$v^T H v$, v the direction of the step, on evaluation batches of 1,000 prompts: "
             "the median and the mean over them. Line: median over seeds, band: smallest to "
             "largest; above the panel the medians over seeds and path. Logarithmic scale, linear "
-            f"around 0. {plotting.rates(arrays)}")
+            f"around 0. {plotting.rates(figure, arrays)}")
 
 
 directional_smoothness.full = dict(seeds=18, steps=2500, batches=20, late=10_000)
@@ -446,7 +446,7 @@ def draw_generalized_smoothness(figure, arrays, found):
             f"{numbers(found, names, 'slope')} in {in_settings(names)}, within parts of the path",
             "Mean slope of log against log within parts of the path of one optimizer up to "
             f"iteration {int(arrays['last']):,}; a dot for each seed, bar: median; dotted: 0, no "
-            f"growth. {plotting.rates(arrays)}")
+            f"growth. {plotting.rates(figure, arrays)}")
 
 
 generalized_smoothness.full = dict(seeds=18, steps=2500, batches=4)
@@ -581,8 +581,8 @@ def draw_heavy_tails(figure, arrays, found):
     pair, panels = " / ".join(names[:2]), figure.subplot_mosaic([["steps"] * 3, settings])
     for i, each in enumerate(names):
         dots(panels["steps"], settings, [
-            found[f"{name} steps {each}"].values for name in settings], shift=0.2 * i, label=each,
-            colour=plotting.look(each, i)["color"], yscale="log", ylabel="steps to half the loss")
+            found[f"{name} steps {each}"].values for name in settings], plotting.look(each, i),
+            (i, len(names)), each, yscale="log", ylabel="steps to half the loss")
     panels["steps"].legend()
     note(panels["steps"], f"{pair}, heavy tails over the sphere: times {found['gain']}; claimed: "
          f"times {short(found['gain'].above, 2)} to {short(found['gain'].below, 2)}")
@@ -597,7 +597,7 @@ def draw_heavy_tails(figure, arrays, found):
             "All at the same E|x|$^2$. Above: steps until the loss is half of that of predicting "
             "0; a dot for each seed, bar: median. $R_{med}$: on the typical of the evaluation "
             "batches of 1,000 prompts; line: median over seeds, band: smallest to largest. "
-            + plotting.rates(arrays))
+            + plotting.rates(figure, arrays))
 
 
 heavy_tails.full = dict(seeds=8, steps=10_000, batches=5)
@@ -670,9 +670,9 @@ def draw_depth(figure, arrays, found):
     pair = " / ".join(arrays["optimizers"][:2])
     high, *lower = targets = [name.split()[-1] for name in arrays if name.startswith("ratio at ")]
     for i, target in enumerate(targets):
-        dots(ax, [f"L = {L}" for L in layers], arrays[f"ratio at {target}"].T, shift=0.3 * (i - 1),
-             colour=plotting.look(target, i)["color"], label=f"at the loss {target}",
-             yscale="log", ylabel=f"$R_{{med}}$, {pair}")
+        dots(ax, [f"L = {L}" for L in layers], arrays[f"ratio at {target}"].T,
+             plotting.look(target, i), (i, len(targets)), f"at the loss {target}", yscale="log",
+             ylabel=f"$R_{{med}}$, {pair}")
     reference(ax, 1)
     ax.legend()
     there = ", ".join(f"{found[f'R_med {target}']} at {target}" for target in lower)
@@ -793,7 +793,7 @@ def draw_clipping(figure, arrays, found):
             "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
             "and for its sign, on the typical of the evaluation batches of 1,000 prompts. "
             "Medians over the path without its first tenth; line: median over seeds, band: "
-            f"smallest to largest. {plotting.rates(arrays)}")
+            f"smallest to largest. {plotting.rates(figure, arrays)}")
 
 
 clipping.full = dict(seeds=12, steps=2500, batches=10)

@@ -183,9 +183,18 @@ def strange(level, name):
 
 
 def marked(ax, marker):
-    """Numbers of what is marked so, line by line; not the caps of an error bar."""
+    """Numbers of what is marked so, line by line, without that of a legend."""
     return [line.get_ydata() for line in ax.get_lines() if line.get_marker() == marker
-            and line.get_ls() == "None" and (marker != "_" or line.get_ms() > 20)]
+            and line.get_ls() == "None" and len(line.get_ydata())]
+
+
+def groups_of(ax):
+    """Of `dots` the groups and the heights of their bars, as they were drawn."""
+    seeds = [line.get_ydata() for line in ax.get_lines() if line.get_ls() == "None"
+             and line.get_alpha() is not None]
+    bars = [line.get_ydata() for line in ax.get_lines() if line.get_marker() == "None"
+            and line.get_ls() == "-" and line.get_lw() > 3]
+    return seeds, bars
 
 
 def late(path, start):
@@ -267,12 +276,12 @@ def test_a_panel_of_tails(level, name, panel, of):
         *a["ratio at 0.5"].T, *a["ratio at 0.05"].T, *a["ratio at 0.005"].T]),
     ("robust", "learning_rates", 1, lambda a, f: [f[f"{each} Adam"].values for each in SETTINGS])))
 def test_a_panel_of_dots(level, name, panel, groups):
-    """A dot for each seed, and a bar at their median, from left to right."""
+    """A mark for each seed, and a bar at their median, from left to right."""
     figure, arrays, parts = strange(level, name)
-    dots, bars = (marked(figure.axes[panel], marker) for marker in "o_")
+    dots, bars = groups_of(figure.axes[panel])
     for dot, bar, wanted in zip(dots, bars, groups(arrays, parts), strict=True):
         np.testing.assert_allclose(dot, wanted)
-        assert bar == pytest.approx([np.median(wanted)])
+        np.testing.assert_allclose(bar, 2 * [np.median(wanted)])
 
 
 NOTES = """
@@ -414,16 +423,48 @@ def test_curves(ax):
 
 
 def test_dots(ax):
-    """Every seed a dot, the median a bar: not the mean."""
-    plotting.dots(ax, ["a"], [[1.0, 2.0, 90.0]])
-    (_, seeds), (_, bar) = lines_of(ax)
-    assert list(seeds) == [1, 2, 90] and bar == [2]
-    assert ax.get_lines()[1].get_marker() == "_"
+    """Every seed a mark, the median a bar, not the mean; series stand beside each other, with
+    their own marker, and their seeds in the same order each time, which is not their own."""
+    looks = dict(color="#009E73", marker="^"), dict(color="#882255", marker="D")
+    for i, values in enumerate(([[1.0, 2.0, 90.0, 3.0, 4.0]], [[5.0, 6.0, 70.0, 7.0, 8.0]])):
+        plotting.dots(ax, ["a"], values, looks[i], (i, 2))
+    seeds, bar, others, other_bar = ax.get_lines()
+    assert list(seeds.get_ydata()) == [1, 2, 90, 3, 4] and list(bar.get_ydata()) == [3, 3]
+    assert [seeds.get_marker(), others.get_marker()] == ["^", "D"]
+    for line, end in ((seeds, bar), (others, other_bar)):
+        assert min(end.get_xdata()) < min(line.get_xdata()) < max(line.get_xdata()) < max(
+            end.get_xdata())
+        assert sorted(line.get_xdata()) not in (list(line.get_xdata()), list(line.get_xdata())[::-1])
+    assert max(bar.get_xdata()) < min(other_bar.get_xdata())
+    assert list(plotting.scattered(5)) == list(plotting.scattered(5))
 
 
 def test_a_median_that_is_infinite_is_a_cross(ax):
     plotting.dots(ax, ["a"], [[1.0, np.inf, np.inf]])
     assert ax.get_lines()[1].get_marker() == "X" and lines_of(ax)[1][1] == [0.96]
+
+
+def test_equal_factors_look_equal():
+    """On logarithmic axes, without moving their middle."""
+    axes = Figure().subplots(1, 2)
+    for ax, limits in zip(axes, ((0.001, 10), (1, 4))):
+        ax.set(yscale="log", ylim=limits)
+    plotting.same_decades(*axes)
+    (low, high), (least, most) = (ax.get_ylim() for ax in axes)
+    assert high / low == pytest.approx(1e4) == most / least
+    assert low * high == pytest.approx(0.01) and least * most == pytest.approx(4)
+
+
+def test_a_label_stays_where_the_axis_below_is_another():
+    """But not where it is the same."""
+    def draw(figure, arrays, found):
+        for column, right in zip(figure.subplots(2, 2).T, (1, 2)):
+            column[0].set(xlabel="x", xlim=(0, 1))
+            column[1].set(xlabel="x", xlim=(0, right))
+        return "headline", "caption"
+
+    same, other, *_ = plotting.picture(draw, {}, {}).axes
+    assert not same.xaxis.label.get_visible() and other.xaxis.label.get_visible()
 
 
 def test_one_point_and_none(ax):
@@ -517,6 +558,23 @@ def test_colours_are_told_apart_in_grey():
     looks = [sgd, adam, *plotting.OTHER_LOOKS]
     for cue in ("color", "marker", "ls"):
         assert len({json.dumps(look[cue]) for look in looks}) == len(looks)
+
+
+def test_colours_are_told_apart_by_a_deuteranope():
+    """Distances in CIELAB, as such eyes see them (Machado et al. 2009), of all pairs."""
+    seen = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
+    to_xyz = np.array([[0.412, 0.358, 0.180], [0.213, 0.715, 0.072], [0.019, 0.119, 0.951]])
+
+    def lab(color):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in
+                  to_rgb(color)]
+        xyz = to_xyz @ np.clip(seen @ linear, 0, 1) / (0.950, 1, 1.089)
+        x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    colours = [lab(look["color"]) for look in (*plotting.LOOKS.values(), *plotting.OTHER_LOOKS)]
+    apart = [np.linalg.norm(one - other) for i, one in enumerate(colours) for other in colours[:i]]
+    assert min(apart) > 15
 
 
 def test_words():
