@@ -337,8 +337,7 @@ def load(name, out, level="published"):
 
 def draw(name, arrays, found, make=plotting.picture):
     """The figure of an experiment from its arrays and its finding, or its plotting.slides."""
-    return make(drawing(name, found["level"]), arrays, found["parts"],
-                found["verdict"] and said(found))
+    return make(drawing(name, found["level"]), arrays, found["parts"], under(found))
 
 
 def drawing(name, level):
@@ -348,6 +347,25 @@ def drawing(name, level):
 def said(found):
     """The verdict with its level."""
     return f"{found['level']}: {found['verdict']}" if found["verdict"] else "measured"
+
+
+ASKED = {"published": "as the paper asks", "robust": "asked harder"}
+
+
+def under(found):
+    """Below the headline of a figure: how many primary parts hold, and how long the runs were."""
+    word, first_look, _ = found["verdict"].partition(" in a first look")
+    decisions = [each.decision for each in found["parts"].values() if each.primary]
+    words = [f"{ASKED[found['level']]}: {decisions.count('holds')} of {len(decisions)} hold"] + [
+        f"{decisions.count(each)} {each}" for each in ("open", "against") if each in decisions]
+    judged = word in ("reproduced", "not reproduced", "open")
+    words = ", ".join(words) + first_look if judged else found["verdict"]
+    return "   |   ".join(filter(None, (words, length_of(found))))
+
+
+def length_of(found):
+    return ", ".join(f"{value:,} {key}" for key, value in found["configuration"].items()
+                     if key in ("seeds", "steps", "draws"))
 
 
 def save_figures(name, level, out, slides=False):
@@ -367,10 +385,8 @@ def save_figures(name, level, out, slides=False):
              for stem, each in pictures.items() for form in ("png", "pdf")}
     for path, save in paths.items():
         runs.write(path, save)
-    spent = ", ".join(f"{value:,} {key}" for key, value in found["configuration"].items()
-                      if key in ("seeds", "steps", "draws"))
     claimed = f"Claimed: {found['claimed']}.\n" if found["verdict"] else ""
-    caption = f"{figure.headline} ({said(found)})\n{claimed}{figure.caption} {spent}.\n"
+    caption = f"{figure.headline} ({said(found)})\n{claimed}{figure.caption} {length_of(found)}.\n"
     runs.write(place(level, out) / f"{name}.txt", lambda file: file.write(caption.encode()))
     return list(paths) if slides else list(paths)[:1]
 
@@ -389,8 +405,8 @@ def findings(out):
 def report(found, out, words=lambda text: text, figures="figures/", source=""):
     """In Markdown: the table of the claims, that of the questions, and what is missing. `words`
     translates; links lead to `figures` and `source`, README's unless said otherwise."""
-    claims = [f"| {words('claim')} | {words('published')} | {words('robust')} | "
-              f"{words('the number that decides')} |", "| --- | --- | --- | --- |"]
+    heads = "claim", "at the paper's rates", "asked harder"
+    claims = [f"| {' | '.join(map(words, heads))} |", "| --- | --- | --- |"]
     asked = [f"| {words('question')} | {words('what was found')} |", "| --- | --- |"]
     for name in EVERY:
         both = [found.get((name, level)) for level in LEVELS]
@@ -402,12 +418,10 @@ def report(found, out, words=lambda text: text, figures="figures/", source=""):
             asked.append(f"| {link}: {words(claimed)} | {headline(name, out)} |")
         else:
             places = (f"{figures}{name}.png", f"{figures}robust/{name}.png")
-            link = f"[`{name}`]({source}experiments.py)"
+            link = f"[`{name}`]({source}{words('docs/findings.md')}#{name})"
             cells = " | ".join(f"[{words(counts(each))}]({place})" if each else ""
                                for each, place in zip(both, places))
-            last = [each for each in both if each and verdict(each["parts"])]
-            number = line(weakest(last[-1])) if last else ""
-            claims.append(f"| {identity} {link}: {words(claimed)} | {cells} | {words(number)} |")
+            claims.append(f"| {identity} {link}: {words(claimed)} | {cells} |")
     missing = [name for name in EVERY if claim_of(name)[0] != "Draft"
                and not any((name, level) in found for level in LEVELS)]
     tables = ["\n".join(rows).replace("|x|", "\\|x\\|") for rows in (claims, asked)
@@ -474,7 +488,8 @@ def gallery(found, out):
         text += ("\n\n## lead, row by row\n\nSGD's final loss over Adam's, median [interval]: Adam "
                  "ends lower unless a word says otherwise; alike: within 0.8 and 1.25.\n\n"
                  + questions.table_of_lead(arrays, lead["parts"]))
-    japanese = f"# わかったこと\n\n{report(found, out, translated, '', '../')}"
+    claims = report(found, out, translated, "", "../").split("\n\n")[0]
+    japanese = f"# わかったこと\n\n{claims}"
     claims = [name for name in EVERY if is_claim(name)
               and any((name, level) in found for level in LEVELS)]
     claims.sort(key=lambda name: not claim_of(name)[0][1:].isdigit())  # C1 to C12 first
@@ -655,12 +670,12 @@ def next_step(name, given, arguments):
 # ---- Japanese ------------------------------------------------------------------------------------
 
 JAPANESE = {
-    "claim": "主張", "question": "問い", "published": "論文の条件", "robust": "より厳しい条件",
-    "the number that decides": "判定を決めた数値", "what was found": "わかったこと",
+    "claim": "主張", "published": "論文の条件", "robust": "より厳しい条件",
+    "at the paper's rates": "論文の条件", "asked harder": "より厳しい条件",
+    "docs/findings.md": "docs/findings.ja.md",
     "not reproduced": "再現せず", "reproduced": "再現", "open": "未決", "holds": "成立",
     "against": "反対", "measured": "測定のみ", " others hold": " の補助項目が成立",
     " hold)": " が成立)", " hold, ": " が成立, ",
-    "experiments have no finding in this folder": "の実験の結果はこのフォルダにない",
     "Adam beats SGD in Settings 1, 2 and 3": "設定 1、2、3 で Adam は SGD に勝る",
     "Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3":
         "設定 1、2、3 で勾配ノイズの裾は重い",
@@ -685,39 +700,7 @@ JAPANESE = {
         "クリッピングすると方向平滑性は下がり、要素ごとのクリッピングで最も下がる",
     "The picture is the same for nonlinear regression with an MLP before the attention":
         "アテンションの前に MLP を置く非線形回帰でも結果は同じである",
-    "What does the model see, and how heavy are the tails of x?":
-        "モデルは何を見るか、x の裾はどれほど重いか",
-    "How large is Adam's lead over SGD, and what changes it?":
-        "Adam は SGD にどれだけ勝るか、何がその差を変えるか",
-    "How finely must a step be scaled to do what Adam does?":
-        "Adam と同じことをするには、更新量をどれほど細かく正規化すればよいか",
-    "Is SGD's rate at its limit?": "SGD の学習率は安定限界に達しているか",
-    "Which optimizer should I take, and does the bench say so for another model?":
-        "どの手法を選べばよいか、試験台の答えはより複雑なモデルにも当てはまるか",
-    "Do gradients explode or vanish in training?": "学習中に勾配は爆発したり消失したりするか",
-    "At which initial scale and depth do models train?":
-        "どの初期値の大きさと深さでモデルは学習するか",
-    "What helps against data as it comes, and what does it cost?":
-        "現実のデータの乱れには何が効くか、その代償は何か",
-    "What is in the weights: is a trained layer a step of gradient descent?":
-        "重みには何があるか: 学習した層は勾配降下法の 1 ステップか",
-    " of ": "/", "final loss at the published rate / at the best": "論文の学習率と最良の学習率の最終損失の比",
-    "99 % quantile over median of the noise norm": "ノイズのノルムの 99% 分位点と中央値の比",
-    "skewness of the noise norm": "ノイズのノルムの歪度",
-    ", minus that of Gaussian vectors": "(ガウスベクトルの値との差)",
-    "ratio of R_med at loss 0.5, L = 4, 6, 8 over 2": "損失 0.5 での R_med の比(L = 2 に対する L = 4、6、8)",
-    "ratio of R_med": "R_med の比", "difference of v^T H v": "v^T H v の差",
-    "best rates": "最良の学習率", "steps to half the loss": "損失が半分になるまでのステップ数",
-    "final loss": "最終損失", "typical batch": "典型的なバッチ", "first batch": "最初のバッチ",
-    "fixed batch": "固定バッチ", "iteration": "ステップ", "within windows": "窓内",
-    "softmax / linear": "softmax / 線形",
-    "slope of the directional smoothness": "方向平滑性の傾き", "Setting": "設定",
-    "Heavy / spherical": "重い裾 / 球面", "steps of": "ステップ数", "slope": "傾き", "steps": "ステップ",
-    "SignDescent": "符号勾配降下法",
-    ", SGD's path, gradient, typical batch: v^T H v as it is minus clipped at 0.5":
-        "、SGD の軌道の勾配、典型的なバッチ: そのままの v^T H v と、"
-        "要素を中央値でクリッピングした v^T H v の差",
-    ", SGD:": "、SGD:",
+    " of ": "/",
 }
 
 

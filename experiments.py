@@ -29,8 +29,7 @@ import plotting
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SETTINGS, SETTING_1,
                   SETTING_3, SPHERICAL)
 from optimizers import SGD, Adam, SignDescent
-from plotting import (curves, dots, in_settings, listed, losses, note, numbers, reference,
-                      smoothness_axis, tails)
+from plotting import curves, dots, listed, losses, note, reference, tails
 from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, block_centres,
                       by_name, clipped_smoothness, condition, contestants, experiment, final_loss,
                       gradient_norm, grid, labels_of, late_loss, log_slope, moment, noise_norms,
@@ -75,19 +74,24 @@ def gaps(name, names, final, **bound):
 
 
 def draw_adam_vs_sgd(figure, arrays, found):
-    """Above "SETTING loss" (seeds, optimizers, blocks), below "SETTING norm"."""
+    """"SETTING loss" (seeds, optimizers, blocks), with as many decades in each panel; at the end
+    the final losses, and between them their ratio."""
     names, (first, second) = arrays["settings"], arrays["optimizers"][:2]
-    panels = figure.subplots(2, len(names), squeeze=False)
-    for name, title, loss, norm in zip(names, arrays["titles"], *panels):
-        losses(loss, arrays, f"{name} loss", title=title, ylabel="training loss")
-        losses(norm, arrays, f"{name} norm", ylabel="gradient norm")
-        note(loss, f"{first} / {second} {found[f'{name} {first} / {second}']}")
-    gap = numbers(found, names, f"{first} / {second}")
-    return (f"C1: {first} ends at {gap} times {second}'s loss in {in_settings(names)}",
-            "Training loss, and below the norm of the gradient before clipping. Running medians "
-            "over blocks of a fiftieth of the steps; line: median over seeds, band: smallest to "
-            "largest. Every batch is fresh, so that the training loss is a test loss. "
-            + plotting.rates(arrays))
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for name, title, ax in zip(names, arrays["titles"], panels):
+        plotting.last_tenth(ax, arrays["iteration"])
+        losses(ax, arrays, f"{name} loss", title=title, ylabel="training loss")
+        plotting.bracket(ax, arrays["iteration"][-1], [
+            found[f"{name} {each}"].median for each in (first, second)],
+            plotting.times(found[f"{name} {first} / {second}"]))
+    plotting.same_decades(*panels)
+    gap = plotting.span(found, names, f"{{}} {first} / {second}")
+    return (f"C1: {first}'s final loss is {gap} times {second}'s",
+            "Running medians of the training loss over blocks of a fiftieth of the steps; line: "
+            "median over seeds, band: smallest to largest. Every batch is fresh, so that the "
+            "training loss is a test loss. Final loss: median over the last tenth of the steps; "
+            "the ratio is the median over seeds. The panels have as many decades, so that equal "
+            f"factors look equal. {plotting.rates(figure, arrays)}")
 
 
 adam_vs_sgd.full = dict(steps=10_000)
@@ -114,16 +118,15 @@ def gradient_noise(seeds=6, draws=1000, settings=PAPER_SETTINGS):
 def draw_gradient_noise(figure, arrays, found):
     """A panel a setting: "SETTING tail" (seeds, shares) and "SETTING null" (shares,)."""
     names = arrays["settings"]
-    row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
-    for name, title, ax in zip(names, arrays["titles"], row):
-        tails(ax, arrays, name, title=title)
+    row, _, _ = plotting.noises(figure, arrays)
+    for name, ax in zip(names, row):
         note(ax, f"skewness {found[f'{name} skewness']}")
-    row[0].legend(loc="center right")
-    return (f"C2: skewness of the noise norm in {in_settings(names)}: "
-            f"{numbers(found, names, 'skewness')}",
+    return (f"C2: the norm of the gradient noise is skewed to the right "
+            f"{plotting.those(found, names, '{} skewness')}",
             "Share of the draws whose norm exceeds r times the median of their seed: |g(a batch) - "
-            "g(a hundred batches)| at initialisation. A line for each seed; dashed: Gaussian "
-            "vectors of the same mean and covariance, which are skewed, too.")
+            "g(a hundred batches)| at initialisation. Line: median over seeds, band: smallest to "
+            "largest; the number: what one draw in a hundred exceeds. Dashed: Gaussian vectors of "
+            "the same mean and covariance, which are skewed, too.")
 
 
 gradient_noise.full = dict(draws=10_000)
@@ -182,35 +185,37 @@ def mean_std(mean, std):
 
 
 def draw_condition_number(figure, arrays, found):
-    """Above "SETTING path" (seeds, optimizers, points). Below, at each of the iterations, what the
-    paper prints, "SETTING, iteration T paper" (mean and standard deviation), beside "SETTING,
-    iteration T first batch" (seeds,)."""
+    """The ratio of R_med, a panel a setting: on the typical batch that of "SETTING path" (seeds,
+    optimizers, points); at each of the iterations also what the paper prints, "SETTING, iteration T
+    paper" (mean and standard deviation), and "SETTING, iteration T first batch" (seeds,)."""
     names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
-    iterations = [int(t) for t in arrays["iterations"]]
-    panels = figure.subplots(2, len(names), sharey="row", squeeze=False)
-    for name, title, paths, ratios in zip(names, arrays["titles"], *panels):
-        losses(paths, arrays, f"{name} path", title=title, ylabel="$R_{med}$,\ntypical batch")
-        paths.set_xscale("symlog", linthresh=50)  # logarithmic, except near 0
-        paths.set_xlim(0, max(50, 1.1 * arrays["iteration"][-1]))
-        paths.set_xticks([t for t in (0, 100, 1000, 10_000) if t <= paths.get_xlim()[1]])
-        paths.set_xticks([], minor=True)
-        for i, t in enumerate(iterations):
+    iterations, path = ([int(t) for t in arrays[key]] for key in ("iterations", "iteration"))
+    shown = sorted(iterations + [t for t in path if t and t not in iterations][1::4])
+    cases = [(t, kind) for t in shown for kind in (
+        ("the paper", "first batch", "typical batch") if t in iterations else ("typical batch",))]
+    row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
+    for name, title, ax in zip(names, arrays["titles"], row):
+        over = arrays[f"{name} path"][:, 0] / arrays[f"{name} path"][:, 1]  # (seeds, points)
+        groups = [None if kind == "the paper" else over[:, path.index(t)]
+                  if kind == "typical batch" else arrays[f"{name}, iteration {t} first batch"]
+                  for t, kind in cases]
+        plotting.forest(ax, [f"{kind}, {t:,}" for t, kind in cases], groups, xscale="log",
+                        title=title, xlabel=f"$R_{{med}}$, {pair}")
+        for t in iterations:
             mean, std = arrays[f"{name}, iteration {t} paper"]
-            ratios.errorbar(3 * i, mean, [[min(std, 0.9 * mean)], [std]], fmt="k*", ms=12,
-                            capsize=4)
-            dots(ratios, [], [arrays[f"{name}, iteration {t} first batch"]], places=[3 * i + 1])
-        note(ratios, "\n".join(f"here: {found[f'{name} {t}']} at {t}" for t in iterations))
-        ratios.set_xticks([3 * i + k for i in range(len(iterations)) for k in (0, 1)],
-                          [f"{words}\n{t}" for t in iterations for words in ("paper", "here")])
-        ratios.set(yscale="log", xlabel="iteration", ylabel=f"$R_{{med}}$, {pair},\nfirst batch",
-                   xlim=(-1, 3 * len(iterations) - 1))
-        reference(ratios, 1)
-    return (f"C3: R_med {pair} at iteration {iterations[-1]}, first evaluation batch, "
-            f"{in_settings(names)}: {numbers(found, names, iterations[-1])}",
-            "Above: R_med on evaluation batches of 1,000 prompts, the typical one; line: median "
-            "over seeds, band: smallest to largest. Below: the ratio on one batch, a dot for each "
-            "seed, bar: median; star: the mean that the paper prints, with its standard deviation "
-            f"(cut at a tenth of the mean). Dotted: 1, no difference. {plotting.rates(arrays)}")
+            ax.errorbar(mean, -cases.index((t, "the paper")), xerr=[[min(std, 0.9 * mean)], [std]],
+                        fmt="*", ms=15, color="#882255", capsize=4)
+        note(ax, "first batch:\n" + ", ".join(
+            f"{found[f'{name} {t}']} at {t}" for t in iterations))
+        ax.axvline(1, color="#000000", ls=":", lw=1.5)
+    row[0].set_ylabel("iteration, and on which batch")
+    holds = plotting.those(found, names, f"{{}} {iterations[-1]}")
+    return (f"C3: at iteration {iterations[-1]}, on one batch, {arrays['optimizers'][0]}'s R_med "
+            f"is larger {holds}",
+            f"R_med, {pair}: a pale dot for each seed, the median, a line for the interval of the "
+            "sign test. On one evaluation batch of 1,000 prompts, and on the typical of several. "
+            "Star: the mean that the paper prints, with its standard deviation (cut at a tenth of "
+            f"the mean). Dotted: 1, no difference. {plotting.rates(figure, arrays)}")
 
 
 condition_number.full = dict(steps=10_000, batches=3)
@@ -241,27 +246,23 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None, setting
 
 
 def draw_directional_smoothness(figure, arrays, found):
-    """Above "SETTING first batch" (seeds, optimizers, points), below its medians over the path,
-    which decide."""
+    """Of "SETTING first batch" (seeds, optimizers, points) the medians over the path, which
+    decide."""
     names, optimizers = arrays["settings"], [str(each) for each in arrays["optimizers"]]
-    rows = figure.subplots(2, len(names), sharey="row", squeeze=False)
-    for name, title, ax, below in zip(names, arrays["titles"], *rows):
-        path = arrays[f"{name} first batch"]
-        curves(ax, arrays["iteration"], np.median(path, axis=0)[None], optimizers,  # bands hid all
-               title=title, xlabel="iteration", ylabel="$v^T H v$, one batch")
-        for i, heights in enumerate(without_start(path).T):  # (seeds,)
-            dots(below, [optimizers[i]], [heights], places=[i], yscale="log",
-                 colour=plotting.look(optimizers[i], i)["color"], ylabel="median over the path")
-        below.set(xlim=(-0.5, len(optimizers) - 0.5), xticks=range(len(optimizers)),
-                  xticklabels=optimizers)
-        note(below, f"{found[f'{name} medians']}\ndifference {found[f'{name} difference']}")
-    smoothness_axis(*rows[0])
-    medians = "; ".join(f"{name} {found[f'{name} medians']}" for name in names)
-    return (f"C4: median of v^T H v over the path: {medians}",
-            "$v^T H v$, v the direction of the step, on one evaluation batch of 1,000 prompts. "
-            "Above: median over seeds, on a logarithmic scale that is linear around 0. Below: "
-            "median over the path without its first tenth, a dot for each seed, bar: median. "
-            + plotting.rates(arrays))
+    row = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for name, title, ax in zip(names, arrays["titles"], row):
+        height = without_start(arrays[f"{name} first batch"])  # (seeds, optimizers)
+        plotting.pairs(ax, optimizers, height, title=title,
+                       ylabel="$v^T H v$, median over the path")
+        note(ax, f"{' / '.join(optimizers[:2])} {short(np.median(height[:, 0] / height[:, 1]), 2)}")
+    plotting.smoothness_axis(*row)
+    return (f"C4: on one batch v^T H v is smaller along {optimizers[1]}'s path than along "
+            f"{optimizers[0]}'s {plotting.those(found, names, '{} difference')}",
+            "$v^T H v$, v the direction of the step, on one evaluation batch of 1,000 prompts: "
+            "median over the path without its first tenth. A line joins what is of one seed; bar: "
+            "median over seeds. Above the panel the median over seeds of the ratio; the difference "
+            "decides. Logarithmic scale, linear around 0. "
+            + plotting.rates(figure, arrays))
 
 
 directional_smoothness.full = dict(steps=10_000)
@@ -306,22 +307,27 @@ def draw_generalized_smoothness(figure, arrays, found):
     """"SETTING curvature" (seeds, points), below "SETTING spectral" (seeds, every second point),
     against "SETTING norm" (seeds, points)."""
     t, names = arrays["iteration"], arrays["settings"]
-    panels = figure.subplots(2, len(names), sharex="col", sharey="row", squeeze=False)
+    panels = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
     for name, title, above, below in zip(names, arrays["titles"], *panels):
         norm = arrays[f"{name} norm"]
-        plotting.on_path(above, norm, arrays[f"{name} curvature"], t, t[-1])
-        drawn = plotting.on_path(below, norm[:, ::2], arrays[f"{name} spectral"], t[::2], t[-1])
-        above.set(title=title, xlabel="gradient norm", ylabel="$v^T H v$")
-        below.set(xlabel="gradient norm", ylabel="spectral norm of H")
+        for ax, x, key, what, times in (
+                (above, norm, "curvature", "slope", t),
+                (below, norm[:, ::2], "spectral", "spectral slope", t[::2])):
+            drawn = plotting.on_path(ax, x, arrays[f"{name} {key}"], times, t[-1])
+            plotting.power(ax, x, arrays[f"{name} {key}"], found[f"{name} {what}"].median)
+            ax.set(xlabel="gradient norm")
+        above.set(title=title, ylabel="$v^T H v$")
+        below.set(ylabel="spectral norm of H")
         note(above, f"slope {found[f'{name} slope']}")
         note(below, f"slope {found[f'{name} spectral slope']}")
+    plotting.legend(panels[0][0], loc="upper left")
     figure.colorbar(drawn, ax=figure.axes, label="iteration")
     return (f"C5: v^T H v grows like the gradient norm to the power "
-            f"{numbers(found, names, 'slope')} in {in_settings(names)}",
+            f"{plotting.span(found, names, '{} slope')}",
             "Along the path of one optimizer, on one evaluation batch of 1,000 prompts, a point "
             "for each seed and every 50 steps (below: every 100) where $v^T H v$ is positive. "
-            "Slope: of log against log over the whole path, median over seeds. "
-            + plotting.rates(arrays))
+            "Slope: of log against log over the whole path, median over seeds, that of the line; "
+            f"dashed: slope 1. {plotting.rates(figure, arrays)}")
 
 
 generalized_smoothness.full = dict(steps=2000)
@@ -362,20 +368,15 @@ def softmax_vs_linear(seeds=6, steps=125, optimizers=(Adam,), lr=None):
 
 def draw_softmax_vs_linear(figure, arrays, found):
     """One panel: "loss" (seeds, kinds, blocks)."""
-    ax, d = figure.subplots(), SETTING_1.data["d"]
-    curves(ax, arrays["iteration"], arrays["loss"], arrays["kinds"], yscale="log",
-           xlabel="iteration", ylabel="training loss")
-    ax.plot(arrays["iteration"][[0, -1]], [d, d], ":", color="#000000", lw=1)
-    ax.text(arrays["iteration"].mean(), d, "loss of predicting 0", va="bottom", ha="center")
-    note(ax, f"final loss, softmax / linear {found['softmax loss ratio']}; linear attention is\nat "
-         f"half the loss of predicting 0 after {found['linear steps']} steps")
-    return (f"C6: in blocks softmax attention ends at {found['softmax loss ratio']} times the loss "
-            "of linear attention",
-            f"{SETTING_1.name}, {SETTING_1.layers} layers. Running medians over blocks of a "
-            "fiftieth of the steps; line: median over seeds, band: smallest to largest; in "
-            "brackets the learning rate. The batches are the same for every kind. softmax: weights "
-            "over the n context keys sum to 1; softmax/n: the authors' code, over all n + 1 keys, "
-            "without the query's own, divided by n.")
+    plotting.attention(figure, arrays, "loss", "kinds", found, SETTING_1.data["d"])
+    return (f"C6: softmax attention ends at {found['softmax loss ratio']} times the loss of linear "
+            "attention",
+            f"{SETTING_1.name}, {SETTING_1.layers} layers, the paper's block matrices. Running "
+            "medians over blocks of a fiftieth of the steps; line: median over seeds, band: "
+            "smallest to largest; in brackets the learning rate, behind it the final loss. The "
+            "batches are the same for every kind. softmax: weights over the n context keys sum to "
+            "1; softmax/n: the authors' code, over all n + 1 keys, without the query's own, "
+            "divided by n.")
 
 
 softmax_vs_linear.full = dict(steps=2000)
@@ -403,22 +404,23 @@ def larger_model(seeds=6, steps=38, optimizers=BOTH, lr=None):
 
 
 def draw_larger_model(figure, arrays, found):
-    """"loss" and "norm" (seeds, optimizers, blocks), and the tail of the noise."""
-    first, second, third = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
-    pair = " / ".join(arrays["optimizers"][:2])
-    gap, skewness = found[f"{LARGE.name} {pair}"], found["skewness"]
-    losses(first, arrays, "loss", title="training loss", ylabel="training loss")
-    losses(second, arrays, "norm", title="gradient norm", ylabel="gradient norm")
-    tails(third, arrays, LARGE.name, title="gradient noise")
-    third.legend(loc="upper right")
-    note(first, f"final loss {pair} {gap}")
-    note(third, f"skewness {skewness}")
-    return (f"C7: {LARGE.name}: final loss {pair} {gap}, skewness of the noise norm {skewness}",
-            "Running medians over blocks of a fiftieth of the steps; line: median over seeds, "
-            "band: smallest to largest; norm before clipping. Noise: share of the draws whose norm "
-            "exceeds r times the median of their seed, at initialisation; a line for each seed; "
-            f"dashed: Gaussian vectors of the same mean and covariance. Learning rates: "
-            f"{arrays['rates']}.")
+    """"loss" (seeds, optimizers, blocks), and the tail of the noise on the axis of C2."""
+    (first, second), (loss, noise) = arrays["optimizers"][:2], figure.subplots(1, 2)
+    gap = found[f"{LARGE.name} {first} / {second}"]
+    plotting.last_tenth(loss, arrays["iteration"])
+    losses(loss, arrays, "loss", title="training", ylabel="training loss")
+    plotting.bracket(loss, arrays["iteration"][-1], [
+        found[f"{LARGE.name} {each}"].median for each in (first, second)], plotting.times(gap))
+    tails(noise, arrays, LARGE.name, title="gradient noise at the start")
+    noise.legend(loc="upper right")
+    note(noise, f"skewness {found['skewness']}")
+    return (f"C7: in the larger model {first}'s final loss is {plotting.times(gap)} {second}'s",
+            f"{LARGE.name}. Running medians over blocks of a fiftieth of the steps; line: median "
+            "over seeds, band: smallest to largest. Final loss: median over the last tenth of the "
+            "steps; the ratio is the median over seeds. Noise: share of the draws whose norm "
+            "exceeds r times the median of their seed, at initialisation; the number: what one "
+            "draw in a hundred exceeds; dashed: Gaussian vectors of the same mean and covariance. "
+            + plotting.foot(figure, f"{LARGE.name}. Learning rates: {arrays['rates']}."))
 
 
 larger_model.full = dict(steps=2500)
@@ -478,33 +480,33 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=1):
 
 
 def draw_heavy_tails(figure, arrays, found):
-    """A column a setting: "SETTING loss" (seeds, optimizers, blocks), the tail of the noise, and
-    "SETTING R_med" (seeds, optimizers, points)."""
-    names = list(arrays["optimizers"])
-    pair, rows = " / ".join(names[:2]), figure.subplots(3, 3, sharey="row")
-    for name, loss, noises, path in zip((SPHERICAL.name, LIGHT_TAILS.name, SETTING_3.name), *rows):
-        losses(loss, arrays, f"{name} loss", title=f"{name}: {arrays[f'{name} protocol']}",
-               ylabel="training loss")
-        steps = ", ".join(f"{each} {found[f'{name} steps {each}']}" for each in names)
-        note(loss, f"loss {pair} {found[f'{name} {pair}']}\nsteps to half: {steps}")
-        noises.sharex(rows[1][0])
-        tails(noises, arrays, name)
-        if name == SPHERICAL.name:
-            noises.legend(loc="right", fontsize="small")
-        note(noises, f"99 % / 50 % quantile {found[f'{name} noise']}")
-        curves(path, arrays["point"], arrays[f"{name} R_med"], names, yscale="log",
-               xlabel="iteration", ylabel="$R_{med}$")
-        note(path, f"{pair} over the path {found[f'{name} R_med']}")
-        loss.title.set_fontsize(14)
-    slower = ", ".join(f"{each}'s steps {found[f'steps {each}']} times" for each in names[:2])
-    return (f"C8: heavy tails over the sphere: noise tails {found['noise']} times, {slower}",
-            "All at the same E|x|$^2$. Steps: to half of the loss of predicting 0. Above the "
-            "panels: learning rates, and the limit of the gradient's norm. Loss: running medians; "
-            "line: median over seeds, band: smallest to largest. Noise: share of the draws whose "
-            "norm exceeds r times the median of their seed, at initialisation; dashed: Gaussian "
-            "vectors of the same mean and covariance. $R_{med}$: on the typical of the evaluation "
-            f"batches of 1,000 prompts; on the first one {pair} is {found['R_med']} times that on "
-            "the sphere.")
+    """The parts of each setting: its noise, the steps, the ratios of R_med and of final losses."""
+    names = [str(each) for each in arrays["optimizers"]]
+    settings, pair = (SPHERICAL.name, LIGHT_TAILS.name, SETTING_3.name), " / ".join(names[:2])
+    (noise, steps), (R, loss) = figure.subplots(2, 2)
+    for ax, key, title in ((noise, "noise", "heavier noise?"),
+                           (R, "R_med", "larger ratio of $R_{med}$?"),
+                           (loss, pair, f"does {names[1]} end lower?")):
+        dots(ax, settings, [found[f"{name} {key}"].values for name in settings], title=title,
+             yscale="log")
+        reference(ax, 1)
+    for i, each in enumerate(names):
+        dots(steps, settings, [found[f"{name} steps {each}"].values for name in settings],
+             plotting.look(each, i), (i, len(names)), each, title="slower training?", yscale="log")
+    steps.legend(loc="upper left")
+    noise.set_ylabel("99 % / 50 % quantile\nof the noise")
+    steps.set_ylabel("steps to half the loss")
+    R.set_ylabel(f"$R_{{med}}$, {pair}")
+    loss.set_ylabel(f"final loss, {pair}")
+    plotting.same_decades(noise, steps, R, loss)
+    protocols = "; ".join(f"{name} {arrays[f'{name} protocol']}" for name in settings)
+    return (f"C8: from x on the sphere to heavy-tailed x {names[0]}'s steps grow "
+            f"{found[f'steps {names[0]}']} times, {names[1]}'s {found[f'steps {names[1]}']} times",
+            "All at the same E|x|$^2$. A mark for each seed, bar: median. Noise: 99 % over 50 % "
+            "quantile of its norm at initialisation. Steps: to half of the loss of predicting 0. "
+            "$R_{med}$: median over the path, on the typical of the evaluation batches of 1,000 "
+            f"prompts; on the first one {pair} is {found['R_med']} times that on the sphere. "
+            f"Dotted: 1. {plotting.foot(figure, f'Rates, clip: {protocols}.')}")
 
 
 heavy_tails.full = dict(steps=10_000, batches=5)
@@ -575,6 +577,9 @@ def mean_ratio(some, others):
 BETWEEN_PLATEAUS = 0.07  # L = 2 ends near 0.095 or near 0.054, the least loss in what_it_learns
 
 
+CHANGES = {"holds": "raises", "open": "may raise or lower", "against": "lowers"}  # in a headline
+
+
 def draw_depth(figure, arrays, found):
     """Against the depth, (seeds, depths): "final OPTIMIZER"; "spread" of the noise; "first ratio"
     and "typical ratio" of R_med at the same iteration."""
@@ -582,27 +587,28 @@ def draw_depth(figure, arrays, found):
     pair, (loss, noises, condition) = " / ".join(names[:2]), figure.subplots(1, 3)
     half, shared = len(layers) // 2, dict(yscale="log", xlabel="layers L", xticks=layers)
     curves(loss, layers, np.stack([arrays[f"final {each}"] for each in names], axis=1), names,
-           title="final loss", ylabel="final loss", **shared)
-    gap = numbers(found, [f"L = {L}" for L in layers[1:]], pair)
-    note(loss, f"{pair} at L = {listed(layers[1:])}: {gap}")
-    curves(noises, layers, arrays["spread"][:, None], [""], title="gradient noise",
-           ylabel="99 % / 50 % quantile", **shared)
-    note(noises, f"from L = {listed(layers[:half])} to {listed(layers[half:])}: times "
-         f"{found['noise']}")
+           title="loss", ylabel="final loss", **shared)
+    plotting.bracket(loss, layers[-1], [found[f"L = {layers[-1]} {each}"].median
+                                        for each in names[:2]],
+                     plotting.times(found[f"L = {layers[-1]} {pair}"]))
+    curves(noises, layers, arrays["spread"][:, None], [""], title="noise",
+           ylabel="99 % / 50 % quantile of the noise", **shared)
+    note(noises, f"L = {listed(layers[half:])} / {listed(layers[:half])}: {found['noise']}")
     for i, (kind, label) in enumerate((("first", "first batch"), ("typical", "typical batch"))):
-        dots(condition, layers, arrays[f"{kind} ratio"].T, shift=0.3 * i, label=label,
-             colour=plotting.look(kind, i)["color"], title="$R_{med}$ at the same iteration",
-             yscale="log", xlabel="layers L", ylabel=f"$R_{{med}}$, {pair}")
-    condition.margins(y=0.25)  # below, for the legend
-    condition.legend(loc="lower left")
-    others = f"L = {listed(layers[:1])} to {listed(layers[1:])}"
-    note(condition, f"first batch, from {others}:\ntimes {found['R_med']}")
+        dots(condition, layers, arrays[f"{kind} ratio"].T, plotting.look(kind, i), (i, 2), label,
+             title="ratio of $R_{med}$", yscale="log", xlabel="layers L",
+             ylabel=f"$R_{{med}}$, {pair}, at the same iteration")
+    condition.margins(y=0.25)  # room for the legend
+    plotting.same_decades(noises, condition)
+    condition.legend(loc="upper right")
+    note(condition, f"first batch,\nL = {listed(layers[1:])} / {layers[0]}: {found['R_med']}")
     reference(condition, 1)
-    return (f"C9: final loss {pair} from L = {listed(layers[:1])} to {layers[-1]}: times "
-            f"{found['gap']}; R_med {pair} from {others}: times {found['R_med']}",
-            "Data of Setting 1. Noise: 99 % over 50 % quantile of its norm. Ratio of $R_{med}$: "
-            "median over the path. Line and bar: median over seeds, band: smallest to largest; a "
-            "dot for each seed.")
+    return (f"C9: depth {CHANGES[found['gap'].decision]} {names[1]}'s lead in final loss and "
+            f"{CHANGES[found['R_med'].decision]} the ratio of R_med",
+            "Data of Setting 1. Line and bar: median over seeds, band: smallest to largest; a mark "
+            "for each seed. Noise: 99 % over 50 % quantile of its norm at initialisation. Ratio of "
+            "$R_{med}$: median over the path. Above the panels: the ratio of the geometric means "
+            "of deep and shallow models, median over seeds.")
 
 
 depth.full = dict(seeds=8, steps=10_000, batches=5)
@@ -648,45 +654,61 @@ def draw_learning_rates(figure, arrays, found):
     """Above "SETTING OPTIMIZER final" (rates, seeds) against the rates, over the lowest median of
     the setting; below "SETTING OPTIMIZER best", the best rate of a run of so many steps."""
     settings, names = arrays["settings"], [str(each) for each in arrays["optimizers"]]
-    above, below = figure.subplots(2, len(settings), sharey="row", squeeze=False)
+    above, below = figure.subplots(2, len(settings), sharex="row", sharey="row", squeeze=False,
+                                   height_ratios=(1.4, 1))
     for name, title, ax, lengths in zip(settings, arrays["titles"], above, below):
-        finals = {each: arrays[f"{name} {each} final"] for each in names}
-        middle = np.concatenate([np.median(final, axis=1) for final in finals.values()])
+        middle = np.concatenate([np.median(arrays[f"{name} {each} final"], axis=1)
+                                 for each in names])
         least = middle[np.isfinite(middle)].min(initial=1)
-        for i, (each, final) in enumerate(finals.items()):
-            rates, used = arrays[f"{name} {each} rates"], arrays[f"{name} {each} used"]
-            diverged, color = ~np.isfinite(final).all(axis=1), plotting.look(each, i)["color"]
-            curves(ax, rates, final.T[:, None] / least, [each], path=False, first=i)
-            ax.plot(rates[diverged], np.full(diverged.sum(), 0.96 - 0.05 * i), "X", color=color,
-                    ms=10, transform=ax.get_xaxis_transform())
-            with np.errstate(all="ignore"):
-                best = np.log(final).mean(axis=1).argmin()
-            for which, marker, size in ((rates == used, "o", 13),
-                                        (np.arange(len(rates)) == best, "*", 16)):
-                which = which & ~diverged
-                ax.plot(rates[which], np.median(final[which], axis=-1) / least, marker, ms=size,
-                        mfc="none" if marker == "o" else color, mew=2, color=color)
+        for i, each in enumerate(names):
+            over_grid(ax, arrays, f"{name} {each}", each, i, least)
+            used, style = arrays[f"{name} {each} used"], plotting.look(each, i)
             if len(arrays[f"{name} {each} lengths"]):
                 lengths.plot(arrays[f"{name} {each} lengths"], arrays[f"{name} {each} best"],
-                             **plotting.look(each, i), mfc="none", ms=11 - 4 * i, mew=2)
-            lengths.axhline(used, color=color, lw=1.5, ls=plotting.look(each, i)["ls"],
+                             **style, mfc="none", ms=11 - 4 * i, mew=2)
+            lengths.axhline(used, color=style["color"], lw=1.5, ls=style["ls"],
                             zorder=2 - i)  # so that both show where they are one
         ax.set(xscale="log", yscale="log", title=title, xlabel="learning rate",
-               ylabel="final loss / the lowest", ylim=(0.5, 300))
+               ylabel="final loss / the lowest", ylim=(0.7, 30))
         lengths.set(xscale="log", yscale="log", xlabel="steps of the run", ylabel="best rate")
-    middle = above[len(above) // 2]
     for marker, size, words in (("o", 13, "in use"), ("*", 16, "best"), ("X", 10, "diverged")):
-        middle.plot([], [], marker, ms=size, mew=2, color="#444444", label=words,
-                    mfc="none" if marker == "o" else None)
-    middle.legend(loc="center left")
+        above[0].plot([], [], marker, ms=size, mew=2, color="#444444", label=words,
+                      mfc="none" if marker == "o" else None)
+    above[-1].legend(*above[0].get_legend_handles_labels(), loc="upper left", ncols=2)
     note(below[0], "thin: the rate in use")
-    best = "; ".join(f"{each} " + ", ".join(
-        str(found[f"{name} {each} best"]).split(",")[0] for name in settings) for each in names)
-    return (f"Protocol: the best rates of the grid in {in_settings(settings)}: {best}",
+    away = {f"{name} {each}": best_of(arrays, f"{name} {each}")[1] / arrays[f"{name} {each} used"]
+            for name in settings for each in names}
+    worst = max(away, key=lambda key: abs(np.log(away[key])) if away[key] > 0 else 0)
+    setting, each = worst.rsplit(" ", 1)
+    return (f"Protocol: in {setting} the best rate of {each} is {short(away[worst], 2)} times the "
+            "one in use",
             "Above: median training loss over the last tenth of the steps, over the lowest median "
             "of the setting; line: median over seeds, band: smallest to largest. Star: the best "
             "rate; circle: the one in use, published unless --lr says otherwise; X, at the top: a "
             "run diverged. Below: the best rate of a run of so many steps; thin: the rate in use.")
+
+
+def best_of(arrays, key):
+    """Number and value of the best rate: the lowest mean log final loss, if no run diverged."""
+    with np.errstate(all="ignore"):
+        score = np.log(arrays[f"{key} final"]).mean(axis=1)
+    best = np.where(np.isfinite(score), score, np.inf).argmin()
+    return best, arrays[f"{key} rates"][best]
+
+
+def over_grid(ax, arrays, key, name, i, least):
+    """Of one optimizer the final losses "KEY final" over the least, against "KEY rates"."""
+    rates, final = arrays[f"{key} rates"], arrays[f"{key} final"]  # (rates,), (rates, seeds)
+    diverged, color = ~np.isfinite(final).all(axis=1), plotting.look(name, i)["color"]
+    curves(ax, rates, final.T[:, None] / least, [name], path=False, first=i)
+    if diverged.any():
+        ax.plot(rates[diverged], np.full(diverged.sum(), 1.0), "X", color=color, ms=10,
+                clip_on=False, transform=ax.get_xaxis_transform())
+    for which, marker, size in ((rates == arrays[f"{key} used"], "o", 13),
+                                (np.arange(len(rates)) == best_of(arrays, key)[0], "*", 16)):
+        which = which & ~diverged
+        ax.plot(rates[which], np.median(final[which], axis=-1) / least, marker, ms=size,
+                mfc="none" if marker == "o" else color, mew=2, color=color)
 
 
 learning_rates.full = dict(steps=10_000)
@@ -734,40 +756,40 @@ def full_batch(seeds=6, steps=80, optimizers=(SGD, Adam, SignDescent), sizes=(25
 
 
 def draw_full_batch(figure, arrays, found):
-    """Above "SETTING, fixed batch loss" (seeds, optimizers, blocks), below "SETTING, CASE ratios"
-    (other optimizers, seeds), the fixed batch apart from the sizes."""
+    """"SETTING, CASE ratios" (other optimizers, seeds) against the size of the batch, the fixed one
+    last."""
     first, *others = (str(each) for each in arrays["optimizers"])
     cases = [f"batches of {size:,}" for size in arrays["sizes"]] + ["fixed batch"]
     labels = [case.removeprefix("batches of ").removesuffix(" batch") for case in cases]
-    places = [*range(len(cases) - 1), len(cases) - 0.3]
-    names, medians = arrays["settings"], []
-    rows = figure.subplots(2, len(names), sharey="row", squeeze=False)
-    for name, title, above, below in zip(names, arrays["titles"], *rows):
-        losses(above, arrays, f"{name}, fixed batch loss", title=title,
-               ylabel="loss on one batch")
-        note(above, "\n".join(f"{first} / {each} {found[f'{name}, fixed batch {each}']}"
-                              for each in others))
-        medians += [each for line in above.get_lines() for each in line.get_ydata()
-                    if np.isfinite(each)]
+    names, places, medians = arrays["settings"], [*range(len(cases) - 1), len(cases) - 0.5], []
+    row = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for name, title, ax in zip(names, arrays["titles"], row):
         for i, each in enumerate(others):
             ratios = [arrays[f"{name}, {case} ratios"][i] for case in cases]
-            dots(below, labels, ratios, shift=0.2 * i, colour=plotting.look(each, i + 1)["color"],
-                 label=f"{first} / {each}", places=places)
-        below.axvline(places[-1] - 0.75, color="#000000", lw=1)
-        below.set(yscale="log", xlabel="prompts in a fresh batch; at the right, one batch",
-                  ylabel="ratio of final losses")
-        reference(below, 1)
+            medians += map(np.median, ratios)
+            dots(ax, labels, ratios, plotting.look(each, i + 1), (i, len(others)),
+                 f"{first} / {each}", places, title=title, yscale="log",
+                 xlabel="prompts in a fresh batch; last: one fixed batch",
+                 ylabel="ratio of final losses")
+            note(ax, "fixed batch: " + ", ".join(
+                f"{first} / {other} {found[f'{name}, fixed batch {other}']}" for other in others))
+        ax.axvline(places[-1] - 0.75, color="#000000", lw=1)
+        reference(ax, 1)
+    medians = [each for each in medians if np.isfinite(each) and each > 0]
     if medians:  # else every run diverged
-        rows[0][0].set_ylim(min(medians) / 3, 3 * max(medians))  # which a spike of one seed leaves
-    rows[1][0].legend(loc="lower left")
-    ratios = "; ".join(
-        f"{numbers(found, [f'{name}, fixed batch' for name in names], each)} times {each}'s"
-        for each in others)
-    return (f"C10: on one fixed batch of {in_settings(names)} {first}'s loss is {ratios}",
-            "Every optimizer at the best of its grid's rates. Above: running median on one batch, "
-            "the same at every step; line: median over seeds, band: smallest to largest. Below: a "
-            "dot for each seed, bar: median; fresh batches of so many prompts and, at the right, "
-            "the fixed batch. Dotted: 1, no difference.")
+        for ax in row:
+            plotting.limits(ax, min(medians) / 1.5, 2 * max(medians))
+    row[-1].legend(loc="lower right")
+    rates = "; ".join(f"{name} {found[f'{name}, fixed batch rates']}" for name in names)
+    return (f"C10: without noise {first}'s final loss is "
+            f"{plotting.span(found, names, f'{{}}, fixed batch {others[0]}')} times {others[0]}'s"
+            + "".join(f", and above {each}'s "
+                      + plotting.those(found, names, f"{{}}, fixed batch {each}")
+                      for each in others[1:]),
+            "Every optimizer at the best of its grid's rates. A mark for each seed, bar: median; "
+            "fresh batches of so many prompts and, at the right, one fixed batch, that is, without "
+            "noise; an arrow: beyond the axis. Dotted: 1, no difference. "
+            + plotting.foot(figure, f"Learning rates on the fixed batch: {rates}."))
 
 
 full_batch.full = dict(steps=600, sizes=(16, 64, 256, 1000, 4000))
@@ -818,26 +840,17 @@ def lowered(label, path, claimed, words):
 
 
 def draw_clipping(figure, arrays, found):
-    """Of "SETTING, OPTIMIZER's path, DIRECTION" (seeds, kinds, points) the medians over the path; a
-    row a path."""
-    names, settings = list(arrays["names"]), arrays["settings"]
-    rows = figure.subplots(len(names), len(settings), sharey=True, squeeze=False)
-    for each, row in zip(names, rows):
-        for name, title, ax in zip(settings, arrays["titles"], row):
-            plotting.clipped(ax, [without_start(arrays[f"{name}, {each}'s path, {direction}"])
-                                  for direction in ("gradient", "step")], arrays["kinds"],
-                             title=title, ylabel=f"$v^T H v$, {each}'s path")
-            lower = found[f"{name}, {each}'s path, gradient clipped at 0.5"]
-            note(ax, f"gradient: as it is minus 0.5: {lower}")
-    fell = [found[f"{name}, {each}'s path, gradient clipped at 0.5"].decision
-            for each in names for name in settings].count("holds")
-    return (f"C11: that clipping the gradient at its median coordinate lowers v^T H v holds in "
-            f"{fell} of {len(settings) * len(names)} cases",
-            "$v^T H v$ at the same point, for the gradient and for the optimizer's step, as it is, "
-            "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
-            "and for its sign. Medians over the path without its first tenth; line: median over "
-            "seeds, band: smallest to largest; one evaluation batch of 1,000 prompts. "
-            + plotting.rates(arrays))
+    """Of "SETTING, OPTIMIZER's path, DIRECTION" (seeds, kinds, points) the medians over the path,
+    over that of the direction as it is."""
+    gradient, step = plotting.clippings(figure, arrays, {
+        key: without_start(arrays[key]) for key in arrays if key.endswith(("gradient", "step"))})
+    return (f"C11: clipping at the median leaves at most {gradient} of the gradient's v^T H v, at "
+            f"least {step} of that of {arrays['names'][-1]}'s own step",
+            "$v^T H v$ at the same point, for the gradient and for the optimizer's step, with its "
+            "coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, and for "
+            "its sign, over that of the direction as it is. Medians over the path without its "
+            "first tenth, then over seeds; one evaluation batch of 1,000 prompts. "
+            + plotting.rates(figure, arrays))
 
 
 clipping.full = dict(steps=10_000)
@@ -879,28 +892,22 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=1)
 
 
 def draw_nonlinear_regression(figure, arrays, found):
-    """"loss" (seeds, optimizers, blocks), the tail of the noise, and "R_med" and "smoothness"
-    (seeds, optimizers, points)."""
-    (first, second), (third, fourth) = figure.subplots(2, 2)
-    names, pair = arrays["optimizers"], " / ".join(arrays["optimizers"][:2])
-    losses(first, arrays, "loss", title="training loss", ylabel="training loss")
-    note(first, f"final loss {pair} {found[f'MLP {pair}']}")
-    tails(second, arrays, "MLP", title="gradient noise")
-    second.legend(loc="upper right")
-    note(second, f"skewness {found['skewness']}")
-    curves(third, arrays["point"], arrays["R_med"], names, yscale="log",
-           title="robust condition number", xlabel="iteration", ylabel="$R_{med}$, typical batch")
-    note(third, f"{pair} over the path, first batch {found['R_med']}")
-    curves(fourth, arrays["point"], arrays["smoothness"], names, title="directional smoothness",
-           xlabel="iteration", ylabel="$v^T H v$, typical batch")
-    smoothness_axis(fourth)
-    note(fourth, f"difference over the path, first batch {found['smoothness']}")
-    return (f"C12: a nonlinear task with an MLP: final loss {pair} {found[f'MLP {pair}']}, R_med "
-            f"{found['R_med']}",
-            "Loss: running median; line: median over seeds, band: smallest to largest. Noise: "
-            "share of the draws whose norm exceeds r times the median of their seed, at "
-            "initialisation; dashed: Gaussian vectors of the same mean and covariance. $R_{med}$ "
-            "and $v^T H v$: on the typical of the evaluation batches of 1,000 prompts.")
+    """"loss" (seeds, optimizers, blocks), and the final losses seed by seed."""
+    names, pair = [str(each) for each in arrays["optimizers"]], " / ".join(arrays["optimizers"][:2])
+    loss, ends = figure.subplots(1, 2, width_ratios=(1.5, 1), sharey=True)
+    plotting.last_tenth(loss, arrays["iteration"])
+    losses(loss, arrays, "loss", title="training", ylabel="loss")
+    plotting.pairs(ends, names, np.transpose([found[f"MLP {each}"].values for each in names]),
+                   title="final loss, seed by seed", ylabel="loss")
+    note(ends, f"median of {pair}: {found[f'MLP {pair}']}")
+    over = found[f"MLP {pair}"].values
+    return (f"C12: with an MLP before the attention {names[1]} ends lower in {(over > 1).sum()} of "
+            f"{len(over)} seeds",
+            "A nonlinear task. Running medians of the training loss; line: median over seeds, "
+            "band: smallest to largest. A line joins what is of one seed; bar: median over seeds. "
+            + plotting.foot(figure, f"Not shown, on the first batch: R_med {pair} "
+                            f"{found['R_med']}; v^T H v {found['medians']}; skewness of the noise "
+                            f"{found['skewness']}."))
 
 
 nonlinear_regression.full = dict(seeds=8, steps=10_000, batches=3)

@@ -6,8 +6,9 @@
              the smallest to the largest
     draw     draw_NAME(figure, arrays, found) of an experiment, which returns (headline, caption)
 
-Orange and blue are SGD and Adam, and nothing else. What else there is has another colour and
-another dash and marker, because the greys of some colours are alike.
+Orange and blue are SGD and Adam, and nothing else. What else there is has another colour, apart
+from those for eyes that see no green as well, and another dash and marker, because the greys of
+some colours are alike.
 """
 
 import os
@@ -54,14 +55,14 @@ LOOKS = {"SGD": dict(color="#E69F00", ls="--", marker="o"),
          "Adam": dict(color="#0072B2", ls="-", marker="s")}
 OTHER_LOOKS = (dict(color="#009E73", ls="-.", marker="^"),
                dict(color="#882255", ls=":", marker="D"),
-               dict(color="#444444", ls=(0, (5, 1)), marker="v"),
-               dict(color="#999933", ls=(0, (1, 1)), marker="P"),
-               dict(color="#44AA99", ls=(0, (3, 1, 1, 1)), marker="X"),
-               dict(color="#AA4499", ls=(0, (3, 1, 1, 1, 1, 1)), marker="<"))
+               dict(color="#999933", ls=(0, (5, 1)), marker="v"),
+               dict(color="#AA4499", ls=(0, (1, 1)), marker="P"),
+               dict(color="#000000", ls=(0, (3, 1, 1, 1)), marker="X"),
+               dict(color="#332288", ls=(0, (3, 1, 1, 1, 1, 1)), marker="<"))
+PLAIN = dict(color="#444444", marker="o")  # of a single series
 MARKS = {"holds": dict(marker="o", color="#009E73"),  # of a claim's parts
          "open": dict(marker="o", color="#444444", mfc="none"),
          "against": dict(marker="X", color="#882255")}
-RATIO_TICKS = (1, 1.1, 1.2, 1.3, 1.5), (1, 1.5, 2, 3), (1, 2, 5, 10, 20), 10.0 ** np.arange(300)
 
 
 def look(name, position=0):
@@ -80,13 +81,15 @@ def shades(count):
 
 
 def picture(draw, arrays, found, verdict="", style=STYLE):
-    """The figure of an experiment in the shape of a slide: headline, verdict, and the caption as
-    its attribute `caption`. It starts from matplotlib's defaults, whatever the user's file says."""
+    """The figure of an experiment in the shape of a slide: headline, below it how many parts hold
+    and how long the runs were (`verdict`), and the caption as its attribute `caption`. It starts
+    from matplotlib's defaults, whatever the user's file says."""
     if not isinstance(found, dict):
         raise ValueError("found: got parts, wants verdicts.measured(parts)")
     with matplotlib.style.context(["default", style]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Data has no positive values")  # on a log scale: below
         figure = Figure(figsize=(13.33, 7.5), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)  # inches
         arrays = {name: np.asarray(values) for name, values in arrays.items()}  # as from a file
         headline, figure.caption = draw(figure, arrays, found)
         letters = int(1840 / matplotlib.rcParams["figure.titlesize"])  # on a line
@@ -176,10 +179,42 @@ def numbers(found, names, key):
     return listed(found[f"{name} {key}"] for name in names)
 
 
-def rates(arrays):
-    """A sentence for a caption: "SETTING rates" of each setting."""
-    return "Learning rates: " + "; ".join(
-        f"{name} {arrays[f'{name} rates']}" for name in arrays["settings"]) + "."
+def span(found, names, key):
+    """From the least to the largest median of a part of these settings, "1.2 to 7.5"; the key as
+    "{} slope"."""
+    medians = [found[key.format(name)].median for name in names]
+    return " to ".join(dict.fromkeys(short(end, 2) for end in (min(medians), max(medians))))
+
+
+def times(part):
+    """A ratio in words, "7.5 times", "1.1 times (open)"."""
+    number, _, mark = str(part).partition(" ")
+    return f"{number} times {mark}".strip()
+
+
+def those(found, names, key):
+    """Of which settings a part holds, and of which it does not: "in Setting 1; undecided in
+    Settings 2, 3"; the key as "{} slope"."""
+    decisions = {name: found[key.format(name)].decision for name in names}
+    words = {"holds": "in", "open": "undecided in", "against": "the other way in"}
+    return "; ".join(f"{words[each]} " + in_settings([
+        name for name in names if decisions[name] == each]) for each in words
+        if each in decisions.values())
+
+
+def rates(figure, arrays):
+    """A sentence for a caption, "SETTING rates" of each setting, that also stands at the foot of
+    the figure."""
+    return foot(figure, "Learning rates: " + "; ".join(
+        f"{name} {arrays[f'{name} rates']}" for name in arrays["settings"]) + ".")
+
+
+def foot(figure, text):
+    """A line at the foot of a figure, or two; returns it, for the caption."""
+    lines = 1 + len(text) // 115  # of about the same length
+    words = textwrap.fill(in_symbols(text.removesuffix(".")), len(text) // lines + 12)
+    figure.supxlabel(words, color="#444444", fontsize=STYLE["legend.fontsize"])
+    return text
 
 
 def panels_of(figure):
@@ -187,8 +222,8 @@ def panels_of(figure):
 
 
 def drop_repeated_labels(ax, figure):
-    """Of panels in a row the y label at the left alone, of panels in a column the x label at the
-    bottom alone, and the title at the top, where they are the same."""
+    """Of panels in a row the y label at the left alone, of panels in a column the title at the top
+    and the x label at the bottom alone, where they are the same, and so is the axis."""
     place = ax.get_subplotspec()
     if place is None or ax.get_label() == "<colorbar>":
         return
@@ -202,7 +237,8 @@ def drop_repeated_labels(ax, figure):
             if other.get_title() == ax.get_title():
                 ax.title.set_visible(False)
         if same_column and there.rowspan.start > place.rowspan.start:
-            if other.get_xlabel() == ax.get_xlabel():
+            if (other.get_xlabel(), other.get_xlim(), other.get_xscale()) == (
+                    ax.get_xlabel(), ax.get_xlim(), ax.get_xscale()):
                 ax.xaxis.label.set_visible(False)
 
 
@@ -289,29 +325,62 @@ def spread_labels(figure):
             text.xyann = (6, place - heights[text])
 
 
+TAILS = 20  # the right end of the axis of every tail that does not reach further
+
+
 def tails(ax, arrays, name, **labels):
-    """Tail curves "NAME tail" (seeds, shares): the share of the draws that reach r, for each seed;
-    dashed, "NAME null" (shares,), that of Gaussian vectors."""
-    share, drawn = arrays["share"], arrays[f"{name} tail"]
-    for i, row in enumerate(drawn):
-        ax.plot(row, share, color="#882255", lw=1.5, alpha=0.8, label="a seed" if i == 0 else None)
-    ax.plot(arrays[f"{name} null"], share, "--", color="#000000", label="Gaussian vectors")
-    reached = np.append(drawn, arrays[f"{name} null"])
-    largest = 1.05 * reached.max(initial=1, where=np.isfinite(reached))
-    right = max(ax.get_xlim()[1], largest)  # panels that share the axis: the widest one's
-    ax.set(xscale="log", yscale="log", xlim=(0.9, right), ylim=(share[0] / 1.5, 1),
-           xlabel="norm / its median, r", ylabel="share above r")
-    ticks = next(ticks for ticks in RATIO_TICKS if right < 1.4 * ticks[-1])
-    ticks = [each for each in ticks if each <= right]
-    ax.set_xticks(ticks, [f"{each:g}" for each in ticks])
+    """Tail curves: the share of the draws that reach r. "NAME tail" (seeds, shares), their median
+    and, as a band, the smallest and the largest; dashed, "NAME null" (shares,), that of Gaussian
+    vectors. What one draw in a hundred exceeds is written beside both."""
+    share, drawn, null = arrays["share"], arrays[f"{name} tail"], arrays[f"{name} null"]
+    low, middle, high = np.quantile(drawn, (0, 0.5, 1), axis=0)
+    ax.fill_betweenx(share, low, high, color="#882255", alpha=0.25, lw=0)
+    ax.plot(middle, share, color="#882255", label="gradient noise")
+    ax.plot(null, share, "--", color="#000000", label="Gaussian vectors")
+    right = max(TAILS, 1.05 * high.max(initial=1, where=np.isfinite(high)))
+    ax.set(xscale="log", yscale="log", xlim=(0.9, right), ylim=(min(0.001, share[0]) / 1.5, 1),
+           xlabel="noise norm / its median, r", ylabel="share of the draws above r")
+    ax.set_xticks([1, 2, 5, *10.0 ** np.arange(1, np.log10(right))], minor=False)
+    ax.xaxis.set_major_formatter(lambda number, _: f"{number:g}")
     ax.set_xticks([], minor=True)
     ax.yaxis.set_major_locator(matplotlib.ticker.LogLocator(numticks=9))  # in low panels, too
     ax.set(**labels)
+    if share[0] <= 0.01:
+        ax.axhline(0.01, color="#000000", ls=":", lw=1.5)
+        ax.text(0.99, 0.01, "1 in 100", transform=ax.get_yaxis_transform(), ha="right", va="bottom")
+        for x, color, side in zip(exceeded(arrays, name), ("#882255", "#000000"), (1, -1)):
+            if np.isfinite(x):
+                ax.annotate(short(x, 2), (x, 0.01), (8 * side, 9 * side), va="center", color=color,
+                            textcoords="offset points", ha="left" if side > 0 else "right")
+                ax.plot(x, 0.01, "o", color=color, ms=8)
+
+
+def exceeded(arrays, name):
+    """What one draw in a hundred exceeds, of the noise (median over seeds) and of Gaussian vectors.
+    """
+    hundredth = np.abs(arrays["share"] - 0.01).argmin()
+    return np.median(arrays[f"{name} tail"][:, hundredth]), arrays[f"{name} null"][hundredth]
+
+
+def noises(figure, arrays):
+    """A panel of tails for each setting. Returns what one draw in a hundred exceeds: of the noise,
+    the least and the largest of the settings, and of Gaussian vectors, their median."""
+    names = arrays["settings"]
+    row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
+    for name, title, ax in zip(names, arrays["titles"], row):
+        tails(ax, arrays, name, title=title)
+    row[-1].legend(loc="upper right")
+    reached, null = zip(*(exceeded(arrays, name) for name in names))
+    return row, f"{short(min(reached), 2)} to {short(max(reached), 2)}", short(np.median(null), 2)
 
 
 def smoothness_axis(*axes):
-    """A logarithmic scale for both signs, linear around 0, so that negative values show; the same
-    for panels that share their y axis."""
+    """A logarithmic scale; if there are negative values one for both signs, linear around 0; the
+    same for panels that share their y axis."""
+    if min(ax.dataLim.y0 for ax in axes) > 0:
+        for ax in axes:
+            ax.set_yscale("log")
+        return
     lines = [np.asarray(line.get_ydata(), float) for ax in axes for line in ax.get_lines()]
     values = np.concatenate([*lines, [0.0]])  # no lines if every run diverged
     size = np.abs(values[np.isfinite(values) & (values != 0)])
@@ -330,11 +399,109 @@ def smoothness_axis(*axes):
         reference(ax, 0, "-")
 
 
-def clipped(ax, heights, kinds, **labels):
-    """v^T H v (seeds, kinds) of the gradient and of the step, against how they are clipped."""
-    curves(ax, range(len(kinds)), np.stack(heights, axis=1), ("gradient", "step"), yscale="log",
-           xlabel="coordinates clipped at the quantile", **labels)
+def clipped(ax, heights, kinds):
+    """How v^T H v changes when a direction is clipped: of each direction and setting, {(direction,
+    setting): (seeds, kinds)}, the ratio to that as it is, median over seeds. A colour for each
+    direction, a marker for each setting. Returns {direction: (settings, kinds)}."""
+    directions, settings = (list(dict.fromkeys(each)) for each in zip(*heights))
+    over = {each: np.array([np.median(heights[each, name] / heights[each, name][:, :1], axis=0)
+                            for name in settings]) for each in directions}
+    for i, (each, rows) in enumerate(over.items()):
+        for ratios, marker in zip(rows, "osv^DP"):
+            ax.plot(range(len(kinds)), ratios, **look(each, i) | dict(marker=marker), ms=10)
     ax.set_xticks(range(len(kinds)), [str(each).removeprefix("clipped at ") for each in kinds])
+    ax.set(yscale="log", xlabel="coordinates clipped at the quantile",
+           xlim=(-0.3, len(kinds) - 0.7))
+    reference(ax, 1)
+    return over
+
+
+def clippings(figure, arrays, heights):
+    """A panel a path with `clipped`, from {"SETTING, OPTIMIZER's path, DIRECTION": (seeds, kinds)}.
+    Returns of its ratios at the quantile 0.5 the largest of the gradient, and the least of the last
+    optimizer's own step."""
+    names, over = [str(each) for each in arrays["names"]], {}
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for name, ax in zip(names, panels):
+        over[name] = clipped(ax, {(each, setting): heights[f"{setting}, {name}'s path, {each}"]
+                                  for each in ("gradient", "step")
+                                  for setting in arrays["settings"]}, arrays["kinds"])
+        ax.set(title=f"along {name}'s path", ylabel="$v^T H v$ / as it is")
+    for i, words in enumerate(("the gradient", "the optimizer's own step")):
+        panels[0].plot([], [], **look(words, i) | dict(marker=""), label=words)
+    for name, marker in zip(arrays["settings"], "osv^DP"):
+        panels[0].plot([], [], marker, color="#444444", ms=10, label=name)
+    panels[0].legend(loc="lower left")
+    half = list(arrays["kinds"]).index("clipped at 0.5")
+    return (short(max(each["gradient"][:, half].max() for each in over.values()), 2),
+            short(over[names[-1]]["step"][:, half].min(), 2))
+
+
+def attention(figure, arrays, loss, kinds, found, nothing):
+    """One panel: of each kind of attention "LOSS" (seeds, kinds, blocks), its final loss at the end
+    of its line; dotted, the loss of predicting nothing."""
+    ax, names = figure.subplots(), [str(each) for each in arrays[kinds]]  # as "softmax (0.01)"
+    curves(ax, arrays["iteration"], arrays[loss], [
+        f"{name}: {found[f'{name.split()[0]} loss']}" for name in names], yscale="log",
+        xlabel="iteration", ylabel="training loss")
+    ax.plot(arrays["iteration"][[0, -1]], [nothing, nothing], ":", color="#000000", lw=1)
+    ax.text(arrays["iteration"].mean(), nothing, "loss of predicting 0", va="bottom", ha="center")
+    ax.margins(y=0.1)
+    note(ax, "linear attention has halved the loss of predicting 0 after "
+         f"{found['linear steps']} steps")
+    foot(figure, "In brackets the learning rate, behind it the final loss; the paper's block "
+         "matrices, in which P's last row is fixed")
+
+
+def same_decades(*axes):
+    """As many decades on each of these logarithmic y axes, so that equal factors look equal."""
+    limits = np.array([ax.get_ylim() for ax in axes])
+    if (limits > 0).all():  # else every run diverged
+        middle, half = np.log10(limits).mean(axis=1), np.ptp(np.log10(limits), axis=1).max() / 2
+        for ax, centre in zip(axes, middle):
+            ax.set_ylim(10 ** (centre - half), 10 ** (centre + half))
+
+
+def last_tenth(ax, iteration):
+    """Shade the last tenth of a run, whose median is its final loss; from the centres of its
+    blocks."""
+    steps = iteration[0] + iteration[-1] + 1
+    ax.axvspan(0.9 * steps, steps, color="#E8E8E8", lw=0, zorder=0)
+    ax.text(0.95 * steps, 0.98, "final loss", transform=ax.get_xaxis_transform(), rotation=90,
+            ha="center", va="top", color="#444444")
+
+
+def bracket(ax, x, ends, text):
+    """A bracket from one height to another, its meaning at the right; none if one diverged."""
+    if np.isfinite(ends).all():
+        ax.annotate("", (x, max(ends)), (x, min(ends)), arrowprops=dict(
+            arrowstyle="|-|,widthA=0.3,widthB=0.3", color="#000000", shrinkA=0, shrinkB=0, lw=1.5))
+        at_end(ax, x, np.sqrt(np.prod(ends)), text, "#000000")  # halfway on a log scale
+
+
+def limits(ax, low, high):
+    """The y axis from low to high; a value beyond is an arrow at the edge."""
+    for line in ax.get_lines():
+        x, y = (np.asarray(each, float) for each in (line.get_xdata(), line.get_ydata()))
+        for beyond, edge, marker in ((y < low, 0.015, "v"), (y > high, 0.985, "^")):
+            seeds = line.get_transform() == ax.transData and len(x) == len(y) > 2
+            if seeds and beyond.any():
+                ax.plot(x[beyond], np.full(beyond.sum(), edge), marker, ms=8, clip_on=False,
+                        color=line.get_color(), transform=ax.get_xaxis_transform())
+    ax.set_ylim(low, high)
+
+
+def pairs(ax, names, values, **axes):
+    """Values (seeds, names), those of a seed joined; a dark bar at each median."""
+    for row in values:
+        ax.plot(range(len(row)), row, "-", color="#BBBBBB", lw=1, zorder=1)
+    for i, each in enumerate(np.transpose(values)):
+        style = look(names[i], i)
+        ax.plot(np.full(len(each), i), each, style["marker"], color=style["color"], alpha=0.5)
+        ax.plot([i - 0.2, i + 0.2], 2 * [np.median(each)], "-", lw=3.5, color=style["color"],
+                solid_capstyle="butt", zorder=3)
+    ax.set_xticks(range(len(names)), names)
+    ax.set(xlim=(-0.5, len(names) - 0.5), **axes)
 
 
 def reference(ax, y, dashes=":"):
@@ -342,32 +509,40 @@ def reference(ax, y, dashes=":"):
     ax.axhline(y, color="#000000", ls=dashes, lw=1.5)
 
 
-def dots(ax, labels, groups, shift=0.0, colour=None, label=None, places=None, **axes):
-    """For each label a group of values: every one a dot, and a bar at their median, which is the
-    number of a finding, or a cross at the top if that is infinite; side by side, or at these
-    places."""
-    places = range(len(labels)) if places is None else places
-    bar = colour or "#000000"  # to be seen among its dots
-    for i, values in zip(places, groups):
-        across = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
-        alpha = 0.5 if len(values) < 50 else 0.1  # so that the bar shows
-        ax.plot(i + shift + across, values, "o", ms=4, alpha=alpha, color=colour or "#444444")
+def dots(ax, labels, groups, look=PLAIN, series=(0, 1), label=None, places=None, **axes):
+    """For each label a group of values: every one a pale mark, and a dark bar at their median,
+    which is the number of a finding, or a cross at the top if that is infinite; at these places.
+    Of several series, (which, of how many), each has its look and stands beside the others."""
+    places, (which, count) = range(len(labels)) if places is None else places, series
+    wide = 0.8 / count if count > 1 else 0.5  # between the places, which are 1 apart
+    for place, values in zip(places, groups):
+        x = place + (which - (count - 1) / 2) * wide
+        ax.plot(x + 0.3 * wide * scattered(len(values)), values, look["marker"], ms=5, mew=0,
+                alpha=0.45 if len(values) < 50 else 0.1, color=look["color"])
         middle = np.median(values)
         if np.isinf(middle):  # it never got there, or diverged
-            ax.plot(i + shift, 0.96, "X", ms=10, color=bar, transform=ax.get_xaxis_transform())
+            ax.plot(x, 0.96, "X", ms=10, color=look["color"], transform=ax.get_xaxis_transform())
         else:
-            ax.plot(i + shift, middle, "_", ms=26, mew=3, color=bar, zorder=3)
+            ax.plot([x - 0.4 * wide, x + 0.4 * wide], [middle, middle], "-", lw=3.5,
+                    color=look["color"], solid_capstyle="butt", zorder=3)
     if label:
-        ax.plot([], [], color=bar, label=label)  # the legend shows a line, not data
-    ax.set_xticks(places, labels, fontsize=0.8 * matplotlib.rcParams["font.size"])
+        ax.plot([], [], look["marker"], ls="-", lw=3.5, color=look["color"], label=label)
+    ax.set_xticks(places, labels, fontsize=0.9 * matplotlib.rcParams["font.size"])
     ax.set(xlim=(places[0] - 0.5, places[-1] + 0.5), **axes)
 
 
-def forest(ax, labels, groups, look=dict(color="#444444", marker="o"), shift=0.0, label=None,
-           **axes):
+def scattered(count):
+    """So many numbers from -1 to 1, evenly spread, in an order that is random but always the same:
+    seeds in their own order look like a trend."""
+    return np.random.default_rng(0).permutation(np.linspace(-1, 1, count) if count > 1 else [0.0])
+
+
+def forest(ax, labels, groups, look=PLAIN, shift=0.0, label=None, **axes):
     """For each label, from top to bottom, a group of values (seeds,) on a horizontal line: every
-    one a pale dot, the median a marker, a line for its interval."""
+    one a pale dot, the median a marker, a line for its interval. A group may be None."""
     for i, values in enumerate(groups):
+        if values is None:  # a line for something else
+            continue
         y, good = shift - i, np.isfinite(values)
         ax.plot(np.asarray(values)[good], np.full(good.sum(), y), "o", ms=4, alpha=0.3,
                 color=look["color"])
@@ -413,6 +588,17 @@ def on_path(ax, x, y, iteration, last):
     ax.set(xscale="log", yscale="log")
     return ax.scatter(x[shown], y[shown], c=colour[shown], s=14, cmap="cividis", vmin=0,
                       vmax=last or 1)  # 1: a run of one point
+
+
+def power(ax, x, y, slope):
+    """Through the middle of points, log against log, the line of this slope, and one of slope 1."""
+    shown = (x > 0) & (y > 0)
+    if shown.any() and np.isfinite(slope):
+        across, up = np.log(x[shown]), np.log(y[shown]).mean()
+        ends = np.array([across.min(), across.max()])
+        for each, style in ((slope, dict(color="#882255", ls="-", label="slope of the points")),
+                            (1, dict(color="#444444", ls="--", label="slope 1"))):
+            ax.plot(np.exp(ends), np.exp(up + each * (ends - across.mean())), lw=2.5, **style)
 
 
 def note(ax, text):

@@ -107,7 +107,7 @@ CONDITIONS = {
 
 @experiment(FRESH)
 def lead(seeds=6, steps=40, conditions=("Setting 1", "heavy-tailed x", "L = 2")):
-    """Draft: How large is Adam's lead over SGD, and what changes it?
+    """Question: How large is Adam's lead over SGD, and what changes it?
 
     Each line of CONDITIONS changes one thing of Setting 1. SGD and Adam, each at its best rate for
     each length (`best_rates`: pilot seeds 0 to 3, a grid that grows), are compared on fresh seeds
@@ -932,7 +932,7 @@ messy_data.rows = "kinds"
 
 @experiment(FRESH)
 def polynomial(seeds=6, steps=30, ratios=(10,)):
-    """Draft: Why is SGD slow here, and which rate does each layer want?
+    """Question: Why is SGD slow here, and which rate does each layer want?
 
     If every trained block is a multiple of the identity, Setting 1's model is one polynomial rho of
     the eigenvalues of S, made of 2 L - 1 numbers (polynomial.py). Measured of these numbers at

@@ -149,25 +149,30 @@ def draw_adam_vs_sgd(figure, arrays, found):
     """Above "SETTING loss at best rates" (seeds, optimizers, blocks), below the ratios of "SETTING
     quantiles" (seeds, optimizers, quantiles)."""
     names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
+    (one, other), rarest = arrays["optimizers"][:2], f"{arrays['quantiles'][-1]:g}"
     panels = figure.subplots(2, len(names), sharey="row", squeeze=False)
     for name, title, loss, single in zip(names, arrays["titles"], *panels):
-        losses(loss, arrays, f"{name} loss at best rates", title=title, ylabel="loss, best rates")
-        note(loss, f"{pair} {found[f'{name} loss']}\nother runs, steps to "
-             f"{arrays[f'{name} target']:g}: {found[f'{name} steps']}")
+        losses(loss, arrays, f"{name} loss at best rates", title=title,
+               ylabel="loss,\nbest rates")
+        plotting.bracket(loss, arrays["iteration"][-1], [
+            found[f"{name} {each}"].median for each in (one, other)],
+            plotting.times(found[f"{name} loss"]))
         quantiles = arrays[f"{name} quantiles"]
         over = quantiles[:, 0] / quantiles[:, 1]  # (seeds, quantiles)
-        dots(single, [f"{100 * q:g}" for q in arrays["quantiles"]], over.T,
-             yscale="log", xlabel="quantile over single prompts, %", ylabel=f"loss, {pair}")
+        dots(single, [f"{100 * q:g}" for q in arrays["quantiles"]], over.T, yscale="log",
+             xlabel="quantile over single prompts, %", ylabel=f"{pair}, loss\nof single prompts")
+        single.tick_params(axis="x", rotation=30)
         note(single, f"at {arrays[f'{name} single']}")
         reference(single, 1)
-    return (f"C1: final loss {pair}, each at its best rate, in {in_settings(names)}: "
-            f"{numbers(found, names, 'loss')}",
-            "Above: training loss, each optimizer at its best rate for the final loss (the number "
-            "of steps is that of other runs, at the rates with the fewest); running medians; line: "
-            "median over seeds, band: smallest to largest. Below: quantiles of the loss of single "
-            f"prompts at iteration {int(arrays['last']):,}, at the rates above the panel, the "
-            "published ones where there are any; a dot for each seed, bar: median; dotted: 1, no "
-            f"difference. {plotting.rates(arrays)}")
+    lower = [name for name in names if found[f"{name} {rarest}"].median < 1]
+    rare = f"; on the rarest prompts {one}'s is lower in {in_settings(lower)}" if lower else ""
+    return (f"C1: at the best rates {one}'s final loss is "
+            f"{plotting.span(found, names, '{} loss')} times {other}'s{rare}",
+            "Above: training loss, each optimizer at its best rate for the final loss; running "
+            "medians; line: median over seeds, band: smallest to largest. Below: quantiles of the "
+            f"loss of single prompts at iteration {int(arrays['last']):,}, at the rates above the "
+            "panel, the published ones where there are any; a mark for each seed, bar: median; "
+            "dotted: 1, no difference. " + plotting.rates(figure, arrays))
 
 
 adam_vs_sgd.full = dict(steps=10_000, batches=100)
@@ -201,17 +206,15 @@ def against_gaussian(key, label, observed, expected, primary=True):
 
 def draw_gradient_noise(figure, arrays, found):
     """A panel a setting: "SETTING tail" (seeds, shares) and "SETTING null" (shares,)."""
-    names = arrays["settings"]
-    row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
-    for name, title, ax in zip(names, arrays["titles"], row):
-        tails(ax, arrays, name, title=title)
+    row, reached, null = plotting.noises(figure, arrays)
+    for name, ax in zip(arrays["settings"], row):
         note(ax, f"99 % / 50 % quantile {found[f'{name} spread medians']}")
-    row[0].legend(loc="center right")
-    medians = "; ".join(str(found[f"{name} spread medians"]) for name in names)
-    return (f"C2: 99 % / 50 % quantile of the noise norm in {in_settings(names)}: {medians}",
+    return (f"C2: one draw of the gradient noise in 100 exceeds {reached} medians, Gaussian ones "
+            f"{null}",
             "Share of the draws whose norm exceeds r times the median of their seed: |g(a batch) - "
-            "g(a hundred batches)| at initialisation. A line for each seed; dashed: Gaussian "
-            "vectors of the same mean and covariance.")
+            "g(a hundred batches)| at initialisation. Line: median over seeds, band: smallest to "
+            "largest; the number: what one draw in a hundred exceeds. Dashed: Gaussian vectors of "
+            "the same mean and covariance.")
 
 
 gradient_noise.full = dict(draws=10_000)
@@ -278,33 +281,35 @@ CAUSES = {"as it is": (1, False), "half the rates": (0.5, False),  # factor of t
 
 
 def draw_condition_number(figure, arrays, found):
-    """A column a setting. Above, at each of the iterations: "CASE typical batch" and "CASE
-    together"; below "SETTING with CAUSE" (seeds,)."""
+    """The ratio of R_med, a panel a setting. At each of the iterations "CASE typical batch" and
+    "CASE together", then "SETTING with CAUSE", all (seeds,)."""
     names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
-    iterations, kinds = [int(t) for t in arrays["iterations"]], ("typical batch", "together")
+    iterations, causes = [int(t) for t in arrays["iterations"]], [str(c) for c in arrays["causes"]]
     few = len(arrays[f"{names[0]}, iteration {iterations[0]} together"])
-    above, below = figure.subplots(2, len(names), sharey="row", squeeze=False)
-    for name, ax in zip(names, below):
-        dots(ax, [str(each).replace(" ", "\n", 1) for each in arrays["causes"]],
-             [arrays[f"{name} with {each}"] for each in arrays["causes"]], yscale="log",
-             ylabel=f"$R_{{med}}$, {pair},\niteration {iterations[0]}, typical")
-        reference(ax, 1)
-    for name, title, ax in zip(names, arrays["titles"], above):
-        cases = [(t, kind) for t in iterations for kind in kinds]
-        dots(ax, [f"{kind.split()[0]}\n{t}" for t, kind in cases],
-             [arrays[f"{name}, iteration {t} {kind}"] for t, kind in cases], yscale="log",
-             title=title, xlabel="iteration", ylabel=f"$R_{{med}}$, {pair}")
-        reference(ax, 1)
-        note(ax, "typical batch: " + ", ".join(f"{found[f'{name} {t}']} at {t}"
-                                               for t in iterations))
-    return (f"C3: R_med {pair} at iteration {iterations[-1]}, on the typical batch, in "
-            f"{in_settings(names)}: {numbers(found, names, iterations[-1])}",
-            f"The ratio {pair}, a dot for each seed, bar: median. Typical: the median over the "
-            "evaluation batches of 1,000 prompts; together: for the Hessian on "
-            f"{int(arrays['together']):,} prompts, whose maximum rare ones carry. Below: on the "
-            "typical of five batches at the first of the iterations, with other rates and "
-            f"matrices. Together and below: of {few} seeds. Dotted: 1, no difference. "
-            + plotting.rates(arrays))
+    many = f"{int(arrays['together']):,} prompts"
+    cases = {f"typical batch, {t:,}": f", iteration {t} typical batch" for t in iterations}
+    cases |= {f"{many}, {t:,}": f", iteration {t} together" for t in iterations}
+    cases |= {f"{each}, {iterations[0]:,}": f" with {each}" for each in causes}
+    row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
+    for name, title, ax in zip(names, arrays["titles"], row):
+        plotting.forest(ax, list(cases), [arrays[f"{name}{key}"] for key in cases.values()],
+                        xscale="log", title=title, xlabel=f"$R_{{med}}$, {pair}")
+        for below in (2 * len(iterations), len(iterations)):  # between kinds of rows
+            ax.axhline(0.5 - below, color="#000000", lw=1)
+        ax.axvline(1, color="#000000", ls=":", lw=1.5)
+        note(ax, "typical batch:\n" + ", ".join(
+            f"{found[f'{name} {t}']} at {t}" for t in iterations))
+    others = [found[f"{name} {each}"].median for name in names for each in (
+        *causes, *(f"{t} together" for t in iterations))]
+    return (f"C3: on the typical batch {arrays['optimizers'][0]}'s R_med is larger "
+            f"{plotting.those(found, names, f'{{}} {iterations[-1]}')}; other prompts, rates and "
+            f"matrices: {short(min(others), 2)} to {short(max(others), 2)} times",
+            f"R_med, {pair}: a pale dot for each seed, the median, a line for the interval of the "
+            "sign test. Typical: the median over the evaluation batches of 1,000 prompts; then for "
+            f"the Hessian on {many}, whose maximum rare ones carry; then on the typical of five "
+            "batches at the first of the iterations, as it is, with other rates and with all "
+            f"entries of P and Q trained. All but the typical batch: of {few} seeds. Dotted: 1, no "
+            f"difference. {plotting.rates(figure, arrays)}")
 
 
 condition_number.full = dict(seeds=18, steps=2500, batches=20, pooled=(6, 100))
@@ -372,24 +377,27 @@ def smoother(key, label, both, path, start=0.1, **bound):
 
 
 def draw_directional_smoothness(figure, arrays, found):
-    """A row a statistic over batches: "SETTING typical batch" and "SETTING together" (seeds,
-    optimizers, points)."""
-    names = arrays["settings"]
-    rows = zip(("typical batch", "together"),
-               figure.subplots(2, len(names), sharey="row", squeeze=False))
-    for kind, row in rows:
-        words = "typical batch" if kind == "typical batch" else "mean over batches"
+    """A row a statistic over batches: the medians over the path of "SETTING typical batch" and
+    "SETTING together" (seeds, optimizers, points)."""
+    names, optimizers = arrays["settings"], [str(each) for each in arrays["optimizers"]]
+    panels = figure.subplots(2, len(names), sharey=True, squeeze=False)
+    for row, kind, words in zip(panels, ("typical batch", "together"),
+                                ("typical batch", "mean over batches")):
         for name, title, ax in zip(names, arrays["titles"], row):
-            curves(ax, arrays["point"], arrays[f"{name} {kind}"], arrays["optimizers"],
-                   title=title, xlabel="iteration", ylabel=f"$v^T H v$\n{words}")
-            note(ax, str(found[f"{name} {kind.split()[0]} medians"]))
-        smoothness_axis(*row)
-    medians = "; ".join(f"{name} {found[f'{name} typical medians']}" for name in names)
-    return (f"C4: v^T H v on the typical batch: {medians}",
+            height = without_start(arrays[f"{name} {kind}"])  # (seeds, optimizers)
+            over = np.median(height[:, 0] / height[:, 1])
+            plotting.pairs(ax, optimizers, height, title=title, ylabel=f"$v^T H v$,\n{words}")
+            note(ax, f"{' / '.join(optimizers[:2])} {short(over, 2)}")
+    plotting.smoothness_axis(*panels.flat)
+    larger = [name for name in names if found[f"{name} together difference"].interval[1] < 0]
+    mean = f"; its mean over batches is larger in {in_settings(larger)}" if larger else ""
+    return (f"C4: on the typical batch v^T H v is smaller along {optimizers[1]}'s path "
+            f"{plotting.those(found, names, '{} typical difference')}{mean}",
             "$v^T H v$, v the direction of the step, on evaluation batches of 1,000 prompts: "
-            "the median and the mean over them. Line: median over seeds, band: smallest to "
-            "largest; above the panel the medians over seeds and path. Logarithmic scale, linear "
-            f"around 0. {plotting.rates(arrays)}")
+            "the median and the mean over them, of each the median over the path without its first "
+            "tenth. A line joins what is of one seed; bar: median over seeds; above the panel the "
+            "median over seeds of the ratio. Logarithmic scale, linear around 0. "
+            + plotting.rates(figure, arrays))
 
 
 directional_smoothness.full = dict(seeds=18, steps=2500, batches=20, late=10_000)
@@ -433,18 +441,25 @@ def window_slope(x, y, windows=4):
 
 def draw_generalized_smoothness(figure, arrays, found):
     """The slopes of the finding, a panel each."""
-    names = list(arrays["settings"])
-    for what, title, ax in zip(("slope", "spectral slope"), ("$v^T H v$", "spectral norm of H"),
+    names, kinds = list(arrays["settings"]), ("slope", "spectral slope")
+    slopes = np.concatenate([found[f"{name} {what}"].values for name in names for what in kinds])
+    slopes = np.append(slopes[np.isfinite(slopes)], (0.0, 1.0))
+    low, high = np.quantile(slopes, (0.25, 0.75))
+    inside = slopes[(slopes > low - 3 * (high - low)) & (slopes < high + 3 * (high - low))]
+    for what, title, ax in zip(kinds, ("$v^T H v$", "spectral norm of H"),
                                figure.subplots(1, 2, sharey=True)):
         dots(ax, names, [found[f"{name} {what}"].values for name in names], title=title,
              ylabel="slope against the gradient norm, log-log")
         note(ax, f"medians: {numbers(found, names, what)}")
-        reference(ax, 0)
-    return (f"C5: v^T H v grows like the gradient norm to the power "
-            f"{numbers(found, names, 'slope')} in {in_settings(names)}, within parts of the path",
+        for slope, words in ((0, "0: no growth"), (1, "1: proportional")):
+            reference(ax, slope)
+            ax.text(0.01, slope, words, transform=ax.get_yaxis_transform(), va="bottom")
+        plotting.limits(ax, inside.min() - 0.1, inside.max() + 0.1)
+    return ("C5: within parts of the path v^T H v grows like the gradient norm to the power "
+            f"{plotting.span(found, names, '{} slope')}",
             "Mean slope of log against log within parts of the path of one optimizer up to "
-            f"iteration {int(arrays['last']):,}; a dot for each seed, bar: median; dotted: 0, no "
-            f"growth. {plotting.rates(arrays)}")
+            f"iteration {int(arrays['last']):,}; a mark for each seed, bar: median; an arrow: "
+            f"beyond the axis. {plotting.rates(figure, arrays)}")
 
 
 generalized_smoothness.full = dict(seeds=18, steps=2500, batches=4)
@@ -485,18 +500,13 @@ def softmax_vs_linear(seeds=6, steps=45, optimizers=(Adam,)):
 
 def draw_softmax_vs_linear(figure, arrays, found):
     """One panel: "best loss" (seeds, kinds, blocks)."""
-    ax, d = figure.subplots(), SETTING_1.data["d"]
-    curves(ax, arrays["iteration"], arrays["best loss"], arrays["best kinds"], yscale="log",
-           xlabel="iteration", ylabel="training loss")
-    ax.plot(arrays["iteration"][[0, -1]], [d, d], ":", color="#000000", lw=1)
-    ax.text(arrays["iteration"].mean(), d, "loss of predicting 0", va="bottom", ha="center")
-    note(ax, f"final loss, softmax / linear {found['softmax loss ratio']}; linear attention is\nat "
-         f"half the loss of predicting 0 after {found['linear steps']} steps")
-    return (f"C6: in blocks, at the best rates, softmax attention ends at "
-            f"{found['softmax loss ratio']} times the loss of linear attention",
-            f"{SETTING_1.name}, {SETTING_1.layers} layers, each kind at the best rate of its grid, "
-            "in brackets. Running medians; line: median over seeds, band: smallest to largest. The "
-            "batches are the same for every kind.")
+    plotting.attention(figure, arrays, "best loss", "best kinds", found, SETTING_1.data["d"])
+    return (f"C6: at the best rates softmax attention ends at {found['softmax loss ratio']} times "
+            "the loss of linear attention",
+            f"{SETTING_1.name}, {SETTING_1.layers} layers, the paper's block matrices, each kind "
+            "at the best rate of its grid, in brackets, behind it the final loss. Running medians; "
+            "line: median over seeds, band: smallest to largest. The batches are the same for "
+            "every kind.")
 
 
 softmax_vs_linear.full = dict(steps=2000)
@@ -525,12 +535,14 @@ def draw_larger_model(figure, arrays, found):
     """One panel, the tail of the noise."""
     ax = figure.subplots()
     tails(ax, arrays, LARGE.name, title=LARGE.name)
-    note(ax, f"99 % / 50 % quantile {found['spread medians']}; skewness "
-         f"{found['skewness medians']}")
+    note(ax, f"skewness {found['skewness medians']}")
     ax.legend(loc="upper right")
-    return (f"C7: in a larger model the skewness of the noise norm is {found['skewness medians']}",
+    reached, null = (short(each, 2) for each in plotting.exceeded(arrays, LARGE.name))
+    return (f"C7: in the larger model one draw of the noise in 100 exceeds {reached} medians, "
+            f"Gaussian ones {null}",
             "Share of the draws whose norm exceeds r times the median of their seed, at "
-            "initialisation; a line for each seed; dashed: Gaussian vectors of the same mean and "
+            "initialisation; line: median over seeds, band: smallest to largest; the number: what "
+            "one draw in a hundred exceeds; dashed: Gaussian vectors of the same mean and "
             "covariance.")
 
 
@@ -573,28 +585,31 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=2):
 
 
 def draw_heavy_tails(figure, arrays, found):
-    """Above the steps of the finding, below "SETTING R_med" (seeds, optimizers, points)."""
+    """Of the parts of each setting the ratio of steps, with the band in which it was claimed to
+    stay, and the ratio of R_med."""
     names, settings = ([str(each) for each in arrays[key]] for key in ("optimizers", "settings"))
-    pair, panels = " / ".join(names[:2]), figure.subplot_mosaic([["steps"] * 3, settings])
-    for i, each in enumerate(names):
-        dots(panels["steps"], settings, [
-            found[f"{name} steps {each}"].values for name in settings], shift=0.2 * i, label=each,
-            colour=plotting.look(each, i)["color"], yscale="log", ylabel="steps to half the loss")
-    panels["steps"].legend()
-    note(panels["steps"], f"{pair}, heavy tails over the sphere: times {found['gain']}; claimed: "
-         f"times {short(found['gain'].above, 2)} to {short(found['gain'].below, 2)}")
-    for name in settings[1:]:
-        panels[name].sharey(panels[settings[0]])
-    for name in settings:
-        curves(panels[name], arrays["point"], arrays[f"{name} R_med"], names, yscale="log",
-               title=name, xlabel="iteration", ylabel="$R_{med}$, typical batch")
-        note(panels[name], f"{pair} over the path {found[f'{name} R_med']}")
-    return (f"C8: {pair} with heavy tails over that on the sphere: steps to half the loss "
-            f"{found['gain']}, claimed as 1; R_med {found['R_med']}",
-            "All at the same E|x|$^2$. Above: steps until the loss is half of that of predicting "
-            "0; a dot for each seed, bar: median. $R_{med}$: on the typical of the evaluation "
-            "batches of 1,000 prompts; line: median over seeds, band: smallest to largest. "
-            + plotting.rates(arrays))
+    pair, (steps, R), gain = " / ".join(names[:2]), figure.subplots(1, 2), found["gain"]
+    over = [ratio(*(found[f"{name} steps {each}"].values for each in names[:2]))
+            for name in settings]
+    middle = np.median(over[0])
+    steps.axhspan(gain.above * middle, gain.below * middle, color="#DDDDDD", lw=0,
+                  label=f"claimed: as for {settings[0]}")
+    dots(steps, settings, over, title="steps to half the loss", yscale="log",
+         ylabel=f"{pair}")
+    steps.legend(loc="upper left")
+    dots(R, settings, [found[f"{name} R_med"].values for name in settings], yscale="log",
+         title="$R_{med}$", ylabel=f"{pair}")
+    plotting.same_decades(steps, R)
+    for ax, key in ((steps, "gain"), (R, "R_med")):
+        reference(ax, 1)
+        note(ax, f"{settings[-1]} / {settings[0]}: {found[key]}")
+    change = {"holds": "stays the same", "open": "may or may not stay the same",
+              "against": "grows" if gain.median > 1 else "shrinks"}[gain.decision]
+    return (f"C8: with heavier tails of x {names[1]}'s lead in steps {change}",
+            "All at the same E|x|$^2$. Steps until the loss is half of that of predicting 0; "
+            "$R_{med}$: median over the path, on the typical of the evaluation batches of 1,000 "
+            "prompts. A mark for each seed, bar: median; above the panel the ratio of the outer "
+            f"two, median over seeds. Dotted: 1, no difference. {plotting.rates(figure, arrays)}")
 
 
 heavy_tails.full = dict(seeds=8, steps=10_000, batches=5)
@@ -662,25 +677,27 @@ def at_equal_loss(setting, contestants, seed, steps, targets):
 
 
 def draw_depth(figure, arrays, found):
-    """Against the depth: "ratio at LOSS" (seeds, depths) for each loss."""
-    ax, layers = figure.subplots(), [int(L) for L in arrays["layers"]]
-    pair = " / ".join(arrays["optimizers"][:2])
+    """Against the depth, a panel for each loss: "ratio at LOSS" (seeds, depths)."""
+    layers, pair = [int(L) for L in arrays["layers"]], " / ".join(arrays["optimizers"][:2])
     high, *lower = targets = [name.split()[-1] for name in arrays if name.startswith("ratio at ")]
-    for i, target in enumerate(targets):
-        dots(ax, [f"L = {L}" for L in layers], arrays[f"ratio at {target}"].T, shift=0.3 * (i - 1),
-             colour=plotting.look(target, i)["color"], label=f"at the loss {target}",
-             yscale="log", ylabel=f"$R_{{med}}$, {pair}")
-    reference(ax, 1)
-    ax.legend()
-    there = ", ".join(f"{found[f'R_med {target}']} at {target}" for target in lower)
-    note(ax, f"loss {high}, from L = {listed(layers[:1])} to L = {listed(layers[1:])}: times "
-         f"{found[f'R_med {high}']}; L = {listed(layers[1:])}: {there}")
-    equal = ", ".join(f"{found[f'R_med {target}']} ({target})" for target in lower)
-    return (f"C9: R_med {pair} at the same loss {equal}; with depth, at loss {high}, times "
-            f"{found[f'R_med {high}']}",
+    for target, ax in zip(targets, figure.subplots(1, len(targets), sharey=True)):
+        over = arrays[f"ratio at {target}"]
+        dots(ax, layers, over.T, title=f"at the loss {target}", yscale="log", xlabel="layers L",
+             ylabel=f"$R_{{med}}$, {pair}")
+        for i in np.flatnonzero(~np.isfinite(over).any(axis=0)):
+            ax.text(i, 0.8, "not reached", rotation=90, ha="center", va="center",
+                    transform=ax.get_xaxis_transform(), color="#444444")
+        reference(ax, 1)
+        than = f" / {layers[0]}" if target == high else ""
+        note(ax, f"L = {listed(layers[1:])}{than}: {found[f'R_med {target}']}")
+    grows = {"holds": "it grows with depth", "open": "whether it grows with depth is open",
+             "against": "it falls with depth"}[found[f"R_med {high}"].decision]
+    return (f"C9: in deep models, at the same loss, {arrays['optimizers'][0]}'s R_med is "
+            f"{plotting.span(found, lower, 'R_med {}')} times {arrays['optimizers'][1]}'s; {grows}",
             "Data of Setting 1. The ratio of $R_{med}$ where the loss of each optimizer first lies "
-            f"below a number (no dots: not reached), on the typical of five evaluation batches. A "
-            "dot for each seed, bar: median.")
+            "below a number, on the typical of five evaluation batches. A mark for each seed, bar: "
+            "median. Above the panels the geometric mean of the deep models, at the first loss "
+            "over that of the shallow one. Dotted: 1, no difference.")
 
 
 depth.full = dict(steps=1000)
@@ -716,20 +733,26 @@ def learning_rates(seeds=6, steps=200, others=0, settings=PAPER_SETTINGS):
 
 
 def draw_learning_rates(figure, arrays, found):
-    """The ratios of the finding, a panel an optimizer."""
+    """The ratios of the finding, the optimizers side by side."""
     names, settings = ([str(each) for each in arrays[key]] for key in ("optimizers", "settings"))
-    for each, ax in zip(names, figure.subplots(1, len(names), sharey=True, squeeze=False)[0]):
+    ax, medians = figure.subplots(), {}
+    for i, each in enumerate(names):
         ratios = [found[f"{name} {each}"] for name in settings]
-        dots(ax, settings, [one.values for one in ratios], yscale="log", title=each,
-             ylabel="final loss, published rate / best rate")
-        note(ax, "medians: " + ", ".join(map(str, ratios)) + "; dotted: the claim's bound")
-        reference(ax, ratios[0].below)
-        reference(ax, 1, "-")
-    ratios = "; ".join(f"{each} {numbers(found, settings, each)}" for each in names)
-    return (f"Protocol: final loss, published rate / best rate, in {in_settings(settings)}: "
-            f"{ratios}",
-            "On seeds that had no part in choosing the best rate; a dot for each seed, bar: "
-            "median. Dotted: the bound of the claim.")
+        dots(ax, settings, [one.values for one in ratios], plotting.look(each, i), (i, len(names)),
+             each, yscale="log", ylabel="final loss, published rate / best rate")
+        medians |= {(name, each): one for name, one in zip(settings, ratios)}
+    reference(ax, ratios[0].below)
+    ax.text(0.99, ratios[0].below, "bound of the claim", transform=ax.get_yaxis_transform(),
+            ha="right", va="bottom")
+    reference(ax, 1, "-")
+    ax.legend(loc="upper right")
+    worst = max(medians, key=lambda pair: medians[pair].median)
+    others = [one.median for pair, one in medians.items() if pair != worst]
+    return (f"Protocol: in {worst[0]} {worst[1]}'s published rate ends at "
+            f"{short(medians[worst].median, 2)} times the best rate's loss, the others at most at "
+            f"{short(max(others, default=1), 2)}",
+            "On seeds that had no part in choosing the best rate; a mark for each seed, bar: "
+            "median.")
 
 
 learning_rates.full = dict(seeds=8, steps=10_000, others=500)
@@ -769,28 +792,17 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3, settings=P
 
 
 def draw_clipping(figure, arrays, found):
-    """Of "SETTING, OPTIMIZER's path, DIRECTION" (seeds, kinds, points) the medians over the path; a
-    row a path."""
-    names, settings = list(arrays["names"]), arrays["settings"]
-    rows = figure.subplots(len(names), len(settings), sharey=True, squeeze=False)
-    for each, row in zip(names, rows):
-        for name, title, ax in zip(settings, arrays["titles"], row):
-            plotting.clipped(ax, [without_start(arrays[f"{name}, {each}'s path, {direction}"])
-                                  for direction in ("gradient", "step")], arrays["kinds"],
-                             title=title, ylabel=f"$v^T H v$, {each}'s path")
-            lower = found[f"{name}, {each}'s path, gradient clipped at 0.5"]
-            note(ax, f"gradient: as it is minus 0.5: {lower}")
-    words = ", ".join(f"{', '.join(str(found[key]) for key in keys)} ({each}'s path)"
-                      for each, keys in ((each, [
-                          f"{name}, {each}'s path, gradient clipped at 0.5" for name in settings])
-                          for each in names))
-    return (f"C11: v^T H v of the gradient, as it is minus clipped at 0.5, in "
-            f"{in_settings(settings)}: {words}",
-            "$v^T H v$ at the same point, for the gradient and for the optimizer's step, as it is, "
-            "with its coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, "
-            "and for its sign, on the typical of the evaluation batches of 1,000 prompts. "
-            "Medians over the path without its first tenth; line: median over seeds, band: "
-            f"smallest to largest. {plotting.rates(arrays)}")
+    """Of "SETTING, OPTIMIZER's path, DIRECTION" (seeds, kinds, points) the medians over the path,
+    over that of the direction as it is."""
+    gradient, step = plotting.clippings(figure, arrays, {
+        key: without_start(arrays[key]) for key in arrays if key.endswith(("gradient", "step"))})
+    return (f"C11: clipping at the median leaves at most {gradient} of the gradient's v^T H v, at "
+            f"least {step} of that of {arrays['names'][-1]}'s own step",
+            "$v^T H v$ at the same point, for the gradient and for the optimizer's step, with its "
+            "coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, and for "
+            "its sign, over that of the direction as it is, on the typical of the evaluation "
+            "batches of 1,000 prompts. Medians over the path without its first tenth, then over "
+            f"seeds. {plotting.rates(figure, arrays)}")
 
 
 clipping.full = dict(seeds=12, steps=2500, batches=10)
@@ -828,25 +840,27 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2)
 
 
 def draw_nonlinear_regression(figure, arrays, found):
-    """The tail of the noise, and "R_med" and "smoothness" (seeds, optimizers, points)."""
+    """"R_med" and "smoothness" (seeds, optimizers, points), and the tail of the noise."""
     first, second, third = figure.subplots(1, 3)
-    tails(first, arrays, "MLP", title="gradient noise")
-    first.legend(loc="upper right", fontsize="small")
-    note(first, f"99 % / 50 % quantile {found['spread medians']}")
+    one, other = (str(each) for each in arrays["optimizers"][:2])
+    curves(first, arrays["point"], arrays["smoothness"], arrays["optimizers"],
+           title="directional smoothness", xlabel="iteration", ylabel="$v^T H v$")
+    smoothness_axis(first)
+    note(first, str(found["medians"]))
     curves(second, arrays["point"], arrays["R_med"], arrays["optimizers"], yscale="log",
            title="robust condition number", xlabel="iteration", ylabel="$R_{med}$")
-    note(second, f"over the path {found['R_med']}")
-    curves(third, arrays["point"], arrays["smoothness"], arrays["optimizers"],
-           title="directional smoothness", xlabel="iteration", ylabel="$v^T H v$")
-    smoothness_axis(third)
-    note(third, str(found["medians"]))
-    pair = " / ".join(arrays["optimizers"][:2])
-    return (f"C12: a nonlinear task with an MLP, typical batch: R_med {pair} {found['R_med']}; "
-            f"v^T H v {found['medians']}",
-            "Noise: share of the draws whose norm exceeds r times the median of their seed, at "
-            "initialisation; dashed: Gaussian vectors of the same mean and covariance. $R_{med}$ "
-            "and $v^T H v$: on the typical of the evaluation batches of 1,000 prompts; line: "
-            "median over seeds, band: smallest to largest.")
+    note(second, f"{one} / {other} over the path {found['R_med']}")
+    tails(third, arrays, "MLP", title="gradient noise")
+    third.legend(loc="upper right", fontsize="small")
+    words = {"holds": "larger", "open": "not for certain larger", "against": "smaller"}
+    return (f"C12: with an MLP before the attention {one}'s v^T H v is "
+            f"{words[found['smoothness'].decision]}, its R_med {words[found['R_med'].decision]} "
+            f"than {other}'s",
+            "A nonlinear task. $v^T H v$ and $R_{med}$: on the typical of the evaluation batches "
+            "of 1,000 prompts; line: median over seeds, band: smallest to largest. Noise: share of "
+            "the draws whose norm exceeds r times the median of their seed, at initialisation; the "
+            "number: what one draw in a hundred exceeds; dashed: Gaussian vectors of the same mean "
+            "and covariance.")
 
 
 nonlinear_regression.full = dict(seeds=8, steps=10_000, batches=3)

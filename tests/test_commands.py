@@ -147,6 +147,21 @@ def test_slides_and_redraw(kept, monkeypatch, capsys):
     assert "kept/depth.npz: got other arrays" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("level, name, words", (
+    ("published", "adam_vs_sgd", "as the paper asks: 3 of 3 hold   |   6 seeds, 10,000 steps"),
+    ("robust", "adam_vs_sgd", "asked harder: 2 of 3 hold, 1 open   |   6 seeds, 10,000 steps"),
+    ("robust", "heavy_tails", "asked harder: 1 of 2 hold, 1 against   |   8 seeds, 10,000 steps"),
+    ("published", "learning_rates", "3 seeds, 10,000 steps")))
+def test_what_stands_below_a_headline(level, name, words):
+    """How many primary parts hold, of a first look as such, or why nothing is said of them."""
+    found = commands.load(name, ROOT / "figures", level)[1]
+    assert commands.under(found) == words
+    if found["verdict"]:
+        first = commands.under(found | dict(verdict=f"{found['verdict']} in a first look"))
+        assert first == words.replace("   |", " in a first look   |")
+        assert commands.under(found | dict(verdict="too few seeds")).startswith("too few seeds   |")
+
+
 def test_report(kept, monkeypatch, capsys):
     """Both tables, the gallery in two languages and the scoreboard; on a terminal a line each."""
     assert exit_status(["report", "--out", "kept"]) == 0

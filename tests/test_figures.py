@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 import commands
 import plotting
+from verdicts import Measured, short
 
 ROOT = Path(__file__).parent.parent
 FIGURES = ROOT / "figures"
@@ -45,7 +46,7 @@ def test_kept_figures(level, name):
 
 
 @pytest.mark.parametrize("level, name", (("published", "softmax_vs_linear"),
-                                         ("published", "full_batch"), ("robust", "depth")))
+                                         ("published", "adam_vs_sgd"), ("robust", "adam_vs_sgd")))
 def test_no_label_covers_another(level, name):
     """At the ends of lines that end near each other."""
     figure = commands.draw(name, *commands.load(name, FIGURES, level))
@@ -119,7 +120,7 @@ def test_slides_fill_the_page_with_one_panel():
         assert box.width > 0.6 and box.height > 0.5
         assert ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
         assert ax.title.get_fontsize() > ax.xaxis.label.get_fontsize()
-        assert figure.get_suptitle().startswith("C9: final loss SGD / Adam from L = 2 to 8")
+        assert figure.get_suptitle().startswith("C9: depth raises Adam's lead")
 
 
 def test_a_slide_has_its_own_labels():
@@ -183,9 +184,18 @@ def strange(level, name):
 
 
 def marked(ax, marker):
-    """Numbers of what is marked so, line by line; not the caps of an error bar."""
+    """Numbers of what is marked so, line by line, without that of a legend."""
     return [line.get_ydata() for line in ax.get_lines() if line.get_marker() == marker
-            and line.get_ls() == "None" and (marker != "_" or line.get_ms() > 20)]
+            and line.get_ls() == "None" and len(line.get_ydata())]
+
+
+def groups_of(ax):
+    """Of `dots` the groups and the heights of their bars, as they were drawn."""
+    seeds = [line.get_ydata() for line in ax.get_lines() if line.get_ls() == "None"
+             and line.get_alpha() is not None]
+    bars = [line.get_ydata() for line in ax.get_lines() if line.get_marker() == "None"
+            and line.get_ls() == "-" and line.get_lw() > 3]
+    return seeds, bars
 
 
 def late(path, start):
@@ -201,31 +211,20 @@ SETTINGS = [f"Setting {k}" for k in (1, 2, 3)]
 
 @pytest.mark.parametrize("level, name, panel, names, key", (
     ("published", "adam_vs_sgd", 0, "optimizers", "Setting 1 loss"),
-    ("published", "adam_vs_sgd", 4, "optimizers", "Setting 2 norm"),
-    ("published", "condition_number", 2, "optimizers", "Setting 3 path"),
-    ("published", "directional_smoothness", 1, "optimizers", "Setting 2 first batch"),
+    ("published", "adam_vs_sgd", 1, "optimizers", "Setting 2 loss"),
     ("published", "softmax_vs_linear", 0, "kinds", "loss"),
     ("published", "larger_model", 0, "optimizers", "loss"),
-    ("published", "larger_model", 1, "optimizers", "norm"),
-    ("published", "heavy_tails", 1, "optimizers", "Gaussian x loss"),
-    ("published", "heavy_tails", 8, "optimizers", "Setting 3 R_med"),
-    ("published", "full_batch", 1, "optimizers", "Setting 3, fixed batch loss"),
     ("published", "nonlinear_regression", 0, "optimizers", "loss"),
-    ("published", "nonlinear_regression", 2, "optimizers", "R_med"),
-    ("published", "nonlinear_regression", 3, "optimizers", "smoothness"),
     ("robust", "adam_vs_sgd", 1, "optimizers", "Setting 2 loss at best rates"),
-    ("robust", "directional_smoothness", 2, "optimizers", "Setting 3 typical batch"),
-    ("robust", "directional_smoothness", 3, "optimizers", "Setting 1 together"),
     ("robust", "softmax_vs_linear", 0, "best kinds", "best loss"),
-    ("robust", "heavy_tails", 3, "optimizers", "Setting 3 R_med"),
-    ("robust", "nonlinear_regression", 1, "optimizers", "R_med"),
-    ("robust", "nonlinear_regression", 2, "optimizers", "smoothness")))
+    ("robust", "nonlinear_regression", 0, "optimizers", "smoothness"),
+    ("robust", "nonlinear_regression", 1, "optimizers", "R_med")))
 def test_a_panel_of_curves(level, name, panel, names, key):
     """Of each optimizer or kind the median over seeds, against the iteration, in its colour."""
     figure, arrays, _ = strange(level, name)
     x = next(arrays[axis] for axis in ("iteration", "point")
              if axis in arrays and len(arrays[axis]) == arrays[key].shape[-1])
-    lines = {line.get_label(): line for line in figure.axes[panel].get_lines()}
+    lines = {line.get_label().split(": ")[0]: line for line in figure.axes[panel].get_lines()}
     for i, each in enumerate(arrays[names]):
         np.testing.assert_allclose(lines[each].get_xydata().T,
                                    [x, np.median(arrays[key][:, i], axis=0)])
@@ -234,91 +233,134 @@ def test_a_panel_of_curves(level, name, panel, names, key):
 
 @pytest.mark.parametrize("level, name, panel, of", (
     ("published", "gradient_noise", 1, "Setting 2"), ("robust", "gradient_noise", 2, "Setting 3"),
-    ("published", "larger_model", 2, "L = 8, d = 20, n = 60"),
+    ("published", "larger_model", 1, "L = 8, d = 20, n = 60"),
     ("robust", "larger_model", 0, "L = 8, d = 20, n = 60"),
-    ("published", "heavy_tails", 4, "Gaussian x"), ("published", "nonlinear_regression", 1, "MLP"),
-    ("robust", "nonlinear_regression", 0, "MLP")))
+    ("robust", "nonlinear_regression", 2, "MLP")))
 def test_a_panel_of_tails(level, name, panel, of):
-    """A line for each seed and a dashed one: the share of the draws against the ratio reached."""
+    """The share of the draws against the ratio reached, the median over seeds and, dashed, that of
+    Gaussian vectors; what one draw in a hundred exceeds is written beside both."""
     figure, arrays, _ = strange(level, name)
-    wanted = [*arrays[f"{of} tail"], arrays[f"{of} null"]]
-    for line, x in zip(figure.axes[panel].get_lines(), wanted, strict=True):
-        np.testing.assert_array_equal(line.get_xydata().T, [x, arrays["share"]])
+    ax, middle = figure.axes[panel], np.median(arrays[f"{of} tail"], axis=0)
+    for line, x in zip(ax.get_lines(), (middle, arrays[f"{of} null"])):
+        np.testing.assert_allclose(line.get_xydata().T, [x, arrays["share"]])
+    assert ax.get_lines()[1].get_linestyle() == "--"
+    at = np.abs(arrays["share"] - 0.01).argmin()
+    for x in (middle[at], arrays[f"{of} null"][at]):
+        assert any(text.get_text() == short(x, 2) and text.xy == (x, 0.01)
+                   for text in ax.texts if hasattr(text, "xy"))
 
 
 @pytest.mark.parametrize("level, name, panel, groups", (
-    ("published", "condition_number", 4, lambda a, f: [
-        a[f"Setting 2, iteration {t} first batch"] for t in (750, 1250)]),
-    ("published", "directional_smoothness", 5, lambda a, f: late(a["Setting 3 first batch"], 5).T),
+    ("published", "heavy_tails", 0, lambda a, f: [f[f"{each} noise"].values for each in COLUMNS]),
+    ("published", "heavy_tails", 1, lambda a, f: [
+        f[f"{each} steps {name}"].values for name in ("SGD", "Adam") for each in COLUMNS]),
+    ("published", "heavy_tails", 2, lambda a, f: [f[f"{each} R_med"].values for each in COLUMNS]),
+    ("published", "heavy_tails", 3, lambda a, f: [
+        f[f"{each} SGD / Adam"].values for each in COLUMNS]),
     ("published", "depth", 2, lambda a, f: [*a["first ratio"].T, *a["typical ratio"].T]),
-    ("published", "full_batch", 3, lambda a, f: [
+    ("published", "full_batch", 1, lambda a, f: [
         a[f"Setting 3, {case} ratios"][i] for i in (0, 1) for case in CASES]),
     ("robust", "adam_vs_sgd", 4, lambda a, f: (
         a["Setting 2 quantiles"][:, 0] / a["Setting 2 quantiles"][:, 1]).T),
-    ("robust", "condition_number", 1, lambda a, f: [
-        a[f"Setting 2, iteration {t} {kind}"] for t in (750, 1250)
-        for kind in ("typical batch", "together")]),
-    ("robust", "condition_number", 5, lambda a, f: [a[f"Setting 3 with {each}"] for each in KINDS]),
+    ("robust", "generalized_smoothness", 0, lambda a, f: [
+        f[f"{each} slope"].values for each in SETTINGS]),
     ("robust", "generalized_smoothness", 1, lambda a, f: [
         f[f"{each} spectral slope"].values for each in SETTINGS]),
     ("robust", "heavy_tails", 0, lambda a, f: [
-        f[f"{each} steps {name}"].values for name in ("SGD", "Adam") for each in COLUMNS]),
-    ("robust", "depth", 0, lambda a, f: [
-        *a["ratio at 0.5"].T, *a["ratio at 0.05"].T, *a["ratio at 0.005"].T]),
-    ("robust", "learning_rates", 1, lambda a, f: [f[f"{each} Adam"].values for each in SETTINGS])))
+        f[f"{each} steps SGD"].values / f[f"{each} steps Adam"].values for each in COLUMNS]),
+    ("robust", "heavy_tails", 1, lambda a, f: [f[f"{each} R_med"].values for each in COLUMNS]),
+    ("robust", "depth", 0, lambda a, f: a["ratio at 0.5"].T),
+    ("robust", "depth", 2, lambda a, f: a["ratio at 0.005"].T),
+    ("robust", "learning_rates", 0, lambda a, f: [
+        f[f"{each} {name}"].values for name in ("SGD", "Adam") for each in SETTINGS])))
 def test_a_panel_of_dots(level, name, panel, groups):
-    """A dot for each seed, and a bar at their median, from left to right."""
+    """A mark for each seed, and a bar at their median, from left to right."""
     figure, arrays, parts = strange(level, name)
-    dots, bars = (marked(figure.axes[panel], marker) for marker in "o_")
+    dots, bars = groups_of(figure.axes[panel])
     for dot, bar, wanted in zip(dots, bars, groups(arrays, parts), strict=True):
         np.testing.assert_allclose(dot, wanted)
-        assert bar == pytest.approx([np.median(wanted)])
+        np.testing.assert_allclose(bar, 2 * [np.median(wanted)])
+
+
+@pytest.mark.parametrize("level, panel, rows", (
+    ("published", 1, lambda a: {"typical batch, 100": ratio_of(a["Setting 2 path"][..., 2])} | {
+        f"{kind}, {t:,}": values for t, k in ((750, 6), (1250, 7)) for kind, values in (
+            ("the paper", None), ("first batch", a[f"Setting 2, iteration {t} first batch"]),
+            ("typical batch", ratio_of(a["Setting 2 path"][..., k])))} | {
+        "typical batch, 2,000": ratio_of(a["Setting 2 path"][..., 8]),
+        "typical batch, 9,950": ratio_of(a["Setting 2 path"][..., 12])}),
+    ("robust", 2, lambda a: {
+        "typical batch, 750": a["Setting 3, iteration 750 typical batch"],
+        "typical batch, 1,250": a["Setting 3, iteration 1250 typical batch"],
+        "100,000 prompts, 750": a["Setting 3, iteration 750 together"],
+        "100,000 prompts, 1,250": a["Setting 3, iteration 1250 together"]} | {
+        f"{kind}, 750": a[f"Setting 3 with {kind}"] for kind in KINDS})))
+def test_rows_of_C3(level, panel, rows):
+    """From top to bottom a dot for each seed and their median, at the row of its name."""
+    figure, arrays, _ = strange(level, "condition_number")
+    rows, ax = rows(arrays), figure.axes[panel]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(rows)
+    there = {-i: values for i, values in enumerate(rows.values()) if values is not None}
+    for pale, wanted in ((True, there), (False, {y: [np.median(x)] for y, x in there.items()})):
+        lines = [line for line in ax.get_lines() if line.get_marker() == "o"
+                 and (line.get_alpha() is not None) == pale]
+        assert len(lines) == len(wanted)
+        for line in lines:
+            (y,) = set(line.get_ydata())
+            np.testing.assert_allclose(line.get_xdata(), wanted[y])
+
+
+def ratio_of(values):
+    return values[:, 0] / values[:, 1]
+
+
+@pytest.mark.parametrize("level, name, panel, values", (
+    ("published", "directional_smoothness", 2, lambda a, f: late(a["Setting 3 first batch"], 5)),
+    ("robust", "directional_smoothness", 1, lambda a, f: late(a["Setting 2 typical batch"], 2)),
+    ("robust", "directional_smoothness", 3, lambda a, f: late(a["Setting 1 together"], 2)),
+    ("published", "nonlinear_regression", 1, lambda a, f: np.transpose(
+        [f["MLP SGD"].values, f["MLP Adam"].values]))))
+def test_a_panel_of_pairs(level, name, panel, values):
+    """A line for each seed, from SGD to Adam, and a bar at each median."""
+    figure, arrays, parts = strange(level, name)
+    ax, values = figure.axes[panel], values(arrays, parts)
+    joined = [line.get_ydata() for line in ax.get_lines() if list(line.get_xdata()) == [0, 1]
+              and line.get_color() == "#BBBBBB"]
+    np.testing.assert_allclose(joined, values)
+    bars = [line.get_ydata()[0] for line in ax.get_lines() if line.get_lw() > 3]
+    np.testing.assert_allclose(bars, np.median(values, axis=0))
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["SGD", "Adam"]
 
 
 NOTES = """
-published adam_vs_sgd 0: SGD / Adam {Setting 1 SGD / Adam}
+published adam_vs_sgd 1: {Setting 2 SGD / Adam} times
 published gradient_noise 1: skewness {Setting 2 skewness}
-published condition_number 5: here: {Setting 3 750} at 750 | here: {Setting 3 1250} at 1250
-published directional_smoothness 4: {Setting 2 medians} | difference {Setting 2 difference}
+published condition_number 1: first batch: | {Setting 2 750} at 750, {Setting 2 1250} at 1250
 published generalized_smoothness 0: slope {Setting 1 slope}
 published generalized_smoothness 4: slope {Setting 2 spectral slope}
-published softmax_vs_linear 0: softmax / linear {softmax loss ratio}; linear attention is
-published softmax_vs_linear 0: half the loss of predicting 0 after {linear steps} steps
-published larger_model 0: final loss SGD / Adam {L = 8, d = 20, n = 60 SGD / Adam}
-published larger_model 2: skewness {skewness}
-published heavy_tails 0: loss SGD / Adam {Spherical x SGD / Adam} | steps to half: SGD
-published heavy_tails 2: SGD {Setting 3 steps SGD}, Adam {Setting 3 steps Adam}
-published heavy_tails 5: 99 % / 50 % quantile {Setting 3 noise}
-published heavy_tails 7: SGD / Adam over the path {Gaussian x R_med}
-published depth 0: at L = 4, 6, 8: {L = 4 SGD / Adam}, {L = 6 SGD / Adam}, {L = 8 SGD / Adam}
-published depth 1: from L = 2, 4 to 6, 8: times {noise}
-published depth 2: first batch, from L = 2 to 4, 6, 8: | times {R_med}
-published full_batch 1: SGD / Adam {Setting 3, fixed batch Adam} | SGD / SignDescent
+published softmax_vs_linear 0: the loss of predicting 0 after {linear steps} steps
+published softmax_vs_linear 0: softmax (0.01): {softmax loss}
+published larger_model 0: {L = 8, d = 20, n = 60 SGD / Adam} times
+published larger_model 1: skewness {skewness}
+published depth 0: {L = 8 SGD / Adam} times
+published depth 1: L = 6, 8 / 2, 4: {noise}
+published depth 2: first batch, | L = 4, 6, 8 / 2: {R_med}
+published full_batch 1: SGD / Adam {Setting 3, fixed batch Adam}, SGD / SignDescent
 published full_batch 0: SGD / SignDescent {Setting 1, fixed batch SignDescent}
-published clipping 4: minus 0.5: {Setting 2, Adam's path, gradient clipped at 0.5}
-published nonlinear_regression 0: final loss SGD / Adam {MLP SGD / Adam}
-published nonlinear_regression 1: skewness {skewness}
-published nonlinear_regression 2: SGD / Adam over the path, first batch {R_med}
-published nonlinear_regression 3: difference over the path, first batch {smoothness}
-robust adam_vs_sgd 1: SGD / Adam {Setting 2 loss} | other runs, steps to 1: {Setting 2 steps}
+published nonlinear_regression 1: median of SGD / Adam: {MLP SGD / Adam}
+robust adam_vs_sgd 1: {Setting 2 loss} times
 robust gradient_noise 2: 99 % / 50 % quantile {Setting 3 spread medians}
-robust condition_number 0: typical batch: {Setting 1 750} at 750, {Setting 1 1250} at 1250
-robust directional_smoothness 1: {Setting 2 typical medians}
-robust directional_smoothness 3: {Setting 1 together medians}
+robust condition_number 0: typical batch: | {Setting 1 750} at 750, {Setting 1 1250} at 1250
 robust generalized_smoothness 0: medians: {Setting 1 slope}, {Setting 2 slope}, {Setting 3 slope}
 robust generalized_smoothness 1: medians: {Setting 1 spectral slope}, {Setting 2 spectral slope}
-robust softmax_vs_linear 0: softmax / linear {softmax loss ratio}; linear attention is
-robust softmax_vs_linear 0: half the loss of predicting 0 after {linear steps} steps
-robust larger_model 0: 99 % / 50 % quantile {spread medians}; skewness {skewness medians}
-robust heavy_tails 0: heavy tails over the sphere: times {gain}; claimed: times 0.67 to 1.5
-robust heavy_tails 3: SGD / Adam over the path {Setting 3 R_med}
-robust depth 0: loss 0.5, from L = 2 to L = 4, 6, 8: times {R_med 0.5}; L = 4, 6, 8: {R_med 0.05}
-robust depth 0: {R_med 0.05} at 0.05, {R_med 0.005} at 0.005
-robust learning_rates 1: medians: {Setting 1 Adam}, {Setting 2 Adam}, {Setting 3 Adam}; dotted
-robust clipping 2: minus 0.5: {Setting 3, SGD's path, gradient clipped at 0.5}
-robust nonlinear_regression 0: 99 % / 50 % quantile {spread medians}
+robust softmax_vs_linear 0: softmax (0.005): {softmax loss}
+robust larger_model 0: skewness {skewness medians}
+robust heavy_tails 0: Setting 3 / Spherical x: {gain}
+robust heavy_tails 1: Setting 3 / Spherical x: {R_med}
+robust depth 0: L = 4, 6, 8 / 2: {R_med 0.5}
+robust depth 2: L = 4, 6, 8: {R_med 0.005}
+robust nonlinear_regression 0: {medians}
 robust nonlinear_regression 1: over the path {R_med}
-robust nonlinear_regression 2: {medians}
 """
 
 
@@ -333,32 +375,43 @@ def test_the_number_above_a_panel(row):
 
 
 def test_the_paper_in_C3():
-    """Its mean is a star, left of the seeds at the same iteration."""
+    """Its mean is a star in its row."""
     figure, arrays, _ = strange("published", "condition_number")
-    assert [each[0] for each in marked(figure.axes[3], "*")] == [
-        arrays[f"Setting 1, iteration {t} paper"][0] for t in (750, 1250)]
+    stars = [line.get_xydata() for line in figure.axes[0].get_lines() if line.get_marker() == "*"]
+    np.testing.assert_allclose(np.concatenate(stars), [
+        (arrays[f"Setting 1, iteration {t} paper"][0], y) for t, y in ((750, -1), (1250, -4))])
 
 
 def test_paths_in_C5():
     """Against the norm of the gradient, its colour the iteration: v^T H v, and the spectral norm at
     every second point."""
-    figure, arrays, _ = strange("published", "generalized_smoothness")
+    figure, arrays, parts = strange("published", "generalized_smoothness")
     for panel, key, every in ((1, "Setting 2 curvature", 1), (4, "Setting 2 spectral", 2)):
         (dots,) = figure.axes[panel].collections
         x, t = arrays["Setting 2 norm"][:, ::every], arrays["iteration"][::every]
         np.testing.assert_array_equal(dots.get_offsets().T, [x.ravel(), arrays[key].ravel()])
         np.testing.assert_array_equal(dots.get_array(), np.tile(t, len(x)))
         assert dots.get_clim() == (0, arrays["iteration"][-1])
+    for panel, part in ((1, "Setting 2 slope"), (4, "Setting 2 spectral slope")):
+        for line, slope in zip(figure.axes[panel].get_lines(), (parts[part].median, 1)):
+            x, y = np.log(line.get_xydata()).T
+            assert (y[1] - y[0]) / (x[1] - x[0]) == pytest.approx(slope)
 
 
 @pytest.mark.parametrize("level", commands.LEVELS)
 def test_directions_in_C11(level):
-    """Medians over seeds of those over the path, as it is, clipped and its sign from the left."""
+    """Medians over seeds of v^T H v over that of the direction as it is; a colour for the gradient
+    and one for the step, a marker for each setting."""
     figure, arrays, _ = strange(level, "clipping")
-    lines = {line.get_label(): line for line in figure.axes[4].get_lines()}
-    for each in ("gradient", "step"):
-        heights = late(arrays[f"Setting 2, Adam's path, {each}"], 1)  # (seeds, kinds)
-        np.testing.assert_allclose(lines[each].get_ydata(), np.median(heights, axis=0))
+    lines = [line for line in figure.axes[1].get_lines() if len(line.get_xdata()) == 4]
+    wanted = [(each, name) for each in ("gradient", "step") for name in SETTINGS]
+    for line, (each, name) in zip(lines, wanted, strict=True):
+        heights = late(arrays[f"{name}, Adam's path, {each}"], 1)  # (seeds, kinds)
+        np.testing.assert_allclose(line.get_ydata(), np.median(
+            heights / heights[:, :1], axis=0))
+        assert line.get_color() == plotting.look(each, each == "step")["color"]
+        assert line.get_marker() == "osv"[SETTINGS.index(name)]
+    assert figure.axes[1].get_title() == "along Adam's path"
 
 
 def test_depths_in_C9():
@@ -458,16 +511,49 @@ def test_curves(ax):
 
 
 def test_dots(ax):
-    """Every seed a dot, the median a bar: not the mean."""
-    plotting.dots(ax, ["a"], [[1.0, 2.0, 90.0]])
-    (_, seeds), (_, bar) = lines_of(ax)
-    assert list(seeds) == [1, 2, 90] and bar == [2]
-    assert ax.get_lines()[1].get_marker() == "_"
+    """Every seed a mark, the median a bar, not the mean; series stand beside each other, with
+    their own marker, and their seeds in the same order each time, which is not their own."""
+    looks = dict(color="#009E73", marker="^"), dict(color="#882255", marker="D")
+    for i, values in enumerate(([[1.0, 2.0, 90.0, 3.0, 4.0]], [[5.0, 6.0, 70.0, 7.0, 8.0]])):
+        plotting.dots(ax, ["a"], values, looks[i], (i, 2))
+    seeds, bar, others, other_bar = ax.get_lines()
+    assert list(seeds.get_ydata()) == [1, 2, 90, 3, 4] and list(bar.get_ydata()) == [3, 3]
+    assert [seeds.get_marker(), others.get_marker()] == ["^", "D"]
+    for line, end in ((seeds, bar), (others, other_bar)):
+        assert min(end.get_xdata()) < min(line.get_xdata()) < max(line.get_xdata()) < max(
+            end.get_xdata())
+        x = list(line.get_xdata())
+        assert sorted(x) not in (x, x[::-1])
+    assert max(bar.get_xdata()) < min(other_bar.get_xdata())
+    assert list(plotting.scattered(5)) == list(plotting.scattered(5))
 
 
 def test_a_median_that_is_infinite_is_a_cross(ax):
     plotting.dots(ax, ["a"], [[1.0, np.inf, np.inf]])
     assert ax.get_lines()[1].get_marker() == "X" and lines_of(ax)[1][1] == [0.96]
+
+
+def test_equal_factors_look_equal():
+    """On logarithmic axes, without moving their middle."""
+    axes = Figure().subplots(1, 2)
+    for ax, limits in zip(axes, ((0.001, 10), (1, 4))):
+        ax.set(yscale="log", ylim=limits)
+    plotting.same_decades(*axes)
+    (low, high), (least, most) = (ax.get_ylim() for ax in axes)
+    assert high / low == pytest.approx(1e4) == most / least
+    assert low * high == pytest.approx(0.01) and least * most == pytest.approx(4)
+
+
+def test_a_label_stays_where_the_axis_below_is_another():
+    """But not where it is the same."""
+    def draw(figure, arrays, found):
+        for column, right in zip(figure.subplots(2, 2).T, (1, 2)):
+            column[0].set(xlabel="x", xlim=(0, 1))
+            column[1].set(xlabel="x", xlim=(0, right))
+        return "headline", "caption"
+
+    same, other, *_ = plotting.picture(draw, {}, {}).axes
+    assert not same.xaxis.label.get_visible() and other.xaxis.label.get_visible()
 
 
 def test_one_point_and_none(ax):
@@ -518,11 +604,26 @@ def test_ticks_are_of_one_kind(ax):
 
 
 def test_tails(ax):
-    arrays = {"share": np.array([0.1, 1]), "A tail": np.array([[2.0, 1], [3, 1]]),
+    """Median and band; all on one axis, unless one reaches further."""
+    arrays = {"share": np.array([0.1, 1]), "A tail": np.array([[2.0, 1], [3, 1], [4, 1]]),
               "A null": np.array([1.5, 1])}
     plotting.tails(ax, arrays, "A")
-    assert [x.tolist() for x, _ in lines_of(ax)] == [[2, 1], [3, 1], [1.5, 1]]
-    assert ax.get_lines()[2].get_linestyle() == "--" and ax.get_xlim()[1] > 3
+    assert [x.tolist() for x, _ in lines_of(ax)] == [[3, 1], [1.5, 1]]
+    band = ax.collections[0].get_paths()[0].vertices
+    assert band[:, 0].min() == 1 and band[:, 0].max() == 4
+    assert ax.get_lines()[1].get_linestyle() == "--" and ax.get_xlim() == (0.9, 20)
+    plotting.tails(ax, arrays | {"A tail": np.array([[70.0, 1]])}, "A")
+    assert ax.get_xlim()[1] > 70
+
+
+def test_limits(ax):
+    """What lies beyond is an arrow at the edge."""
+    plotting.dots(ax, ["a"], [[1.0, 2.0, 3.0, 99.0]])
+    plotting.limits(ax, 0, 4)
+    x = ax.get_lines()[0].get_xdata()[3]
+    assert ax.get_ylim() == (0, 4)
+    (arrow,) = (line for line in ax.get_lines() if line.get_marker() == "^")
+    assert arrow.get_xdata() == [x]
 
 
 def test_heat(ax):
@@ -545,7 +646,7 @@ def test_smoothness_axis(ax):
     """Both signs and 0 show."""
     ax.plot([0, 1, 2], [-5.0, 0.0, 300.0])
     plotting.smoothness_axis(ax)
-    assert ax.get_yscale() == "symlog"
+    assert ax.get_yscale() == "symlog"  # of positive values alone it is a plain one
     assert min(ax.get_yticks()) < 0 < max(ax.get_yticks()) and 0 in ax.get_yticks()
 
 
@@ -563,8 +664,30 @@ def test_colours_are_told_apart_in_grey():
         assert len({json.dumps(look[cue]) for look in looks}) == len(looks)
 
 
+def test_colours_are_told_apart_by_a_deuteranope():
+    """Distances in CIELAB, as such eyes see them (Machado et al. 2009), of all pairs."""
+    seen = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
+    to_xyz = np.array([[0.412, 0.358, 0.180], [0.213, 0.715, 0.072], [0.019, 0.119, 0.951]])
+
+    def lab(color):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in
+                  to_rgb(color)]
+        xyz = to_xyz @ np.clip(seen @ linear, 0, 1) / (0.950, 1, 1.089)
+        x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    colours = [lab(look["color"]) for look in (*plotting.LOOKS.values(), *plotting.OTHER_LOOKS)]
+    apart = [np.linalg.norm(one - other) for i, one in enumerate(colours) for other in colours[:i]]
+    assert min(apart) > 15
+
+
 def test_words():
     assert plotting.in_symbols("R_med, v^T H v, |x|^2") == "$R_{med}$, $v^THv$, $|x|^2$"
+    found = {name: Measured("", [], median, decision=word) for name, median, word in (
+        ("1 x", 1.5, "holds"), ("2 x", 7.0, "open"), ("Mine x", 0.123, "holds"))}
+    assert plotting.span(found, ["1", "2", "Mine"], "{} x") == "0.12 to 7.0"
+    assert plotting.span(found, ["1"], "{} x") == "1.5"
+    assert plotting.those(found, ["1", "2", "Mine"], "{} x") == "in 1, Mine; undecided in 2"
     for names, words in ((SETTINGS, "Settings 1, 2, 3"), (["Setting 2"], "Setting 2"),
                          (["Setting 1", "Mine"], "Setting 1, Mine")):
         assert plotting.in_settings(names) == words

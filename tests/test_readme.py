@@ -25,6 +25,8 @@ def test_the_loop_in_use(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README + results, re.DOTALL)
     assert blocks == re.findall(r"```python\n(.*?)```", JAPANESE + other, re.DOTALL)
     assert len(blocks) == 4
+    model, = re.findall(r"```py\n(.*?)```", README, re.DOTALL)  # not run: minimal.py has it
+    assert model in (ROOT / "minimal.py").read_text(encoding="utf-8") and model in JAPANESE
     monkeypatch.chdir(tmp_path)
     names, printed = {"__name__": "notebook"}, io.StringIO()
     with contextlib.redirect_stdout(printed):
