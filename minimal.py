@@ -5,8 +5,8 @@ another one in each prompt; the query's y is the target. M leaves the query out,
 
     Z' = Z + (1/n) P Z M Z^T Q Z = A Z,  A = I + P G Q,  G = (1/n) Z M Z^T = (1/n) C C^T.
 
-It multiplies every column by A, so q' = A q and G' = A G A^T: of a prompt, G and q are all it
-needs. The prediction is minus the last entry of the last q. dX is dLoss/dX.
+A layer multiplies every column by A, so q' = A q and G' = A G A^T: of a prompt, G and q are all
+that is needed. The prediction is minus the last entry of the last q. dX is dLoss/dX.
 """
 
 import numpy as np
@@ -53,7 +53,7 @@ def loss_and_grad(params, G, q, target):
     dq[d] = -2 * error / batch
     for l in reversed(range(L)):  # so far dq and dG belong to q' and G'
         (P, Q), (G, q, A) = params[l], kept[l]
-        dA = mul(dq, T(q)) + mul(dG + T(dG), A, G)  # q' = A q, G' = A G A^T
+        dA = mul(dq, T(q)) + mul(dG + T(dG), A, G)  # q' = A q, G' = A G A^T; G = G^T
         grad[l] = mul(dA, T(Q), G).sum(axis=2), mul(G, T(P), dA).sum(axis=2)  # A = I + P G Q
         if l > 0:  # now to q and G; nobody asks for those of the prompt itself
             dq, dG = mul(T(A), dq), mul(T(A), dG, A) + mul(T(P), dA, T(Q))
@@ -84,15 +84,15 @@ class Adam:
 
 def train(seed, steps):
     """Losses (2, steps) of SGD and Adam, from the same weights and on the same fresh batches."""
-    weights, batches = (np.random.Generator(np.random.SFC64(stream))
-                        for stream in np.random.SeedSequence(seed).spawn(2))
+    weight_rng, batch_rng = (np.random.Generator(np.random.SFC64(stream))
+                             for stream in np.random.SeedSequence(seed).spawn(2))
     start = np.zeros((L, 2, D, D))
-    start[:, :, :d, :d] = 0.05 * weights.standard_normal((L, 2, d, d))
+    start[:, :, :d, :d] = 0.05 * weight_rng.standard_normal((L, 2, d, d))
     start[:, 0, d, d] = 1  # P's corner; it stays 1
-    rules, params = (SGD(lr=0.02), Adam(lr=0.02)), [start, start]  # the paper's rates
+    rules, params = (SGD(lr=0.02), Adam(lr=0.02)), [start, start]  # the paper's; try 0.2
     loss = np.zeros((2, steps))
     for t in range(steps):
-        prompts = draw_prompts(batches)
+        prompts = draw_prompts(batch_rng)
         for i, rule in enumerate(rules):
             loss[i, t], grad = loss_and_grad(params[i], *prompts)
             grad *= min(1, 1 / np.linalg.norm(grad))  # clipped: its norm is at most 1

@@ -1,6 +1,6 @@
 """Relatives of the model, by hand: an MLP in front of linear attention (the authors' nonlinear
-regression, C12); an MLP after each layer of softmax attention (the last rung of `ladder`); and no
-attention at all (`without_attention`).
+regression, C12); an MLP after each layer of softmax attention, and no attention at all (rows of
+`lead`).
 
 In front: the columns of a prompt become (f(x), y) with f(x) = W2 relu(W1 x + b1) + b2 before the
 attention of linattn.py, with full matrices (k = D), sees them. Parameters are one flat array: W1,

@@ -473,7 +473,7 @@ def softmax_vs_linear(seeds=6, steps=45, optimizers=(Adam,)):
     of both kinds of softmax over linear attention: the steps until the median of the last 50 losses
     is below d/2, half of the loss of predicting 0 (primary), and the final loss, above 1. A run
     that does not get there counts as infinitely many steps. A limit: this is about block matrices;
-    in full ones softmax attention learns, too (`ladder`).
+    with all of P and Q trained softmax attention learns, too (a row of `lead`).
     """
     kinds = {"linear": SETTING_1} | {setting.name: setting for setting in NONLINEAR}
     candidates = by_name(optimizers)
