@@ -194,12 +194,12 @@ def times(part):
 
 def those(found, names, key):
     """Of which settings a part holds, and of which it does not: "in Setting 1; undecided in
-    Settings 2, 3"; the key as "{} slope"."""
+    Settings 2, 3", or "in none; ..."; the key as "{} slope"."""
     decisions = {name: found[key.format(name)].decision for name in names}
     words = {"holds": "in", "open": "undecided in", "against": "the other way in"}
-    return "; ".join(f"{words[each]} " + in_settings([
-        name for name in names if decisions[name] == each]) for each in words
-        if each in decisions.values())
+    return "; ".join(["in none"] * ("holds" not in decisions.values()) + [
+        f"{words[each]} " + in_settings([name for name in names if decisions[name] == each])
+        for each in words if each in decisions.values()])
 
 
 def rates(figure, arrays):

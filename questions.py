@@ -1025,8 +1025,9 @@ def draw_polynomial(figure, arrays, found):
                       label=each)
     spectrum.plot(arrays["s"], best, color="#444444", ls=":", label="best numbers")
     spectrum.set(xscale="log", yscale="log", xlabel="eigenvalue s of a prompt's S (grey: how many)",
-                 ylabel="$\\rho(s)^2$: what is not learned", ylim=(1e-9, 2),
-                 xlim=arrays["s"][[0, -1]])
+                 ylabel="$\\rho(s)^2$: what is not learned", ylim=(1e-9, 2))
+    if np.isfinite(arrays["s"]).all():
+        spectrum.set_xlim(arrays["s"][[0, -1]])
     spectrum.legend()
     plotting.forest(ends, names, arrays["ends"] / arrays["ends"][names.index("Adam")],
                     xscale="log", xlabel="final loss / Adam's", title="a rate for each layer")

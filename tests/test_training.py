@@ -716,9 +716,10 @@ def bowl(best, width=1.0):
 def test_the_grid_grows_until_the_best_rate_is_inside(best, valley):
     """And then looks between its points; the rate taken has neighbours on both sides."""
     asked = valley(bowl(best))
-    chosen, words = training.best_rates(SETTING_1, TWO, [100])
+    chosen, scores = training.best_rates(SETTING_1, TWO, [100])
     for name, (optimizer, arguments) in zip(TWO, chosen[100]):
-        assert arguments["lr"] == pytest.approx(best) and words[100][name] == f"{best:g}"
+        assert arguments["lr"] == pytest.approx(best)
+        assert training.taken_in_words(scores[100][name]) == f"{best:g}"
     assert chosen[100][1] == (optimizers.Adam, dict(beta2=0.999, lr=chosen[100][0][1]["lr"]))
     rates = sorted({arguments["lr"] for contestants, _, _ in asked for _, arguments in contestants})
     i = rates.index(chosen[100][0][1]["lr"])
@@ -767,9 +768,9 @@ def test_each_length_has_its_own_best_rate(valley):
 def test_a_rate_at_an_end_is_said(valley):
     """If the rounds do not bring the best one inside."""
     valley(lambda name, rate, length, seed: 0.01 / rate if name == "SGD" else np.inf)
-    _, words = training.best_rates(SETTING_1, TWO, [100])
-    assert words[100]["SGD"].endswith(" (an end of the grid)")
-    assert words[100]["Adam"] == "none (lost at every rate)"
+    _, scores = training.best_rates(SETTING_1, TWO, [100])
+    assert training.best_in_words(scores[100]).endswith(
+        " (an end of the grid), Adam none (lost at every rate)")
 
 
 def test_pilots_and_fresh_runs():
