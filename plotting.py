@@ -356,14 +356,19 @@ def tails(ax, arrays, name, **labels):
 
 
 def exceeded(arrays, name):
-    """What one draw in a hundred exceeds, of the noise (median over seeds) and of Gaussian vectors.
-    """
+    """What one draw in a hundred (of fewer, in all) exceeds, of the noise (median over seeds) and
+    of Gaussian vectors."""
     hundredth = np.abs(arrays["share"] - 0.01).argmin()
     return np.median(arrays[f"{name} tail"][:, hundredth]), arrays[f"{name} null"][hundredth]
 
 
+def rarity(arrays):
+    """In how many draws `exceeded` is exceeded once: a hundred, or all if they are fewer."""
+    return round(1 / max(0.01, arrays["share"][0]))
+
+
 def noises(figure, arrays):
-    """A panel of tails for each setting. Returns what one draw in a hundred exceeds: of the noise,
+    """A panel of tails for each setting. Returns the panels, and what is `exceeded`: of the noise,
     the least and the largest of the settings, and of Gaussian vectors, their median."""
     names = arrays["settings"]
     row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]

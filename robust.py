@@ -209,8 +209,8 @@ def draw_gradient_noise(figure, arrays, found):
     row, reached, null = plotting.noises(figure, arrays)
     for name, ax in zip(arrays["settings"], row):
         note(ax, f"99 % / 50 % quantile {found[f'{name} spread medians']}")
-    return (f"C2: one draw of the gradient noise in 100 exceeds {reached} medians, Gaussian ones "
-            f"{null}",
+    return (f"C2: one draw of the gradient noise in {plotting.rarity(arrays)} exceeds {reached} "
+            f"medians, Gaussian ones {null}",
             "Share of the draws whose norm exceeds r times the median of their seed: |g(a batch) - "
             "g(a hundred batches)| at initialisation. Line: median over seeds, band: smallest to "
             "largest; the number: what one draw in a hundred exceeds. Dashed: Gaussian vectors of "
@@ -538,8 +538,8 @@ def draw_larger_model(figure, arrays, found):
     note(ax, f"skewness {found['skewness medians']}")
     ax.legend(loc="upper right")
     reached, null = (short(each, 2) for each in plotting.exceeded(arrays, LARGE.name))
-    return (f"C7: in the larger model one draw of the noise in 100 exceeds {reached} medians, "
-            f"Gaussian ones {null}",
+    return (f"C7: in the larger model one draw of the noise in {plotting.rarity(arrays)} exceeds "
+            f"{reached} medians, Gaussian ones {null}",
             "Share of the draws whose norm exceeds r times the median of their seed, at "
             "initialisation; line: median over seeds, band: smallest to largest; the number: what "
             "one draw in a hundred exceeds; dashed: Gaussian vectors of the same mean and "

@@ -612,6 +612,8 @@ def test_tails(ax):
     band = ax.collections[0].get_paths()[0].vertices
     assert band[:, 0].min() == 1 and band[:, 0].max() == 4
     assert ax.get_lines()[1].get_linestyle() == "--" and ax.get_xlim() == (0.9, 20)
+    assert plotting.rarity(arrays) == 10 and plotting.exceeded(arrays, "A") == (3, 1.5)
+    assert plotting.rarity({"share": np.array([0.0001, 0.01, 1])}) == 100
     plotting.tails(ax, arrays | {"A tail": np.array([[70.0, 1]])}, "A")
     assert ax.get_xlim()[1] > 70
 
