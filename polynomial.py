@@ -42,7 +42,7 @@ import linattn
 # The loss is the sum of weights * (rho(s)^2 + noise * s * t^2): s (count, d), weights (count, 1),
 # about (m / d) / count, or both of one shape; noise = sigma^2 / n.
 Spectra = namedtuple("Spectra", "s weights noise", defaults=(0.0,))
-REACH = 20  # of `_one_long`: with 10, four layers still find prompts that no sample has
+REACH = 20  # of `_one_long`: with 10, prompts that no sample has still decide for L = 4
 
 
 def rho(numbers, s):
@@ -114,10 +114,10 @@ def spectra(rng, arguments, count=40_000, rare=False):
 
     arguments : of data.sample_prompts, as setting.data. Student's x have no moments from df on: the
         loss is infinite, whatever a sample gives, unless 2 (3^L - 1) < df.
-    rare : for covariates="gamma". rho^2 is of degree 3^L - 1 in |x|^2, and nearly all of its mean
-        is due to prompts with an x so long that a sample has none. With `rare` half of the prompts
-        have one, and weights correct for it. (Gaussian x have rare prompts, too: at L = 4 the loss
-        of the best numbers differs twofold between samples.)
+    rare : for covariates="gamma". rho^2 is of degree 3^L - 1 in |x|^2, and with heavy tails most of
+        its mean can be due to prompts with an x so long that the sample has none. With `rare` half
+        of the prompts have one, and weights correct for it. (Gaussian x have rare prompts, too: at
+        L = 4 one and the same numbers have twofold different losses on samples of 100,000.)
 
     Raises ValueError for data that the loss does not describe (a covariance, hidden, prepared), for
     `rare` with other covariates, and for what data.sample_prompts refuses.
