@@ -364,8 +364,10 @@ def under(found):
 
 
 def length_of(found):
+    """In words; of `lead` without the steps, for its runs have several lengths."""
+    words = ("seeds",) if "conditions" in found["configuration"] else ("seeds", "steps", "draws")
     return ", ".join(f"{value:,} {key}" for key, value in found["configuration"].items()
-                     if key in ("seeds", "steps", "draws"))
+                     if key in words)
 
 
 def save_figures(name, level, out, slides=False):
