@@ -407,7 +407,7 @@ def findings(out):
 def report(found, out, words=lambda text: text, figures="figures/", source=""):
     """In Markdown: the table of the claims, that of the questions, and what is missing. `words`
     translates; links lead to `figures` and `source`, README's unless said otherwise."""
-    heads = "claim", "at the paper's rates", "asked harder"
+    heads = "claim", "as the paper asks", "asked harder"
     claims = [f"| {' | '.join(map(words, heads))} |", "| --- | --- | --- |"]
     asked = [f"| {words('question')} | {words('what was found')} |", "| --- | --- |"]
     for name in EVERY:
@@ -673,7 +673,7 @@ def next_step(name, given, arguments):
 
 JAPANESE = {
     "claim": "主張", "published": "論文の条件", "robust": "より厳しい条件",
-    "at the paper's rates": "論文の条件", "asked harder": "より厳しい条件",
+    "as the paper asks": "論文の条件", "asked harder": "より厳しい条件",
     "docs/findings.md": "docs/findings.ja.md",
     "not reproduced": "再現せず", "reproduced": "再現", "open": "未決", "holds": "成立",
     "against": "反対", "measured": "測定のみ", " others hold": " の補助項目が成立",

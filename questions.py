@@ -325,7 +325,7 @@ def draw_the_model(figure, arrays, found):
     matrix, layer, heavy = figure.subplots(1, 3, width_ratios=(1.1, 1.3, 1))
     prompt = arrays["prompt"]
     largest = np.abs(prompt).max()
-    matrix.imshow(prompt, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
+    matrix.imshow(prompt, cmap="PRGn", vmin=-largest, vmax=largest, aspect="auto")
     matrix.text(prompt.shape[1] - 1, prompt.shape[0] - 1, "?", ha="center", va="center")
     matrix.set_yticks(range(len(prompt)), [*(f"$x_{i}$" for i in range(1, len(prompt))), "y"])
     matrix.set_xticks((0, prompt.shape[1] - 1), ("pair 1", "query"))
@@ -553,8 +553,8 @@ def draw_edge_of_stability(figure, arrays, found):
     reference(ax, 1)
     ax.annotate("above: diverges on a quadratic", (0.98, 1), (0, 6), ha="right",
                 xycoords=ax.get_yaxis_transform(), textcoords="offset points")
-    return (f"SGD at 0.2 starts at its stability limit ({found['0.2 start']} of it), and stays "
-            f"below it from then on ({found['0.2']})",
+    return (f"SGD at 0.2 starts at {found['0.2 start']} of its stability limit; later it is at "
+            f"{found['0.2']} of it",
             "Setting 1. The limit is 2 (1 + momentum) / lr, beyond which gradient descent with "
             "momentum diverges on a quadratic. Line: median over seeds, band: smallest to largest; "
             "typical of the evaluation batches of 1,000 prompts; a band at the highest rate alone.")
@@ -1225,7 +1225,7 @@ def draw_what_it_learns(figure, arrays, found):
         for layer in range(3):
             tiles[:, 6 * layer : 6 * layer + 5] = arrays["weights"][2 * layer + which]
         largest = np.abs(tiles).max(where=np.isfinite(tiles), initial=0) or 1  # 0: it diverged
-        drawn = ax.imshow(tiles, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
+        drawn = ax.imshow(tiles, cmap="PRGn", vmin=-largest, vmax=largest, aspect="auto")
         ax.set_xticks((2, 8, 14), ("layer 1", "layer 2", "layer 3"))
         ax.set_yticks([])
         ax.set(title=f"{letter}, L = 3")

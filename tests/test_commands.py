@@ -166,7 +166,7 @@ def test_report(kept, monkeypatch, capsys):
     """Both tables, the gallery in two languages and the scoreboard; on a terminal a line each."""
     assert exit_status(["report", "--out", "kept"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("| claim | at the paper's rates | asked harder |") and "| question |" in out
+    assert out.startswith("| claim | as the paper asks | asked harder |") and "| question |" in out
     assert "| C1 [`adam_vs_sgd`](docs/findings.md#adam_vs_sgd): Adam beats SGD" in out
     assert "(figures/robust/depth.png)" in out and "how heavy are the tails" in out
     text, other = ((kept / name).read_text(encoding="utf-8") for name in commands.GALLERY[:2])
