@@ -569,7 +569,7 @@ BENCH = "Setting 1", "n = 5 (Setting 2)", "Setting 3"
 @experiment(FRESH)
 def screen(seeds=6, steps=20, models=BENCH,
            optimizers=(SGD, Adam, SignDescent, NormalizedSGD, Muon)):
-    """Draft: Which optimizer should I take, and does the bench say so for another model?
+    """Question: Which optimizer should I take, and does the bench say so for another model?
 
     Every optimizer, and the VARIANTS of some, each at its best rate (`best_rates`) on each model, a
     line of CONDITIONS: the bench, Settings 1 to 3, and what is less simple. Measured, seed by seed:

@@ -447,7 +447,9 @@ def test_grids_of_rates():
 
 @pytest.mark.parametrize("name, panel, groups", (
     ("granularity", 0, lambda a, f: a["Setting 1 ends"] / a["Setting 1 ends"][
-        list(a["scalings"]).index("Adam")]),))
+        list(a["scalings"]).index("Adam")]),
+    ("screen", 0, lambda a, f: a["Setting 1 behind"].T[
+        [list(a["candidates"]).index(each) for each in a["ranked"]]])))
 def test_a_forest(name, panel, groups):
     """From top to bottom: a dot for each seed, and a marker at their median."""
     figure, arrays, parts = strange("published", name)
@@ -459,6 +461,24 @@ def test_a_forest(name, panel, groups):
                    and line.get_ydata()[0] == dot.get_ydata()[0]]
         assert middle.get_xdata()[0] == pytest.approx(np.median(wanted))
     assert np.all(np.diff([dot.get_ydata()[0] for dot in dots[: len(groups(arrays, parts))]]) < 0)
+
+
+def test_rows_of_lead():
+    """A marker a length at its median, from pale to dark, hollow where the interval holds 1; a star
+    for the falling rate; a line over the interval of the longest."""
+    figure, arrays, _ = strange("published", "lead")
+    ax = figure.axes[0]
+    heights = dict(zip([text.get_text() for text in ax.get_yticklabels()], ax.get_yticks()))
+    for name, y in heights.items():
+        lines = [line for line in ax.get_lines() if len(line.get_ydata()) and
+                 (line.get_ydata() == y).all()]
+        for kind, marker in (("constant", "o"), ("falling", "*")):
+            shown = [line for line in lines if line.get_marker() == marker]
+            for line, (middle, low, high) in zip(shown, arrays[f"{name} {kind} ratio"], strict=True):
+                assert line.get_xdata().tolist() == [middle]
+                assert (line.get_mfc() == "white") == (low <= 1 <= high)
+        assert any(line.get_lw() == 1.5 and line.get_xdata().tolist() ==
+                   arrays[f"{name} constant ratio"][-1, 1:].tolist() for line in lines)
 
 
 def test_norms_of_layers():

@@ -622,6 +622,16 @@ def test_kept_shares_are_those_of_their_arrays():
                                            (sgd - it) / (sgd - adam))
 
 
+def test_kept_ranks_are_those_of_their_arrays():
+    """Of screen, from how far each lies behind."""
+    arrays, parts = kept("screen")
+    bench = np.exp(np.mean([np.log(arrays[f"{model} behind"]) for model in questions.BENCH], axis=0))
+    for each, values in zip(arrays["candidates"], bench.T):
+        np.testing.assert_allclose(parts[f"bench {each}"].values, values)
+    order = np.argsort(np.median(bench, axis=0))
+    assert [str(arrays["candidates"][k]) for k in order] == list(arrays["ranked"])
+
+
 def test_kept_risks_are_those_of_their_arrays():
     arrays, parts = kept("messy_data")
     for kind in [key.removesuffix(" risk") for key in arrays if key.endswith(" risk")]:
