@@ -1145,33 +1145,13 @@ def descent(setting, kind, starts=8):
         point = np.stack([falling, -growing], axis=1).ravel()  # Q_l = c_l I with c_l = -size
         return free.T @ point / (free**2).sum(axis=0)
 
-    ends = [newton(loss_and_slope, hessian, start(generator(k))) for k in range(starts)]
+    ends = [poly.newton(loss_and_slope, hessian, start(generator(k))) for k in range(starts)]
     best = min(ends, key=lambda point: loss_and_slope(point)[0])
     least, slope = loss_and_slope(best)
     loss = np.median([linattn.loss_and_grad(matrices(best), evaluation_batch(setting, k))[0]
                       for k in range(20)])
     return dict(multiples=(free @ best).reshape(L, 2), slope=np.linalg.norm(slope), least=least,
                 loss=loss)
-
-
-def newton(loss_and_slope, hessian, point, steps=100):
-    """A minimum near the point: Newton's method in the eigenvectors of the Hessian, with absolute
-    eigenvalues (so that it leaves saddles) plus a damping that grows until the loss falls."""
-    damping = 1.0
-    for _ in range(steps):
-        loss, slope = loss_and_slope(point)
-        if np.linalg.norm(slope) < 1e-9 * loss:
-            return point
-        values, vectors = np.linalg.eigh(hessian(point))
-        while damping < 1e12:
-            step = vectors @ (vectors.T @ slope / (np.abs(values) + damping))
-            if loss_and_slope(point - step)[0] < loss:
-                break
-            damping *= 4
-        else:  # no step is short enough: the rounding error is reached
-            return point
-        point, damping = point - step, damping / 8
-    return point
 
 
 def one_layer(seeds, steps, optimizers, lr):

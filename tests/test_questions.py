@@ -179,7 +179,7 @@ def test_descent_takes_the_best_of_its_starts(monkeypatch):
     """Here none moves: eight starts, whose sizes grow from 0.1 to 10 and whose g fall from 1 to 0.3
     from layer to layer; the slope is that of the loss along the numbers that may change."""
     starts = []
-    monkeypatch.setattr(questions, "newton", lambda loss_and_slope, hessian, point: (
+    monkeypatch.setattr(questions.poly, "newton", lambda loss_and_slope, hessian, point: (
         starts.append((loss_and_slope(point)[0], point)), point)[1])
     setting = SETTING_1._replace(layers=3, data=dict(n=10, d=2))
     found, prompts = descent(setting, "P = g I"), training.evaluation_batch(setting, 100)
@@ -204,24 +204,6 @@ def test_descent_finds_the_least_loss():
     layers can do. The number: BFGS from many starts. (Three layers, 7.69e-4, take a minute.)"""
     found = descent(SETTING_1._replace(layers=2), "P = g I")
     assert found["loss"] == pytest.approx(0.0540, rel=0.01) and found["slope"] < 1e-6
-
-
-def test_newton_leaves_a_saddle():
-    """x^4 / 4 - x^2 / 2 + y^2 / 2 has a saddle at 0, which plain Newton steps would find from
-    here, and minima -1/4 at x = 1 and -1. It ends there to the last digits, and soon."""
-    calls = []
-
-    def loss_and_slope(point):
-        calls.append(point)
-        x, y = point
-        return x**4 / 4 - x**2 / 2 + y**2 / 2, np.array([x**3 - x, y])
-
-    end = questions.newton(loss_and_slope, lambda point: np.diag([3 * point[0] ** 2 - 1, 1]),
-                          np.array([1e-3, 2.0]))
-    np.testing.assert_allclose(end, [1, 0], atol=1e-7)
-    assert len(calls) < 150
-    stopped = questions.newton(loss_and_slope, lambda point: np.eye(2), np.array([3.0, 0]), steps=1)
-    assert stopped[0] != 3 and abs(stopped[0] - 1) > 1e-3
 
 
 # ---- lead ----------------------------------------------------------------------------------------
