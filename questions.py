@@ -14,16 +14,17 @@ import numpy as np
 import linattn
 import plotting
 import polynomial as poly
-from data import (DEEP, NONLINEAR_TASK, SETTING_1, SETTING_2, SETTING_3, SPHERICAL,
+from data import (DEEP, NONLINEAR_TASK, SETTING_1, SETTING_2, SETTING_3, SPHERICAL, Prompts,
                   Setting, sample_prompts)
 from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
 from plotting import curves, dots, heat, reference
-from runs import cached, parallel
+from runs import cached
 from training import (FRESH, PILOTS, along, at_best_rates, at_rates, best_in_words, best_rates,
-                      by_name, contestants, evaluation_batch, evaluation_prompts, every_of,
-                      experiment, final, final_loss, generator, initial, late_loss, loss_of_0,
-                      noise_norms, points_of, ratio, smoothness, spread, stacked, steps_to, streams,
-                      tail, tail_shares, taken_in_words, train, without_start)
+                      by_name, clip, contestants, evaluation_batch, evaluation_prompts, every_of,
+                      experiment, final, final_loss, generator, initial, late_loss, loss_at,
+                      loss_of_0, noise_norms, points_of, ratio, smoothness, spread, stacked,
+                      steps_to, streams, tail, tail_shares, taken, taken_in_words, train,
+                      without_start)
 from verdicts import Part, interval, short
 
 BOTH = (SGD, Adam)
@@ -304,7 +305,9 @@ def the_model(seeds=6, draws=1000):
     Nothing is trained. A prompt of Setting 1 as the matrix Z, and what a layer does with it; and
     the tails of |x|^2 at the same mean for x on the sphere, Gaussian x and Setting 3's, over a
     hundred times as many draws, for each seed. Measured: the 99.9 % quantile of |x|^2 over its
-    mean.
+    mean. And of the gradient g of one prompt at P = Q = 0, which is 2 <w, x_q> S w x_q^T in every
+    layer's Q and 0 in P: E|g|^4 over the square of E|g|^2. Of the mean of B prompts it is this over
+    B, and about 1, what Gaussian vectors have: so many prompts make the batch's noise Gaussian.
     """
     families = {"sphere": SPHERICAL, "Gaussian": SETTING_1, "Setting 3": SETTING_3}
     arrays, parts = {"share": tail_shares(100 * draws), "families": list(families)}, []
@@ -315,9 +318,21 @@ def the_model(seeds=6, draws=1000):
         squares = np.square(x).sum(axis=2).reshape(len(seeds), -1)  # (seeds, 100 * draws)
         parts.append(Part(name, f"{name}: 99.9 % quantile of |x|^2 over its mean",
                           np.quantile(squares, 0.999, axis=1)))
+        g = [gradient_at_0(generator([2310, seed]), 100 * draws, setting) for seed in seeds]
+        parts.append(Part(f"{name} one prompt", f"{name}: gradient of one prompt at P = Q = 0, "
+                          "E|g|^4 / (E|g|^2)^2",
+                          [np.mean(each**4) / np.mean(each**2) ** 2 for each in g]))
         arrays[f"{name} tail"] = np.median(tail(squares, squares.mean(axis=1)), axis=0)
     prompt = sample_prompts(generator(2310), 1, **SETTING_1.data).Z[0]  # (d+1, n+1)
     return arrays | {"prompt": prompt}, parts
+
+
+def gradient_at_0(rng, count, setting):
+    """Norms |2 <w, x_q> S w x_q^T| of so many prompts, at P = Q = 0."""
+    Z, target = sample_prompts(rng, count, **setting.data)
+    x, y, query = Z[:, :-1, :-1], Z[:, -1, :-1], Z[:, :-1, -1]
+    b = np.einsum("bin,bn->bi", x, y) / x.shape[2]  # S w
+    return 2 * np.abs(target) * np.linalg.norm(b, axis=1) * np.linalg.norm(query, axis=1)
 
 
 def draw_the_model(figure, arrays, found):
@@ -1044,8 +1059,184 @@ def draw_polynomial(figure, arrays, found):
 polynomial.full = dict(seeds=10, steps=600, ratios=(3, 10, 30, 100))
 
 
+@experiment(FRESH)
+def stable_rate(seeds=6, steps=50, batch=2000):
+    """Draft: What keeps SGD's rate low once training is under way?
+
+    SGD trains Setting 1 for 200 steps at a rate of 0.1; from there, with no momentum yet, it goes
+    on for so many steps at each of RATES_BEYOND: on batches of 1,000 prompts; of `batch` prompts;
+    and of 1,000 without the 1 % whose S, (1/n) sum x_i x_i^T, has the largest eigenvalues. If
+    curvature alone limits the rate, the three agree; if it is rare prompts, the first is lowest.
+    Measured: the loss at the end over that at the beginning, both the median of twenty evaluation
+    batches of 1,000 prompts, the rare ones included; and the highest rate up to which it lies below
+    1 for every seed.
+    """
+    batches = {"1,000 prompts": (1000, 1), f"{batch:,} prompts": (batch, 1),
+               "1,000 without the rarest": (1000, 0.99)}
+    arrays, parts = {"rates": RATES_BEYOND, "batches": list(batches)}, []
+    for name, (size, share) in batches.items():
+        fall = stacked(goes_on, [(SETTING_1, seed, steps, rate, size, share) for seed in seeds
+                                 for rate in RATES_BEYOND])["fall"].reshape(len(seeds), -1)
+        stable = np.append((fall < 1).all(axis=0), False).argmin()  # how many of the rates
+        parts += [Part(f"{name} stable", f"{name}: highest stable rate",
+                       f"{RATES_BEYOND[stable - 1]:g}" if stable else "none")]
+        parts += [Part(f"{name} {rate:g}", f"{name}, rate {rate:g}: loss at the end / at first",
+                       values) for rate, values in zip(RATES_BEYOND, fall.T)]
+        arrays[name] = fall
+    return arrays, parts
+
+
+RATES_BEYOND = 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7
+
+
+@cached
+@np.errstate(all="ignore")
+def goes_on(setting, seed, steps, rate, batch, share):
+    """The loss after so many more steps over that before them, infinite if it is lost: on batches
+    from which this share of the prompts is kept, those of the lowest largest eigenvalue of S."""
+    start = params = train(setting, ((SGD, dict(lr=0.1)),), seed, 201)["snapshots"][0, -1, 0]
+    rng, sgd = generator([2310, seed]), SGD(lr=rate)
+    for _ in range(steps):
+        Z, target = sample_prompts(rng, batch, **setting.data)
+        x = Z[:, :-1, :-1]
+        largest = np.linalg.eigvalsh(x @ x.mT / x.shape[2])[:, -1]
+        kept = largest <= np.quantile(largest, share)
+        _, grad = linattn.loss_and_grad(params, linattn.compress(Prompts(Z[kept], target[kept])))
+        if not np.isfinite(grad).all():
+            return dict(fall=np.inf)
+        params = sgd.step(params, clip(grad, setting))
+    first, last = (np.median([loss_at(setting, each, None, evaluation_batch(setting, k))
+                              for k in range(20)]) for each in (start, params))
+    return dict(fall=last / first if np.isfinite(last) else np.inf)
+
+
+def draw_stable_rate(figure, arrays, found):
+    """Of each of "batches" the loss over that at the beginning (seeds, rates), against "rates"."""
+    ax, names = figure.subplots(), [str(each) for each in arrays["batches"]]
+    for i, name in enumerate(names):
+        dots(ax, [f"{rate:g}" for rate in arrays["rates"]], arrays[name].T,
+             plotting.OTHER_LOOKS[i], (i, len(names)), f"batches of {name}", yscale="log",
+             xlabel="SGD's learning rate", ylabel="loss / at the beginning")
+    reference(ax, 1)
+    plotting.limits(ax, ax.get_ylim()[0], 100)
+    ax.legend(loc="upper left")
+    one, many, without = (found[f"{name} stable"] for name in names)
+    return (f"SGD is stable up to a rate of {one} on batches of {names[0]}, {many} of {names[1]}, "
+            f"{without} without the rarest",
+            "Setting 1, from SGD's weights after 200 steps at a rate of 0.1. The loss on "
+            "evaluation batches with all prompts; above 1 it has risen. A mark for each seed, bar: "
+            "median.")
+
+
+stable_rate.full = dict(seeds=10, steps=200, batch=8000)
+
+
+@experiment(FRESH)
+def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
+    """Draft: Do the 2 L - 1 numbers of `polynomial` behave as the whole model does?
+
+    Each of REDUCED changes one thing of Setting 1. SGD and Adam train the whole model; and the
+    numbers alone: before each step weights and clipped gradient become the nearest multiples of the
+    identity (only the very first gradient is one at other weights). Measured: SGD / Adam in both,
+    each at its best rate (`best_rates`); an optimizer's final loss in the whole model over that of
+    the numbers at the same rate, the whole model's best; fixed before the run: the numbers stand
+    for the model where such a median lies within a factor 2. Then SGD with theory's factors for the
+    layers, over Adam: those of Setting 1, of three layers, and those of the data at hand (for
+    heavy tails over prompts drawn by importance sampling).
+    """
+    arrays, parts = {"series": ("whole model", "numbers alone")}, []
+    usual = theory(SETTING_1)
+    for name in cases:
+        setting = REDUCED[name]
+        own = theory(setting)
+        fixed = {"theory": own} | (
+            {"theory of Setting 1": usual} if len(usual) == len(own) and usual != own else {})
+        candidates = by_name((SGD, Adam, SGDOfNumbers, AdamOfNumbers)) | {
+            each: (FixedLayerRates, dict(factors=factors)) for each, factors in fixed.items()}
+        run, _, scores = at_best_rates(setting, candidates, steps, seeds)
+        sgd, adam, sgd_numbers, adam_numbers, *others = run["ends"].T  # (seeds,) each
+        same = at_rates(setting, {steps: tuple(
+            (rule, dict(lr=taken(scores[each]))) for rule, each in (
+                (SGDOfNumbers, "SGD"), (AdamOfNumbers, "Adam")))}, seeds)[steps]
+        over = ratio(sgd, adam), ratio(sgd_numbers, adam_numbers)
+        parts += [Part(f"{name} {series}", f"{name}, {series}: SGD / Adam", values)
+                  for series, values in zip(arrays["series"], over)]
+        for i, each in enumerate(("SGD", "Adam")):
+            whole = ratio(run["ends"][:, i], same["ends"][:, i])
+            off = off_identity(run["snapshots"][:, i, -1, 0])[..., :-1, :]  # without the last layer
+            parts += [Part(f"{name} {each}", f"{name}, {each}: final loss of the whole model / of "
+                           "the numbers, at the same rate", whole),
+                      Part(f"{name} off {each}", f"{name}, {each}: share off the identity, all but "
+                           "the last layer", off.mean(axis=(1, 2)))]
+        parts += [Part(f"{name} {each}", f"{name}: final loss {each} / Adam", ratio(values, adam))
+                  for each, values in zip(fixed, others)]
+        parts += [Part(f"{name} rates", f"{name}: best rates", best_in_words(scores)),
+                  Part(f"{name} factors", f"{name}: theory's factors", " : ".join(
+                      f"{factor:.2g}" for factor in own))]
+        arrays |= {f"{name} over": np.array(over), f"{name} theory": ratio(others[0], adam)}
+    return arrays, parts
+
+
+REDUCED = {"Setting 1": SETTING_1,
+           "Setting 1, falling rate": SETTING_1._replace(schedule="linear"),
+           "L = 2": other(layers=2), "L = 4": other(layers=4)} | {
+               name: CONDITIONS[name].setting for name in (
+                   "n = 5 (Setting 2)", "n = 80", "x on the sphere", "heavy-tailed x", "Setting 3")}
+
+
+class OfNumbers:
+    """Before another optimizer: it sees the nearest multiples of the identity alone."""
+
+    def step(self, params, grad):
+        return super().step(*(poly.embedded(poly.projected(each), params.shape[-1])
+                              for each in (params, grad)))
+
+
+class SGDOfNumbers(OfNumbers, SGD):
+    """SGD of the numbers."""
+
+
+class AdamOfNumbers(OfNumbers, Adam):
+    """Adam of the numbers."""
+
+
+def theory(setting):
+    """The factor of each layer: one over the root of the largest eigenvalue of its block of the
+    Hessian at the best numbers for many prompts."""
+    spectra = poly.spectra(generator(2310), setting.data,
+                           rare=setting.data.get("covariates") == "gamma")
+    return layer_factors(block_roots(poly.best(spectra, setting.layers)[0][0], spectra))
+
+
+def draw_reduced_model(figure, arrays, found):
+    """A row a case: "CASE over" (series, seeds), SGD / Adam; and "CASE theory" (seeds,)."""
+    cases = [key.removesuffix(" over") for key in arrays if key.endswith(" over")]
+    lead, rates = figure.subplots(1, 2, sharey=True)
+    for i, (series, look) in enumerate(zip(arrays["series"], plotting.OTHER_LOOKS)):
+        plotting.forest(lead, cases, [arrays[f"{case} over"][i] for case in cases], look,
+                        0.3 * (i - 0.5), str(series), xscale="log", title="each at its best rate",
+                        xlabel="SGD's final loss / Adam's")
+    plotting.forest(rates, cases, [arrays[f"{case} theory"] for case in cases], xscale="log",
+                    xlabel="final loss / Adam's", title="SGD, theory's rate for each layer")
+    for ax in (lead, rates):
+        ax.axvline(1, ls=":", color="#000000", lw=1.5)
+    lead.legend()
+    whole = [found[f"{case} {each}"].median for case in cases for each in ("SGD", "Adam")]
+    return ("2 L - 1 numbers end within a factor 2 of the whole model's loss in "
+            f"{sum(0.5 <= each <= 2 for each in whole)} of {len(whole)} runs",
+            "Left: the whole model, and the numbers in its place, every block a multiple of the "
+            "identity. The factor 2 of the title is one of final losses at the same rate, of SGD "
+            "and of Adam in each row. Right: SGD with a constant factor for each layer, from the "
+            "Hessian at the best numbers for this data. A dot for each seed, line: median and "
+            "interval.")
+
+
+reduced_model.full = dict(seeds=10, steps=600, cases=tuple(REDUCED))
+reduced_model.rows = "cases"
+
+
 @experiment()
-def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
+def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None):
     """Question: What is in the weights: is a trained layer a step of gradient descent?
 
     Adam in Setting 1, L = 1 to 4, seeds from 0 on. Measured: the final loss beside that of L steps
@@ -1063,32 +1254,32 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None, starts=8):
     steps, for the closed form is a mean).
     """
     deep = {f"L = {L}": SETTING_1._replace(name=f"L = {L}", layers=L) for L in (1, 2, 3, 4)}
-    least = iter(parallel(descent, [(setting, kind, starts) for setting in deep.values()
-                                    for kind in DESCENTS]))
-    least = {name: {kind: float(next(least)["loss"]) for kind in DESCENTS} for name in deep}
+    spectra = poly.spectra(generator(2310), SETTING_1.data)
+    least = {name: {kind: typical_loss(poly.best(spectra, setting.layers, kind)[0][0])
+                    for kind in DESCENTS} for name, setting in deep.items()}
     arrays, parts, ends = {"depths": (1, 2, 3, 4), "optimizers": [optimizers[0].__name__]}, [], []
     for name, setting in deep.items():
         adam = contestants(setting, optimizers, lr)
-        runs = parallel(train, [(setting, adam, seed, steps, 10) for seed in seeds])
-        final = final_loss(np.array([run["loss"][0] for run in runs]))  # (seeds,)
-        before = np.array([run["snapshots"][0, :, 0] for run in runs])
-        off_Q = np.array([off_identity(each[-1, :, 1]).mean() for each in before])
+        run = stacked(train, [(setting, adam, seed, steps, 10) for seed in seeds])
+        final, before = final_loss(run["loss"][:, 0]), run["snapshots"][:, 0, :, 0]
+        off = off_identity(before)  # (seeds, points, layers, 2); before: and (d, d)
         parts += [Part(f"{name} loss", f"{name}: final loss", final)]
         parts += [Part(f"{name} {kind}", f"{name}: final loss / that of {DESCENTS[kind]}",
                        final / loss) for kind, loss in least[name].items()]
-        parts.append(Part(f"{name} off", f"{name}: share of Q off the identity", off_Q))
+        parts.append(Part(f"{name} off", f"{name}: share of Q off the identity",
+                          off[:, -1, :, 1].mean(axis=1)))
         ends.append(final)
-        if name == "L = 3":  # before: (seeds, points, layers, 2, d, d)
+        if name == "L = 3":
             paths = {"Q, last layer": (-1, 1), "Q, first layer": (0, 1), "P, first layer": (0, 0)}
             arrays |= {"weights": before[0, -1].reshape(6, 5, 5), "paths": list(paths),
-                       "iteration": 10 * np.arange(before.shape[1]), "off": np.stack(
-                           [off_identity(before[:, :, l, i]) for l, i in paths.values()], axis=1)}
+                       "iteration": 10 * np.arange(before.shape[1]),
+                       "off": np.stack([off[:, :, l, i] for l, i in paths.values()], axis=1)}
     longer = {"five times the steps": deep["L = 4"],
               "five times the steps, falling rate": deep["L = 4"]._replace(schedule="linear")}
     for words, setting in longer.items():
         adam = contestants(setting, optimizers, lr)
-        runs = parallel(train, [(setting, adam, seed, 5 * steps) for seed in seeds])
-        final = final_loss(np.array([run["loss"][0] for run in runs]))
+        final = final_loss(stacked(train, [(setting, adam, seed, 5 * steps)
+                                           for seed in seeds])["loss"][:, 0])
         parts.append(Part(words, f"L = 4, {words}: final loss / that of {DESCENTS['P = g I']}",
                           final / least["L = 4"]["P = g I"]))
         arrays[f"L = 4, {words}"] = final
@@ -1101,57 +1292,18 @@ DESCENTS = {"one size": "L steps, one size", "L sizes": "L steps, L sizes",
             "P = g I": "L sizes, P = g I"}
 
 
+def typical_loss(numbers):
+    """Of a model of multiples of the identity in Setting 1: the median over twenty batches of
+    1,000 prompts, as a run's final loss is one."""
+    return np.median([poly.loss_and_grad(numbers, poly.spectra(
+        generator([2310, k]), SETTING_1.data, 1000))[0] for k in range(20)])
+
+
 def off_identity(weights):
     """Share of each matrix (..., d, d) in norm that is not a multiple of the identity."""
-    mean = np.trace(weights, axis1=-2, axis2=-1) / weights.shape[-1]
-    rest = weights - mean[..., None, None] * np.eye(weights.shape[-1])
+    rest = weights - poly.embedded(poly.projected(weights), weights.shape[-1])
     with np.errstate(all="ignore"):  # a run that diverged
         return np.linalg.norm(rest, axis=(-2, -1)) / np.linalg.norm(weights, axis=(-2, -1))
-
-
-@cached
-def descent(setting, kind, starts=8):
-    """The least loss of layers that are multiples of the identity, P_l = g_l I and Q_l = c_l I.
-
-    kind "one size": L steps of gradient descent, all of one size (one c for all layers, g = 0);
-    "L sizes": a c for each layer; "P = g I": a g for each, too (except for the last P, which has
-    no gradient). Newton's method from so many starts on one evaluation batch. Returns the multiples
-    (layers, 2) of the best one, its slope, the norm of its gradient, least, its loss there, and
-    loss, the median of its losses on twenty other batches.
-    """
-    L, fitted = setting.layers, evaluation_batch(setting, 100)
-    unit = np.eye(2 * L)  # of the numbers (g_1, c_1, g_2, c_2, ...)
-    g, c = unit[:, 0::2], unit[:, 1::2]
-    free = {"one size": c.sum(axis=1, keepdims=True), "L sizes": c,
-            "P = g I": np.hstack([g[:, :-1], c])}[kind]  # columns: the directions that may change
-
-    def matrices(point):
-        return (free @ point).reshape(L, 2, 1, 1) * np.eye(setting.data["d"])
-
-    def along_free(array):  # of derivatives with respect to all entries
-        return free.T @ np.trace(array, axis1=2, axis2=3).ravel()
-
-    def loss_and_slope(point):
-        loss, grad = linattn.loss_and_grad(matrices(point), fitted)
-        return loss, along_free(grad)
-
-    def hessian(point):
-        return np.array([along_free(linattn.hessian_vector_product(
-            matrices(point), matrices(e), fitted)) for e in np.eye(len(point))])
-
-    def start(rng):
-        """Sizes c that grow from layer to layer, from 0.1 to 10, and g that fall, from 1 to 0.3."""
-        falling, growing = -np.sort(-rng.uniform(0.3, 1, L)), np.sort(10 ** rng.uniform(-1, 1, L))
-        point = np.stack([falling, -growing], axis=1).ravel()  # Q_l = c_l I with c_l = -size
-        return free.T @ point / (free**2).sum(axis=0)
-
-    ends = [poly.newton(loss_and_slope, hessian, start(generator(k))) for k in range(starts)]
-    best = min(ends, key=lambda point: loss_and_slope(point)[0])
-    least, slope = loss_and_slope(best)
-    loss = np.median([linattn.loss_and_grad(matrices(best), evaluation_batch(setting, k))[0]
-                      for k in range(20)])
-    return dict(multiples=(free @ best).reshape(L, 2), slope=np.linalg.norm(slope), least=least,
-                loss=loss)
 
 
 def one_layer(seeds, steps, optimizers, lr):
@@ -1162,11 +1314,10 @@ def one_layer(seeds, steps, optimizers, lr):
     for name, (family, n) in cases.items():
         setting = SETTING_1._replace(name=name, layers=1, data=dict(n=n, d=5, covariates=family))
         adam = contestants(setting, optimizers, lr)
-        runs = parallel(train, [(setting, adam, seed, steps, 10) for seed in seeds])
+        run = stacked(train, [(setting, adam, seed, steps, 10) for seed in seeds])
         best_c, least_loss = closed_form(*MOMENTS[family], n, 5)
-        Q = np.array([run["snapshots"][0, :, 0, 0, 1] for run in runs])  # (seeds, points, d, d)
-        c = -last_tenth(np.trace(Q, axis1=2, axis2=3) / 5).mean(axis=-1)  # (seeds,)
-        end = last_tenth(np.array([run["loss"][0] for run in runs])).mean(axis=-1)
+        c = -poly.projected(run["snapshots"][:, 0, :, 0, 0, 1])  # (seeds, points), of Q
+        c, end = (last_tenth(each).mean(axis=-1) for each in (c, run["loss"][:, 0]))  # (seeds,)
         parts += [Part(f"{name} c", f"{name}: learnt / best c", c / best_c),
                   Part(f"{name} loss", f"{name}: mean final loss / least loss {least_loss:.3g}",
                        end / least_loss)]
@@ -1228,9 +1379,10 @@ def draw_what_it_learns(figure, arrays, found):
     return (f"Setting 1: Adam's loss over that of the best multiples of the identity: "
             f"{found['L = 2 P = g I']} (L = 2), {found['L = 4 P = g I']} (L = 4)",
             "Weights: one seed; the last P is not trained. Line: median over seeds, band: smallest "
-            "to largest. Final loss: of Adam, and of the best steps of gradient descent, by "
-            "Newton's method: of one size, of L sizes, and with P = g I in each layer. L = 1: a "
-            "dot for each seed, bar: median; Gaussian x with n pairs, or n = 20 of another family.")
+            "to largest. Final loss: of Adam, and of the best steps of gradient descent that "
+            "Newton's method found: of one size, of L sizes, and with P = g I in each layer. "
+            "L = 1: a dot for each seed, bar: median; Gaussian x with n pairs, or n = 20 of "
+            "another family.")
 
 
 what_it_learns.full = dict(seeds=6, steps=2000)

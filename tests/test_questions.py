@@ -15,8 +15,6 @@ import verdicts
 from data import SETTING_1
 from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
 
-descent = questions.descent.__wrapped__  # computed at every call
-
 
 @pytest.fixture(autouse=True)
 def kept_apart(tmp_path, monkeypatch):
@@ -140,70 +138,15 @@ def test_how_far_behind_the_best(recwarn):
     assert not recwarn.list
 
 
-def test_descent_of_one_layer():
-    """The closed form for Gaussian x: c = n / (n + d + 1), loss d (d + 1) / (n + d + 1)."""
-    found = descent(SETTING_1._replace(layers=1, data=dict(n=10, d=2)), "P = g I")
-    assert -found["multiples"][0, 1] == pytest.approx(10 / 13, rel=0.03)
-    assert found["multiples"][0, 0] == 0  # the last P has no gradient
-    assert found["loss"] == pytest.approx(6 / 13, rel=0.05) and found["slope"] < 1e-6
-
-
-def test_descent_of_two_layers():
-    """A minimum, of the loss on the batch that was fitted, in the directions of each kind; more
-    freedom never ends higher."""
-    setting = SETTING_1._replace(layers=2, data=dict(n=10, d=2))
-    batch, losses = training.evaluation_batch(setting, 100), []
-    free = {"one size": [(0, 1, 0, 1)], "L sizes": [(0, 1, 0, 0), (0, 0, 0, 1)],
-            "P = g I": [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1)]}  # (g_1, c_1, g_2, c_2)
-    for kind, directions in free.items():
-        found = descent(setting, kind)
-
-        def loss(multiples, prompts=batch):
-            return linattn.loss_and_grad(multiples[:, :, None, None] * np.eye(2), prompts)[0]
-
-        assert found["slope"] < 1e-6 and found["least"] == loss(found["multiples"])
-        for direction in directions:
-            away = 1e-3 * np.reshape(direction, (2, 2))
-            slope = (loss(found["multiples"] + away) - loss(found["multiples"] - away)) / 2e-3
-            assert abs(slope) < 1e-4
-            assert loss(found["multiples"] + away) > found["least"]
-        fixed = np.sum(directions, axis=0) == 0
-        assert not found["multiples"].ravel()[fixed].any()
-        others = [training.evaluation_batch(setting, k) for k in range(20)]
-        assert found["loss"] == np.median([loss(found["multiples"], each) for each in others])
-        losses.append(found["least"])
-    assert losses[0] > losses[1] > losses[2] > 0
-
-
-def test_descent_takes_the_best_of_its_starts(monkeypatch):
-    """Here none moves: eight starts, whose sizes grow from 0.1 to 10 and whose g fall from 1 to 0.3
-    from layer to layer; the slope is that of the loss along the numbers that may change."""
-    starts = []
-    monkeypatch.setattr(questions.poly, "newton", lambda loss_and_slope, hessian, point: (
-        starts.append((loss_and_slope(point)[0], point)), point)[1])
-    setting = SETTING_1._replace(layers=3, data=dict(n=10, d=2))
-    found, prompts = descent(setting, "P = g I"), training.evaluation_batch(setting, 100)
-    assert len({loss for loss, _ in starts}) == 8 and found["least"] == min(starts)[0]
-    for _, (g_1, g_2, *c) in starts:
-        assert 1 >= g_1 >= g_2 >= 0.3 and -0.1 >= c[0] >= c[1] >= c[2] >= -10
-    sizes = -np.array([point[2:] for _, point in starts])
-    assert sizes.min() < 0.2 and sizes.max() > 4
-    matrices = found["multiples"][:, :, None, None] * np.eye(2)
-    grad = linattn.loss_and_grad(matrices, prompts)[1]
-    slope = np.array([[np.trace(matrix) for matrix in layer] for layer in grad])
-    slope[-1, 0] = 0  # of the last P
-    assert found["slope"] == pytest.approx(np.linalg.norm(slope))
-    starts.clear()
-    descent(setting, "one size")  # from the mean of the sizes
-    assert all(-0.1 >= c >= -10 for _, (c,) in starts)
-
-
-@pytest.mark.slow
-def test_descent_finds_the_least_loss():
-    """A local minimum, of which there are several, would be reported as the limit of what these
-    layers can do. The number: BFGS from many starts. (Three layers, 7.69e-4, take a minute.)"""
-    found = descent(SETTING_1._replace(layers=2), "P = g I")
-    assert found["loss"] == pytest.approx(0.0540, rel=0.01) and found["slope"] < 1e-6
+def test_typical_loss():
+    """The closed form at one layer, d (d + 1) / (n + d + 1); the median over batches that linattn
+    sees, at two."""
+    one = np.array([[0.3, -20 / 26]])
+    assert questions.typical_loss(one) == pytest.approx(30 / 26, rel=0.03)
+    two = np.array([[0.7, -0.6], [0.0, -1.5]])
+    found = [linattn.loss_and_grad(questions.poly.embedded(two, 5),
+                                   training.evaluation_batch(SETTING_1, k))[0] for k in range(20)]
+    assert questions.typical_loss(two) == pytest.approx(np.median(found), rel=0.05)
 
 
 # ---- lead ----------------------------------------------------------------------------------------
@@ -668,3 +611,114 @@ def test_polynomial_in_a_world_whose_numbers_are_known(monkeypatch):
     assert found["factors theory"] == "0.5 : 1 : 2" and found["factors 1 : 1 : 8"] == "0.5 : 0.5 : 4"
     assert (found["off Adam"], found["small SGD"], found["L = 1 condition"]) == (0.25, 0.5, "1, 1")
     assert arrays["ends"][0] == pytest.approx([0.8] * 6) and len(arrays["rest"]) == 13
+
+
+# ---- reduced_model, stable_rate ------------------------------------------------------------------
+
+
+def test_an_optimizer_of_the_numbers():
+    """It trains the means of the diagonals, by itself, whatever stands beside them."""
+    rng = np.random.default_rng(0)
+    theta, grads = rng.standard_normal((2, 2, 3, 3)), rng.standard_normal((4, 2, 2, 3, 3))
+    for rule, plain in ((questions.SGDOfNumbers, SGD), (questions.AdamOfNumbers, Adam)):
+        whole, alone = rule(lr=0.1), plain(lr=0.1)
+        params, numbers = theta, np.trace(theta, axis1=2, axis2=3) / 3
+        for grad in grads:
+            params = whole.step(params, grad)
+            numbers = alone.step(numbers, np.trace(grad, axis1=2, axis2=3) / 3)
+        np.testing.assert_allclose(params, numbers[:, :, None, None] * np.eye(3), atol=1e-15)
+
+
+def test_theorys_factors():
+    """One layer has one number; of two the curvatures at the best numbers, by differences."""
+    assert questions.theory(questions.other(layers=1)) == (1,)
+    setting = questions.other(layers=2)
+    spectra = questions.poly.spectra(questions.generator(2310), setting.data)
+    best = questions.poly.best(spectra, 2)[0][0]
+
+    def slope(away):
+        return questions.poly.loss_and_grad(best + 1e-5 * away, spectra)[1]
+
+    unit = np.eye(4).reshape(4, 2, 2)
+    H = np.array([(slope(e) - slope(-e)).ravel() / 2e-5 for e in unit])
+    roots = np.sqrt([np.linalg.eigvalsh(H[:2, :2])[-1], H[3, 3]])
+    first, last = questions.theory(setting)
+    assert (last / first, last * first) == pytest.approx((roots[0] / roots[1], 1), rel=1e-4)
+
+
+class OfLevels(World):
+    """Weights do not matter here."""
+
+    def goes_on(self, setting, seed, steps, rate, batch, share):
+        highest = {(1000, 1): 0.15, (300, 1): 0.4, (1000, 0.99): 0.7}[batch, share]
+        return dict(fall=0.5 if rate <= highest or (seed == 1003 and rate > 0.3) else np.inf)
+
+
+def test_reduced_model_in_a_world_whose_numbers_are_known(monkeypatch):
+    """The whole model: SGD ends at 8 times Adam's loss; the numbers: at 4 times, Adam there at half
+    of the whole one's loss; theory's factors at 2, those of Setting 1 at 3."""
+    def level(setting, rule, arguments, steps):
+        if "factors" in arguments:
+            return 0.1 * (2 if arguments["factors"] == (0.5, 2.0) else 3)
+        return 0.1 * {SGD: 8, Adam: 1, questions.SGDOfNumbers: 2, questions.AdamOfNumbers: 0.5}[rule]
+
+    OfLevels(level, monkeypatch)
+    monkeypatch.setattr(questions, "off_identity", lambda weights: np.tile(
+        [[[0.25, 0.5], [0.75, 0.1], [9, 9]]], (len(weights), 1, 1)))
+    monkeypatch.setattr(questions, "theory", lambda setting: (
+        (1.0, 1.0) if setting == SETTING_1 else (0.5, 2.0)))
+    arrays, parts = questions.reduced_model(seeds=6, steps=20, cases=("Setting 1", "n = 80"))
+    found = medians(parts)
+    for name in ("Setting 1", "n = 80"):
+        keys = "whole model", "numbers alone", "SGD", "Adam", "off SGD"
+        assert [found[f"{name} {key}"] for key in keys] == pytest.approx([8, 4, 4, 2, 0.4])
+        assert found[f"{name} theory"] == pytest.approx(3 if name == "Setting 1" else 2)
+        assert np.median(arrays[f"{name} over"], axis=1) == pytest.approx([8, 4])
+    assert found["n = 80 theory of Setting 1"] == pytest.approx(3)
+    assert "Setting 1 theory of Setting 1" not in found  # it is the same
+    assert found["n = 80 factors"] == "0.5 : 2"
+
+
+def test_stable_rate_in_a_world_whose_numbers_are_known(monkeypatch):
+    """The highest rate up to which every seed falls: one that is stable above again does not
+    count."""
+    OfLevels(None, monkeypatch)
+    arrays, parts = questions.stable_rate(seeds=6, steps=20, batch=300)
+    found = medians(parts)
+    assert [found[f"{name} stable"] for name in arrays["batches"]] == ["0.15", "0.4", "0.7"]
+    assert found["300 prompts 0.5"] == np.inf and found["300 prompts 0.3"] == 0.5
+    monkeypatch.setattr(questions, "RATES_BEYOND", (0.5, 0.7))
+    _, parts = questions.stable_rate(seeds=6, steps=20, batch=300)
+    assert medians(parts)["1,000 prompts stable"] == "none"
+
+
+@pytest.mark.parametrize("share", (1, 0.9))
+def test_going_on(share):
+    """Two steps by hand, from SGD's weights after 200 steps, on the prompts with the shortest
+    contexts as its largest eigenvalue says."""
+    setting = SETTING_1._replace(data=dict(n=4, d=2), layers=2, std=0.3, batch=100)
+    start = params = training.train(setting, ((SGD, dict(lr=0.1)),), 3, 201)["snapshots"][0, 4, 0]
+    rng, v = training.generator([2310, 3]), 0
+    for _ in range(2):
+        prompts = data.sample_prompts(rng, 50, **setting.data)
+        largest = [np.linalg.svd(Z[:2, :4])[1][0] for Z in prompts.Z]
+        kept = np.argsort(largest)[: round(50 * share)]
+        _, grad = linattn.loss_and_grad(params, linattn.compress(
+            data.Prompts(prompts.Z[kept], prompts.target[kept])))
+        v = 0.9 * v + grad / max(1, np.linalg.norm(grad))
+        params = params - 0.3 * v
+    first, last = (np.median([linattn.loss_and_grad(each, training.evaluation_batch(setting, k))[0]
+                              for k in range(20)]) for each in (start, params))
+    found = questions.goes_on(setting, 3, 2, 0.3, 50, share)["fall"]
+    assert found == pytest.approx(last / first) and found != pytest.approx(1, abs=1e-3)
+    assert questions.goes_on(setting, 3, 60, 1e40, 50, share)["fall"] == np.inf
+
+
+def test_the_gradient_of_one_prompt_at_0():
+    """As linattn's, prompt by prompt; that of P is 0."""
+    prompts = data.sample_prompts(training.generator(5), 20, **SETTING_1.data)
+    found = questions.gradient_at_0(training.generator(5), 20, SETTING_1)
+    for Z, target, norm in zip(*prompts, found):
+        one = linattn.compress(data.Prompts(Z[None], target[None]))
+        grad = linattn.loss_and_grad(np.zeros((1, 2, 5, 5)), one)[1]
+        assert np.linalg.norm(grad[0, 1]) == pytest.approx(norm) and not grad[0, 0].any()
