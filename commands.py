@@ -421,7 +421,7 @@ def report(found, out, words=lambda text: text, figures="figures/", source=""):
         else:
             places = (f"{figures}{name}.png", f"{figures}robust/{name}.png")
             link = f"[`{name}`]({source}{words('docs/findings.md')}#{name})"
-            cells = " | ".join(f"[{words(counts(each))}]({place})" if each else ""
+            cells = " | ".join(f"[{words(each['verdict'] or 'measured')}]({place})" if each else ""
                                for each, place in zip(both, places))
             claims.append(f"| {identity} {link}: {words(claimed)} | {cells} |")
     missing = [name for name in EVERY if claim_of(name)[0] != "Draft"
@@ -444,18 +444,6 @@ def headline(name, out, level="published"):
     return text.removeprefix(f"{claim_of(name)[0]}: ").rpartition(" (")[0]
 
 
-def counts(found):
-    """The verdict, with how many of the primary parts and of the others hold."""
-    if not found["verdict"]:
-        return "measured"
-    bounded = [each for each in found["parts"].values() if each.decision]
-    kinds = {"": [each for each in bounded if each.primary],
-             "others ": [each for each in bounded if not each.primary]}
-    words = [f"{sum(each.decision == 'holds' for each in some)} of {len(some)} {kind}hold"
-             for kind, some in kinds.items() if some]
-    return f"{found['verdict']} ({', '.join(words)})"
-
-
 def weakest(found):
     """The primary part that is against, else open, else holds; of these the one with the fewest
     seeds on the claimed side."""
@@ -475,15 +463,9 @@ def gallery(found, out):
         runs.say(f"{', '.join(map(str, there))}: left alone, as this program did not write "
                  f"{Path(out, 'README.md')}; no gallery is written")
         return []
-    rows = ["| figure | what it shows |", "| --- | --- |"]
-    for (name, level), each in found.items():
-        folder = "robust/" if level == "robust" else ""
-        text = headline(name, out, level).replace("|x|", "\\|x\\|")
-        rows.append(f"| [{name}{', robust' if folder else ''}]({folder}{name}.png) | "
-                    f"{each['claim']}: {text} ({said(each)}) |")
     text = "\n\n".join(["# What was found", "![Every claim with its parts](scoreboard.png)",
-                        "\n".join(rows), "Every number is in NAME.json, the arrays of a figure in "
-                        "NAME.npz, its caption in NAME.txt.",
+                        thumbnails(found, out), "Every number is in NAME.json, the arrays of a "
+                        "figure in NAME.npz, its caption in NAME.txt.",
                         report(found, out, figures="", source="../")])
     if ("lead", "published") in found:
         arrays, lead = load("lead", out)
@@ -503,6 +485,20 @@ def gallery(found, out):
     for name, save in zip(GALLERY, saves):
         runs.write(Path(out, name), save)
     return [Path(out, name) for name in GALLERY]
+
+
+def thumbnails(found, out, columns=3):
+    """A table in Markdown: every figure, small, its headline and the verdict below it."""
+    cells = []
+    for (name, level), each in found.items():
+        path = f"{'robust/' if level == 'robust' else ''}{name}.png"
+        text = headline(name, out, level).replace("|x|", "\\|x\\|")
+        verdict = f" ({ASKED[level]}: {each['verdict']})" if each["verdict"] else ""
+        cells.append(f'<a href="{path}"><img src="{path}" alt="{name}" width="280"></a><br>'
+                     f"{each['claim']}: {text}{verdict}")
+    cells += [""] * (-len(cells) % columns)
+    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in ([""] * columns, ["---"] * columns, *rows))
 
 
 def in_short(found):
@@ -676,8 +672,7 @@ JAPANESE = {
     "as the paper asks": "論文の条件", "asked harder": "より厳しい条件",
     "docs/findings.md": "docs/findings.ja.md",
     "not reproduced": "再現せず", "reproduced": "再現", "open": "未決", "holds": "成立",
-    "against": "反対", "measured": "測定のみ", " others hold": " の補助項目が成立",
-    " hold)": " が成立)", " hold, ": " が成立, ",
+    "against": "反対", "measured": "測定のみ",
     "Adam beats SGD in Settings 1, 2 and 3": "設定 1、2、3 で Adam は SGD に勝る",
     "Stochastic gradient noise is heavy-tailed in Settings 1, 2 and 3":
         "設定 1、2、3 で勾配ノイズの裾は重い",

@@ -172,7 +172,7 @@ def test_report(kept, monkeypatch, capsys):
     text, other = ((kept / name).read_text(encoding="utf-8") for name in commands.GALLERY[:2])
     assert out.strip().replace("(figures/", "(").replace("(docs/", "(../docs/") in text
     for name in commands.EVERY:
-        assert f"[{name}]({name}.png)" in text or commands.claim_of(name)[0] == "Draft"
+        assert f'<a href="{name}.png"><img src="{name}.png"' in text or commands.claim_of(name)[0] == "Draft"
         assert commands.headline(name, "kept") in text.replace("\\|", "|")
     assert other.startswith("# わかったこと\n") and "| 主張 |" in other
     assert err.startswith("experiments.py: written: kept/README.md, kept/README.ja.md, kept/scoreb")
