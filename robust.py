@@ -9,6 +9,7 @@ are a first look. Words and axes as in experiments.py. Nothing here is in the pa
 
 import numpy as np
 
+import experiments as paper
 import linattn
 import plotting
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SETTINGS, SETTING_1,
@@ -17,12 +18,12 @@ from optimizers import SGD, Adam
 from plotting import (curves, dots, in_settings, listed, losses, note, numbers, reference,
                       smoothness_axis, tails)
 from runs import cached
-from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, block_centres,
-                      by_name, clipped_smoothness, condition, contestants, diagonal,
-                      evaluation_batch, experiment, final_loss, gradient_norm, grid, labels_of,
-                      linear_alone, log_slope, loss_at, moment, noise_norms, points_of, r_med,
-                      rates_of, ratio, require, running_median, smoothness, spectral_norm, spread,
-                      stacked, steps_to, sweep, tail, tail_shares, train, tuned, without_start)
+from training import (FRESH, FRESHER, about_rates, along, best_rate, block_centres, by_name,
+                      condition, contestants, diagonal, evaluation_batch, experiment, final_loss,
+                      gradient_norm, grid, labels_of, linear_alone, log_slope, loss_at, moment,
+                      noise_norms, points_of, r_med, rates_of, ratio, require, running_median,
+                      smoothness, spectral_norm, spread, stacked, steps_to, sweep, tail,
+                      tail_shares, train, tuned, without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
@@ -762,49 +763,12 @@ learning_rates.full = dict(seeds=8, steps=10_000, others=500)
 def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=3, settings=PAPER_SETTINGS):
     """C11: Clipping lowers directional smoothness, coordinate by coordinate most of all.
 
-    Objection: one batch decides. As in experiments.py, on the typical of so many batches. Claimed,
-    of the gradient on both paths and of SGD's step: v^T H v as it is minus that clipped at the
-    quantiles 0.9 and 0.5 and that of the sign, above 0. Primary: the gradient clipped at 0.5, SGD's
-    and Adam's path in three settings. Apart, without a bound: Adam's own step.
+    Objection: one batch decides. As in experiments.py, on the typical of so many batches.
     """
-    names, points = [optimizer.__name__ for optimizer in optimizers[:2]], points_of(steps, 10)
-    arrays, parts = labels_of(settings, names=names, kinds=CLIPPED,
-                              point=50 * np.array(points)), []
-    for name, setting in settings.items():
-        both = contestants(setting, optimizers, lr)[:2]
-        arrays[f"{name} rates"] = rates_of(both)
-        typical = np.median(stacked(along, [
-            (clipped_smoothness, setting, both, seed, steps, points, batches)
-            for seed in seeds])["values"], axis=3)
-        for i, each in enumerate(names):  # typical: (seeds, optimizers, points, directions, kinds)
-            for k, direction in enumerate(("gradient", "step")):
-                path = np.stack([typical[:, i, :, k, kind] for kind in range(len(CLIPPED))], axis=1)
-                label, height = f"{name}, {each}'s path, {direction}", without_start(path)
-                bound = dict(above=0) if direction == "gradient" or i == 0 else {}
-                parts += [Part(f"{label} {kind}", f"{label}, typical batch: v^T H v as it is minus "
-                               f"{kind}", height[:, 0] - height[:, j], **bound,
-                               primary=direction == "gradient" and kind == "clipped at 0.5")
-                          for j, kind in enumerate(CLIPPED) if j > 0]
-                parts.append(Part(f"{label} medians", f"{label}, typical batch: v^T H v", ", ".join(
-                    short(each, 2) for each in np.median(height, axis=0))))
-                arrays[label] = path  # (seeds, kinds, points)
-    return arrays, parts
+    return paper.clipping(seeds, steps, optimizers, lr, batches, settings)
 
 
-def draw_clipping(figure, arrays, found):
-    """Of "SETTING, OPTIMIZER's path, DIRECTION" (seeds, kinds, points) the medians over the path,
-    over that of the direction as it is."""
-    gradient, step = plotting.clippings(figure, arrays, {
-        key: without_start(arrays[key]) for key in arrays if key.endswith(("gradient", "step"))})
-    return (f"C11: clipping at the median leaves at most {gradient} of the gradient's v^T H v, at "
-            f"least {step} of that of {arrays['names'][-1]}'s own step",
-            "$v^T H v$ at the same point, for the gradient and for the optimizer's step, with its "
-            "coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, and for "
-            "its sign, over that of the direction as it is, on the typical of the evaluation "
-            "batches of 1,000 prompts. Medians over the path without its first tenth, then over "
-            f"seeds. {plotting.rates(figure, arrays)}")
-
-
+draw_clipping = paper.draw_clipping
 clipping.full = dict(seeds=12, steps=2500, batches=10)
 
 

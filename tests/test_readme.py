@@ -87,8 +87,9 @@ KNOWS = {  # what a room may import of the house
     "plotting": "verdicts",
     "mlp": "linattn", "polynomial": "linattn data",
     "training": "linattn mlp optimizers data runs",
-    **dict.fromkeys(("experiments", "robust", "questions"),
-                    "linattn polynomial optimizers data runs training verdicts plotting")}
+    **dict.fromkeys(("experiments", "questions"),
+                    "linattn polynomial optimizers data runs training verdicts plotting"),
+    "robust": "experiments linattn optimizers data runs training verdicts plotting"}
 
 
 @pytest.mark.parametrize("room", KNOWS)
