@@ -366,8 +366,8 @@ def under(found):
 def length_of(found):
     """In words; of `lead` without the steps, for its runs have several lengths."""
     words = ("seeds",) if "conditions" in found["configuration"] else ("seeds", "steps", "draws")
-    return ", ".join(f"{value:,} {key}" for key, value in found["configuration"].items()
-                     if key in words)
+    return ", ".join(f"{value:,} {key if value > 1 else key[:-1]}"
+                     for key, value in found["configuration"].items() if key in words)
 
 
 def save_figures(name, level, out, slides=False):
