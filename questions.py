@@ -217,9 +217,12 @@ SHOWN = ("Setting 1, published rates", "Setting 1", "n = 5 (Setting 2)", "heavy-
          "all of P and Q trained", "softmax attention", "softmax + MLP")  # sixteen can be read
 
 
+BELOW = 0.22  # of a row, so that stars do not hide markers
+
+
 def draw_lead(figure, arrays, found):
     """A row a condition: "CONDITION constant" (lengths,) and "... ratio" (lengths, 3), median and
-    interval of SGD / Adam; the same of "falling"; at the right the share."""
+    interval of SGD / Adam; the same of "falling", a little below; at the right the share."""
     groups = {key.removesuffix(" group"): str(word) for key, word in arrays.items()
               if key.endswith(" group")}
     rows = [name for name in CONDITIONS if name in groups and name in SHOWN] or list(groups)
@@ -241,29 +244,34 @@ def draw_lead(figure, arrays, found):
             colour, decided = shades.get(length, "#444444"), low > 1 or high < 1
             if (kind, length) == ("constant", arrays[f"{name} constant"][-1]):
                 ax.plot([low, high], [y, y], color=colour, lw=1.5)
-            ax.plot(middle, y, "o" if kind == "constant" else "*", color=colour, mew=2,
-                    ms=11 if kind == "constant" else 17, mfc=colour if decided else "white")
+            marker, size, height = ("o", 11, y) if kind == "constant" else ("*", 17, y - BELOW)
+            ax.plot(middle, height, marker, color=colour, mew=2, ms=size,
+                    mfc=colour if decided else "white")
         if f"{name} share" in found:
-            ax.text(1.01, y, f"{100 * found[f'{name} share'].median:.0f} %", va="center",
-                    transform=ax.get_yaxis_transform())
+            ax.text(1.01, y, f"{100 * found[f'{name} share'].median:.0f} % of the steps",
+                    va="center", transform=ax.get_yaxis_transform(), fontsize="small")
         ticks.append(y)
         y -= 1
-    ax.text(1.01, 0.7, "share", va="center", transform=ax.get_yaxis_transform())
+    ax.text(1.01, 0.4, "the better one is where\nthe other ends after", va="bottom",
+            fontsize="small", transform=ax.get_yaxis_transform())
     ax.set(xscale="log", ylim=(y + 0.4, 0.6), xlabel="SGD's final loss / Adam's\n"
            "SGD ends lower   $\\leftarrow$   1   $\\rightarrow$   Adam ends lower")
-    ax.set_yticks(ticks, rows)
+    ax.set_yticks(ticks, [f"{name}, best rates" if name == "Setting 1" else name for name in rows])
     ax.grid(False, axis="y")
     ax.axvline(1, color="#000000", lw=1.5, ls=":")
     for length, colour in shades.items():
         ax.plot([], [], "o", ms=11, color=colour, label=f"{length:,} steps")
-    ax.plot([], [], "*", ms=17, color=colour, label="rate falls to 0")
+    ax.plot([], [], "*", ms=17, color="#444444", label="rate falls to 0")
     ax.plot([], [], "o", ms=11, mfc="white", mew=2, color="#444444", label="open")
+    ax.plot([], [], color="#444444", lw=1.5, label="interval,\nlongest run")
     figure.legend(loc="outside right center")
-    return ("Adam's lead over SGD is not one number: each row changes one thing of Setting 1",
+    return ("Adam's lead over SGD is not one number: take the best rates, then change one thing",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
-            "length but in the first row; thin line: the interval at the longest; hollow: the "
-            "interval holds 1. Share: of the steps of the longest run, after which the better one "
-            "first reaches the other's final loss.")
+            "length but in the first row; every row after the second changes one thing of Setting "
+            "1. Thin line: the interval at the longest length; hollow: it holds 1, so it is open "
+            "who ends lower; grey: from the smallest median to the largest. A star has the shade "
+            "of its length. At the right: the share of the steps of the longest run after which "
+            "the better optimizer first reaches the other's final loss.")
 
 
 def table_of_lead(arrays, parts):

@@ -272,20 +272,19 @@ def test_the_commit_is_ours_or_none(tmp_path, monkeypatch):
     assert commands.commit() == ""
 
 
-def test_the_number_that_decides():
-    """Against before open before holds; of these the one with the fewest seeds on its side. On the
-    scoreboard stands its median, above how many are reproduced."""
-    parts = [Part(str(i), f"part {i}", [2.0, 3, 4, 5, 6, 7][:good] + [0.5] * (6 - good), above=1)
-             for i, good in enumerate((6, 5, 4))]
-    last = Part("no", "the last", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], above=1)
-    yes, no = (dict(parts=measured(some), verdict=word) for some, word in (
-        (parts, "reproduced"), ([*parts, last], "not reproduced")))
-    assert [commands.weakest(each).label for each in (yes, no)] == ["part 2", "the last"]
-    board, figure = dict(depth=dict(published=yes, robust=no)), Figure()
+def test_the_scoreboard():
+    """The verdict of each level, grey where there is none; above how many are reproduced."""
+    parts = measured([Part("one", "a part", [2.0, 3, 4, 5, 6, 7], above=1)])
+    yes, no = (dict(parts=parts, verdict=word) for word in ("reproduced", "not reproduced"))
+    board, figure = dict(depth=dict(published=yes, robust=no),
+                         clipping=dict(published=yes, robust=None)), Figure()
     commands.draw_scoreboard(board, figure, {}, {})
-    texts = {text.get_text() for text in figure.axes[0].texts}
-    assert {"reproduced: 2.5", "not reproduced: 0.35"} <= texts
-    assert commands.score(board).endswith(": 1 of 1 published, 0 of 1 robust")
+    words = [(text.get_text(), text.get_position()[0]) for text in figure.axes[0].texts]
+    assert [word for word, x in words if x == 0.52] == ["as the paper asks", *["reproduced"] * 2]
+    assert [word for word, x in words if x == 0.77] == ["asked harder", "not reproduced",
+                                                       "nothing claimed"]
+    assert commands.score(board) == \
+        "Reproduced: 2 of 2 claims as the paper asks, 0 of 1 when asked harder"
 
 
 # ---- Mistakes cost a line ------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 import commands
 import plotting
+import questions
 from verdicts import Measured, short
 
 ROOT = Path(__file__).parent.parent
@@ -470,10 +471,12 @@ def test_rows_of_lead():
     ax = figure.axes[0]
     heights = dict(zip([text.get_text() for text in ax.get_yticklabels()], ax.get_yticks()))
     for name, y in heights.items():
-        lines = [line for line in ax.get_lines() if len(line.get_ydata()) and
-                 (line.get_ydata() == y).all()]
+        name = name.removesuffix(", best rates")
+        lines, below = ([line for line in ax.get_lines() if len(line.get_ydata()) and
+                         (line.get_ydata() == height).all()]
+                        for height in (y, y - questions.BELOW))
         for kind, marker in (("constant", "o"), ("falling", "*")):
-            shown = [line for line in lines if line.get_marker() == marker]
+            shown = [line for line in lines + below if line.get_marker() == marker]
             for line, (middle, low, high) in zip(shown, arrays[f"{name} {kind} ratio"], strict=True):
                 assert line.get_xdata().tolist() == [middle]
                 assert (line.get_mfc() == "white") == (low <= 1 <= high)
