@@ -140,7 +140,8 @@ def condition_number(seeds=6, steps=751, optimizers=BOTH, lr=None, batches=1,
     Figure 3 and table 1. R_med = max |H_ii| / median |H_ii| over the diagonal of the Hessian H of
     the loss, at the published rates. Claimed, of SGD's over Adam's, per seed, on one evaluation
     batch of 1,000 prompts: above 1 at iterations 750 and 1250 (of a run that has neither: at its
-    last snapshot). Primary: the last of them. Drawn along the path is the median over `batches`.
+    last snapshot). Primary: the last of them. The arrays have the path, too, a median over
+    `batches`.
     """
     names = [optimizer.__name__ for optimizer in optimizers]
     last = (steps - 1) // 50 * 50
@@ -185,37 +186,32 @@ def mean_std(mean, std):
 
 
 def draw_condition_number(figure, arrays, found):
-    """The ratio of R_med, a panel a setting: on the typical batch that of "SETTING path" (seeds,
-    optimizers, points); at each of the iterations also what the paper prints, "SETTING, iteration T
-    paper" (mean and standard deviation), and "SETTING, iteration T first batch" (seeds,)."""
+    """The ratio of R_med, a panel a setting, at each of the iterations: what the paper prints,
+    "SETTING, iteration T paper" (mean and standard deviation), and on the first batch "SETTING,
+    iteration T first batch" (seeds,)."""
     names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
-    iterations, path = ([int(t) for t in arrays[key]] for key in ("iterations", "iteration"))
-    shown = sorted(iterations + [t for t in path if t and t not in iterations][1::4])
-    cases = [(t, kind) for t in shown for kind in (
-        ("the paper", "first batch", "typical batch") if t in iterations else ("typical batch",))]
+    iterations = [int(t) for t in arrays["iterations"]]
+    cases = [(t, kind) for t in iterations for kind in ("the paper", "one batch")]
     row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     for name, title, ax in zip(names, arrays["titles"], row):
-        over = arrays[f"{name} path"][:, 0] / arrays[f"{name} path"][:, 1]  # (seeds, points)
-        groups = [None if kind == "the paper" else over[:, path.index(t)]
-                  if kind == "typical batch" else arrays[f"{name}, iteration {t} first batch"]
-                  for t, kind in cases]
-        plotting.forest(ax, [f"{kind}, {t:,}" for t, kind in cases], groups, xscale="log",
-                        title=title, xlabel=f"$R_{{med}}$, {pair}")
+        plotting.forest(ax, [f"{kind},\niteration {t:,}" for t, kind in cases], [
+            None if kind == "the paper" else arrays[f"{name}, iteration {t} first batch"]
+            for t, kind in cases], xscale="log", title=title,
+            xlabel=f"ratio of $R_{{med}}$, {pair}")
         for t in iterations:
             mean, std = arrays[f"{name}, iteration {t} paper"]
             ax.errorbar(mean, -cases.index((t, "the paper")), xerr=[[min(std, 0.9 * mean)], [std]],
                         fmt="*", ms=15, color="#882255", capsize=4)
-        note(ax, "first batch:\n" + ", ".join(
-            f"{found[f'{name} {t}']} at {t}" for t in iterations))
+        note(ax, "ours: " + ", ".join(f"{found[f'{name} {t}']} at {t}" for t in iterations))
         ax.axvline(1, color="#000000", ls=":", lw=1.5)
-    row[0].set_ylabel("iteration, and on which batch")
     holds = plotting.those(found, names, f"{{}} {iterations[-1]}")
-    return (f"C3: at iteration {iterations[-1]}, on one batch, {arrays['optimizers'][0]}'s R_med "
-            f"is larger {holds}",
-            f"R_med, {pair}: a pale dot for each seed, the median, a line for the interval of the "
-            "sign test. On one evaluation batch of 1,000 prompts, and on the typical of several. "
-            "Star: the mean that the paper prints, with its standard deviation (cut at a tenth of "
-            f"the mean). Dotted: 1, no difference. {plotting.rates(figure, arrays)}")
+    return (f"C3: at iteration {iterations[-1]}, on one batch, {arrays['optimizers'][0]}'s "
+            f"condition number R_med is larger {holds}",
+            "R_med is the largest absolute entry of the Hessian's diagonal over their median, on "
+            "one evaluation batch of 1,000 prompts. A pale dot for each seed, the median, a line "
+            "for the interval of the sign test. Star: the mean that the paper prints, with its "
+            "standard deviation (cut at a tenth of the mean). Dotted: 1, no difference. "
+            f"{plotting.rates(figure, arrays)}")
 
 
 condition_number.full = dict(steps=10_000, batches=3)
@@ -496,12 +492,13 @@ def draw_heavy_tails(figure, arrays, found):
     steps.legend(loc="upper left")
     noise.set_ylabel("99 % / 50 % quantile\nof the noise")
     steps.set_ylabel("steps to half the loss")
-    R.set_ylabel(f"$R_{{med}}$, {pair}")
-    loss.set_ylabel(f"final loss, {pair}")
+    R.set_ylabel(f"ratio of $R_{{med}}$,\n{pair}")
+    loss.set_ylabel(f"final loss,\n{pair}")
     plotting.same_decades(noise, steps, R, loss)
     protocols = "; ".join(f"{name} {arrays[f'{name} protocol']}" for name in settings)
-    return (f"C8: from x on the sphere to heavy-tailed x {names[0]}'s steps grow "
-            f"{found[f'steps {names[0]}']} times, {names[1]}'s {found[f'steps {names[1]}']} times",
+    return (f"C8: from x on the sphere to heavy-tailed x {names[0]}'s steps to "
+            f"half the loss grow {found[f'steps {names[0]}']} times, {names[1]}'s "
+            f"{found[f'steps {names[1]}']} times",
             "All at the same E|x|$^2$. A mark for each seed, bar: median. Noise: 99 % over 50 % "
             "quantile of its norm at initialisation. Steps: to half of the loss of predicting 0. "
             "$R_{med}$: median over the path, on the typical of the evaluation batches of 1,000 "
@@ -582,7 +579,7 @@ CHANGES = {"holds": "raises", "open": "may raise or lower", "against": "lowers"}
 
 def draw_depth(figure, arrays, found):
     """Against the depth, (seeds, depths): "final OPTIMIZER"; "spread" of the noise; "first ratio"
-    and "typical ratio" of R_med at the same iteration."""
+    of R_med at the same iteration."""
     names, layers = [str(each) for each in arrays["optimizers"]], [int(L) for L in arrays["layers"]]
     pair, (loss, noises, condition) = " / ".join(names[:2]), figure.subplots(1, 3)
     half, shared = len(layers) // 2, dict(yscale="log", xlabel="layers L", xticks=layers)
@@ -593,22 +590,20 @@ def draw_depth(figure, arrays, found):
                      plotting.times(found[f"L = {layers[-1]} {pair}"]))
     curves(noises, layers, arrays["spread"][:, None], [""], title="noise",
            ylabel="99 % / 50 % quantile of the noise", **shared)
-    note(noises, f"L = {listed(layers[half:])} / {listed(layers[:half])}: {found['noise']}")
-    for i, (kind, label) in enumerate((("first", "first batch"), ("typical", "typical batch"))):
-        dots(condition, layers, arrays[f"{kind} ratio"].T, plotting.look(kind, i), (i, 2), label,
-             title="ratio of $R_{med}$", yscale="log", xlabel="layers L",
-             ylabel=f"$R_{{med}}$, {pair}, at the same iteration")
-    condition.margins(y=0.25)  # room for the legend
+    note(noises,
+         f"{listed(layers[half:])} layers: {found['noise']} times {listed(layers[:half])}")
+    dots(condition, layers, arrays["first ratio"].T, title="condition number", yscale="log",
+         xlabel="layers L", ylabel=f"ratio of $R_{{med}}$, {pair}")
     plotting.same_decades(noises, condition)
-    condition.legend(loc="upper right")
-    note(condition, f"first batch,\nL = {listed(layers[1:])} / {layers[0]}: {found['R_med']}")
+    note(condition, f"{listed(layers[1:])} layers: {found['R_med']} times {layers[0]}")
     reference(condition, 1)
     return (f"C9: depth {CHANGES[found['gap'].decision]} {names[1]}'s lead in final loss and "
-            f"{CHANGES[found['R_med'].decision]} the ratio of R_med",
+            f"{CHANGES[found['R_med'].decision]} the ratio of condition numbers R_med",
             "Data of Setting 1. Line and bar: median over seeds, band: smallest to largest; a mark "
             "for each seed. Noise: 99 % over 50 % quantile of its norm at initialisation. Ratio of "
-            "$R_{med}$: median over the path. Above the panels: the ratio of the geometric means "
-            "of deep and shallow models, median over seeds.")
+            "$R_{med}$: median over the path, on one batch, at the same iteration. Above the "
+            "panels: the geometric mean of the deep models over that of the shallow ones, median "
+            "over seeds.")
 
 
 depth.full = dict(seeds=8, steps=10_000, batches=5)
@@ -773,13 +768,13 @@ def draw_full_batch(figure, arrays, found):
                  ylabel="ratio of final losses")
             note(ax, "fixed batch: " + ", ".join(
                 f"{first} / {other} {found[f'{name}, fixed batch {other}']}" for other in others))
-        ax.axvline(places[-1] - 0.75, color="#000000", lw=1)
+        ax.axvline(places[-1] - 0.75, color="#BBBBBB", lw=1, zorder=0)
         reference(ax, 1)
     medians = [each for each in medians if np.isfinite(each) and each > 0]
     if medians:  # else every run diverged
         for ax in row:
             plotting.limits(ax, min(medians) / 1.5, 2 * max(medians))
-    row[-1].legend(loc="lower right")
+    row[0].legend(loc="upper left")
     rates = "; ".join(f"{name} {found[f'{name}, fixed batch rates']}" for name in names)
     return (f"C10: without noise {first}'s final loss is "
             f"{plotting.span(found, names, f'{{}}, fixed batch {others[0]}')} times {others[0]}'s"
@@ -845,8 +840,9 @@ def draw_clipping(figure, arrays, found):
     over that of the direction as it is."""
     gradient, step = plotting.clippings(figure, arrays, {
         key: without_start(arrays[key]) for key in arrays if key.endswith(("gradient", "step"))})
-    return (f"C11: clipping at the median leaves at most {gradient} of the gradient's v^T H v, at "
-            f"least {step} of that of {arrays['names'][-1]}'s own step",
+    gains = "nothing" if float(step) >= 1 else "less"
+    return (f"C11: coordinates clipped at the median lower the gradient's curvature v^T H v to at "
+            f"most {gradient} of it; {arrays['names'][-1]}'s own step gains {gains}",
             "$v^T H v$ at the same point, for the gradient and for the optimizer's step, with its "
             "coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, and for "
             "its sign, over that of the direction as it is, on one evaluation batch of 1,000 "
@@ -906,9 +902,8 @@ def draw_nonlinear_regression(figure, arrays, found):
             f"{len(over)} seeds",
             "A nonlinear task. Running medians of the training loss; line: median over seeds, "
             "band: smallest to largest. A line joins what is of one seed; bar: median over seeds. "
-            + plotting.foot(figure, f"Not shown, on the first batch: R_med {pair} "
-                            f"{found['R_med']}; v^T H v {found['medians']}; skewness of the noise "
-                            f"{found['skewness']}."))
+            f"Not shown, on the first batch: R_med {pair} {found['R_med']}; v^T H v "
+            f"{found['medians']}; skewness of the noise {found['skewness']}.")
 
 
 nonlinear_regression.full = dict(seeds=8, steps=10_000, batches=3)

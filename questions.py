@@ -496,6 +496,12 @@ def block_spectra(setting, seed):
     return dict(values=np.sort(np.abs([np.linalg.eigvalsh(H[b, :, b]) for b in range(blocks)])))
 
 
+SCALED_BY = {"SGD": "SGD: by nothing", "one scale": "the whole step", "a layer": "each layer",
+             "a block": "each block, P or Q", "a row": "each row", "sign": "each entry: its sign",
+             "Muon": "Muon: polar factor", "layer rates, run": "fixed layer rates, whole run"} | {
+    f"layer rates, step {t}": f"fixed layer rates, step {t}" for t in READ}
+
+
 def draw_granularity(figure, arrays, found):
     """"SETTING ends" (scalings, seeds) over Adam's, a column a setting."""
     scalings = [str(each) for each in arrays["scalings"]]
@@ -503,14 +509,16 @@ def draw_granularity(figure, arrays, found):
     for ax, name in zip(figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0],
                         shown):
         ends = arrays[f"{name} ends"]
-        plotting.forest(ax, scalings, ends / ends[scalings.index("Adam")], xscale="log", title=name,
-                      xlabel="final loss / Adam's")
+        plotting.forest(ax, [SCALED_BY.get(each, each) for each in scalings],
+                        ends / ends[scalings.index("Adam")], xscale="log", title=name,
+                        xlabel="final loss / Adam's")
         ax.axvline(1, ls=":", color="#000000", lw=1.5)
     name = shown[0]
-    return (f"{name}: SGD ends at {found[f'{name} SGD']} times Adam's loss, with one scale a layer "
-            f"at {found[f'{name} a layer']}",
-            "From coarse to fine: the momentum over its root mean square, taken over all "
-            "parameters, a layer, a block, a row, or coordinate by coordinate; layer rates: SGD "
+    return (f"{name}: SGD ends at {found[f'{name} SGD']} times Adam's loss; with each layer's step "
+            f"normalised at {found[f'{name} a layer']} times",
+            "What is normalised, from coarse to fine: the momentum over its root mean square, "
+            "taken over all parameters, a layer, a block, a row, or entry by entry; layer rates: "
+            "SGD "
             "with a constant factor for each layer, read off SGD's gradient norms at one step of "
             "other seeds, or off a whole run of \"a layer\". Every optimizer at its best rate; a "
             "dot for each seed, line: median and interval.")
@@ -576,8 +584,8 @@ def draw_edge_of_stability(figure, arrays, found):
     reference(ax, 1)
     ax.annotate("above: diverges on a quadratic", (0.98, 1), (0, 6), ha="right",
                 xycoords=ax.get_yaxis_transform(), textcoords="offset points")
-    return (f"SGD at 0.2 starts at {found['0.2 start']} of its stability limit; later it is at "
-            f"{found['0.2']} of it",
+    return (f"At the learning rate 0.2 SGD starts at {found['0.2 start']} of its stability limit; "
+            f"over the path it is at {found['0.2']} of it",
             "Setting 1. The limit is 2 (1 + momentum) / lr, beyond which gradient descent with "
             "momentum diverges on a quadratic. Line: median over seeds, band: smallest to largest; "
             "typical of the evaluation batches of 1,000 prompts; a band at the highest rate alone.")
@@ -695,24 +703,26 @@ def kendall_tau(a, b):
 
 
 def draw_screen(figure, arrays, found):
-    """A row a candidate, in the order "ranked": "MODEL behind" (seeds, candidates), and "MODEL
-    good" (candidates, 2)."""
+    """A row a candidate, in the order "ranked": "bench behind" and "MODEL behind" (seeds,
+    candidates)."""
     names, ranked = ([str(each) for each in arrays[key]] for key in ("candidates", "ranked"))
     order = [names.index(each) for each in ranked]
-    ends, ranges = figure.subplots(1, 2, sharey=True)
+    bench, ends = figure.subplots(1, 2, sharex=True, sharey=True)
+    plotting.forest(bench, ranked, arrays["bench behind"].T[order], title="the bench")
     looks = list(zip(arrays["models"], plotting.OTHER_LOOKS))
     for i, (model, look) in enumerate(looks):
         shift = 0.5 * (i / max(1, len(looks) - 1) - 0.5)
         plotting.forest(ends, ranked, arrays[f"{model} behind"].T[order], look, shift, str(model))
-        for y, (low, high) in enumerate(arrays[f"{model} good"][order]):
-            ranges.plot([low, high], [shift - y] * 2, color=look["color"], marker=look["marker"])
-    ends.set(xscale="log", xlabel="final loss / the best one's", title="each at its best rate")
+    ends.set(title="model by model")
+    for ax in (bench, ends):
+        ax.set(xscale="log", xlabel="final loss / the best one's")
     ends.legend()
-    ranges.set(xscale="log", xlabel="learning rate", title="rates within a factor 2 of the best")
-    return (f"On the bench {ranked[0]} ends lowest; SGD at {found['bench SGD']} times the best"
-            if "bench SGD" in found else f"On the bench {ranked[0]} ends lowest",
+    return (f"Of {len(ranked)} optimizers {ranked[0]} ends lowest; SGD's loss is "
+            f"{found['bench SGD']} times the best" if "bench SGD" in found else
+            f"Of {len(ranked)} optimizers {ranked[0]} ends lowest",
             "Ranked on the bench (Settings 1 to 3) by the geometric mean of the ratio to the best "
-            "one. A dot for each seed, line: median and interval. Kendall's tau of the bench and "
+            "one, each at its best rate. A dot for each seed, line: median and interval. Kendall's "
+            "tau of the bench and "
             f"itself after half the steps: {found['half the steps tau']}.")
 
 
@@ -763,28 +773,26 @@ def gradient_norms(seeds=6, steps=30, optimizers=BOTH):
 
 
 def draw_gradient_norms(figure, arrays, found):
-    """A row a depth, a column a kind of run: "DEPTH KIND" (moments, optimizers, layers) against the
-    layer."""
-    kinds, names = ("best rate", "twice the rate", "large start"), list(arrays["optimizers"])
-    for L, row in zip(arrays["depths"], figure.subplots(2, 3, sharey="row")):
-        for kind, ax in zip(kinds, row):
-            for norms, dashes, moment in zip(arrays[f"L = {L} {kind}"], (":", "--", "-"),
-                                             arrays["moments"]):
-                for i, each in enumerate(names):
-                    ax.plot(1 + np.arange(L), norms[i], dashes, marker="os^"[i % 3],
-                            color=plotting.look(each, i)["color"], label=f"{each}, {moment}")
-            ax.set(yscale="log", title=f"L = {L}, {kind}", xlabel="layer", xticks=1 + np.arange(L),
-                   ylim=(1e-5, 1e3),
-                   ylabel="gradient norm of a layer\n(dotted: clip limit)")
-            reference(ax, 1)
-    figure.legend(*row[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    first = names[0]
-    return (f"Layers drift apart: at L = 3 {first}'s first layer ends with a gradient "
-            f"{found[f'L = 3 best rate {first} end']} times the last one's",
-            "Setting 1, before clipping; medians over seeds, at the first step, after a fifth of "
-            "the steps, and over the last tenth; dotted horizontal: 1, the clip limit of the whole "
-            "gradient. At L = 8 norms go beyond the panel. Large start: entries of standard "
-            "deviation 0.2 instead of 0.05.")
+    """A row a depth, a column an optimizer: "L = DEPTH best rate" (moments, optimizers, layers)
+    against the layer."""
+    names = [str(each) for each in arrays["optimizers"]]
+    panels = figure.subplots(len(arrays["depths"]), len(names), sharey="row", squeeze=False)
+    for L, row in zip(arrays["depths"], panels):
+        for i, (each, ax) in enumerate(zip(names, row)):
+            for norms, dashes, shade, moment in zip(
+                    arrays[f"L = {L} best rate"], (":", "--", "-"), plotting.shades(3),
+                    arrays["moments"]):
+                ax.plot(1 + np.arange(L), norms[i], dashes, marker="o", color=shade, label=moment)
+            ax.set(yscale="log", title=f"{each}, {L} layers", xlabel="layer",
+                   xticks=1 + np.arange(L), ylabel="gradient norm of a layer")
+    panels[0, 0].legend()
+    first = arrays["depths"][0]
+    ratios = " and ".join(f"{found[f'L = {first} best rate {each} end']} ({each})"
+                          for each in names[:2])
+    return (f"Layers drift apart: with {first} layers the first one's gradient ends at {ratios} "
+            "times the last one's",
+            "Setting 1, at the best rates, before clipping; medians over seeds, at the first step, "
+            "after a fifth of the steps, and over the last tenth.")
 
 
 gradient_norms.full = dict(seeds=6, steps=300)
@@ -937,12 +945,13 @@ def draw_messy_data(figure, arrays, found):
     risk = np.array([np.median(arrays[f"{kind} risk"][:, 1], axis=-1) for kind in kinds])
     heat(ax, np.where(risk > 1000, np.inf, np.maximum(risk, 1e-4)), kinds,
          [str(each) for each in arrays["remedies"]],
-         title="risk of Adam: squared error / E target$^2$ (framed: the best remedy of a row)")
+         title="risk of Adam: squared error / E target$^2$ (framed: the lowest of a row)",
+         xlabel="remedy", ylabel="data")
     for i, j in enumerate(risk.argmin(axis=1)):
         ax.plot(j + np.array([-0.48, 0.48, 0.48, -0.48, -0.48]),
                 i + np.array([-0.46, -0.46, 0.46, 0.46, -0.46]), color="#AA4499", lw=4)
     kind, best = kinds[-1], str(arrays["remedies"][risk[-1].argmin()])
-    return (f"The best remedy depends on the data: of {kind} it is \"{best}\" (Adam's risk "
+    return (f"The best remedy depends on the data: for {kind} it is \"{best}\" (Adam's risk "
             f"{found[f'{kind} none Adam']}, then {found[f'{kind} {best} Adam']})",
             "Squared error on clean targets over their mean square, median over seeds, typical "
             "batch; 1 is that of predicting 0; below 10$^{-4}$ drawn as 10$^{-4}$; X: the "
@@ -1069,13 +1078,13 @@ polynomial.full = dict(seeds=10, steps=600, ratios=(3, 10, 30, 100))
 
 @experiment(FRESH)
 def stable_rate(seeds=6, steps=50, batch=2000):
-    """Draft: What keeps SGD's rate low once training is under way?
+    """Question: What keeps SGD's rate low once training is under way?
 
     SGD trains Setting 1 for 200 steps at a rate of 0.1; from there, with no momentum yet, it goes
     on for so many steps at each of RATES_BEYOND: on batches of 1,000 prompts; of `batch` prompts;
     and of 1,000 without the 1 % whose S, (1/n) sum x_i x_i^T, has the largest eigenvalues. If
-    curvature alone limits the rate, the three agree; if it is rare prompts, the first is lowest.
-    Measured: the loss at the end over that at the beginning, both the median of twenty evaluation
+    the noise of small batches limits the rate, larger ones allow more; if rare prompts do, it helps
+    to leave them out. Measured: the loss at the end over that at the beginning, both the median of twenty evaluation
     batches of 1,000 prompts, the rare ones included; and the highest rate up to which it lies below
     1 for every seed.
     """
@@ -1128,9 +1137,8 @@ def draw_stable_rate(figure, arrays, found):
     reference(ax, 1)
     plotting.limits(ax, ax.get_ylim()[0], 100)
     ax.legend(loc="upper left")
-    one, many, without = (found[f"{name} stable"] for name in names)
-    return (f"SGD is stable up to a rate of {one} on batches of {names[0]}, {many} of {names[1]}, "
-            f"{without} without the rarest",
+    return (f"SGD is stable up to a learning rate of {found[f'{names[0]} stable']}; without the "
+            f"rarest prompts up to {found[f'{names[2]} stable']}",
             "Setting 1, from SGD's weights after 200 steps at a rate of 0.1. The loss on "
             "evaluation batches with all prompts; above 1 it has risen. A mark for each seed, bar: "
             "median.")
@@ -1250,7 +1258,7 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None):
     Adam in Setting 1, L = 1 to 4, seeds from 0 on. Measured: the final loss beside that of L steps
     of gradient descent, with one step size and with one for each layer (the best ones; for
     isotropic x a preconditioner adds nothing else), and with P_l = g_l I, which changes the x
-    between the steps, too (least squares has loss 0); the share of Q_l (in the figure P_l's, too)
+    between the steps, too (least squares has loss 0); the share of Q_l
     off the multiples of the identity. At L = 4 the trained layers end far above the best multiples
     of the identity: whether the steps are too few or the constant rate too large is tried with five
     times the steps, and with a rate that falls to 0 over them.
@@ -1270,18 +1278,15 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None):
         adam = contestants(setting, optimizers, lr)
         run = stacked(train, [(setting, adam, seed, steps, 10) for seed in seeds])
         final, before = final_loss(run["loss"][:, 0]), run["snapshots"][:, 0, :, 0]
-        off = off_identity(before)  # (seeds, points, layers, 2); before: and (d, d)
+        off = off_identity(before[:, -1, :, 1])  # (seeds, layers), of Q near the end
         parts += [Part(f"{name} loss", f"{name}: final loss", final)]
         parts += [Part(f"{name} {kind}", f"{name}: final loss / that of {DESCENTS[kind]}",
                        final / loss) for kind, loss in least[name].items()]
         parts.append(Part(f"{name} off", f"{name}: share of Q off the identity",
-                          off[:, -1, :, 1].mean(axis=1)))
+                          off.mean(axis=1)))
         ends.append(final)
         if name == "L = 3":
-            paths = {"Q, last layer": (-1, 1), "Q, first layer": (0, 1), "P, first layer": (0, 0)}
-            arrays |= {"weights": before[0, -1].reshape(6, 5, 5), "paths": list(paths),
-                       "iteration": 10 * np.arange(before.shape[1]),
-                       "off": np.stack([off[:, :, l, i] for l, i in paths.values()], axis=1)}
+            arrays["weights"] = before[0, -1].reshape(6, 5, 5)
     longer = {"five times the steps": deep["L = 4"],
               "five times the steps, falling rate": deep["L = 4"]._replace(schedule="linear")}
     for words, setting in longer.items():
@@ -1291,9 +1296,9 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None):
         parts.append(Part(words, f"L = 4, {words}: final loss / that of {DESCENTS['P = g I']}",
                           final / least["L = 4"]["P = g I"]))
         arrays[f"L = 4, {words}"] = final
-    one, layer = one_layer(seeds, steps, optimizers, lr)
-    return arrays | one | {"final": np.array(ends).T[:, None]} | {  # (seeds, 1, depths)
-        f"least {kind}": [least[name][kind] for name in deep] for kind in DESCENTS}, parts + layer
+    parts += one_layer(seeds, steps, optimizers, lr)
+    return arrays | {"final": np.array(ends).T[:, None]} | {  # (seeds, 1, depths)
+        f"least {kind}": [least[name][kind] for name in deep] for kind in DESCENTS}, parts
 
 
 DESCENTS = {"one size": "L steps, one size", "L sizes": "L steps, L sizes",
@@ -1315,10 +1320,10 @@ def off_identity(weights):
 
 
 def one_layer(seeds, steps, optimizers, lr):
-    """Arrays and parts of `what_it_learns`: one layer beside its closed form."""
+    """Parts of `what_it_learns`: one layer beside its closed form."""
     cases = {f"gaussian x, n = {n}": ("gaussian", n) for n in (5, 10, 20, 40, 80)} | {
         f"{family} x, n = 20": (family, 20) for family in MOMENTS if family != "gaussian"}
-    arrays, parts = {"cases": list(cases)}, []
+    parts = []
     for name, (family, n) in cases.items():
         setting = SETTING_1._replace(name=name, layers=1, data=dict(n=n, d=5, covariates=family))
         adam = contestants(setting, optimizers, lr)
@@ -1329,8 +1334,7 @@ def one_layer(seeds, steps, optimizers, lr):
         parts += [Part(f"{name} c", f"{name}: learnt / best c", c / best_c),
                   Part(f"{name} loss", f"{name}: mean final loss / least loss {least_loss:.3g}",
                        end / least_loss)]
-        arrays[f"{name} c"] = c / best_c
-    return arrays, parts
+    return parts
 
 
 def last_tenth(series):
@@ -1348,49 +1352,38 @@ def closed_form(m, m4, n, d):
 
 
 def draw_what_it_learns(figure, arrays, found):
-    """"weights" (matrices, d, d); "off" (seeds, matrices, points); "final" (seeds, 1, depths),
-    "least KIND" (depths,), and "L = 4, ..." of longer runs (seeds,); of one layer "CASE c"
-    (seeds,), over the best one."""
-    panels = figure.subplot_mosaic([["P", "shares", "depths"], ["Q", "sizes", "depths"]],
-                                   width_ratios=(1.1, 1, 1.4))
-    shares, sizes, depths = (panels[name] for name in ("shares", "sizes", "depths"))
-    dots(sizes, [str(name).removeprefix("gaussian x, ").removesuffix(" x, n = 20")
-                 for name in arrays["cases"]], [arrays[f"{name} c"] for name in arrays["cases"]],
-         title="L = 1: learnt / best step size", ylabel="ratio")
-    sizes.tick_params(axis="x", labelsize="small", rotation=60)
-    reference(sizes, 1)
-    for which, (letter, ax) in enumerate((("P", panels["P"]), ("Q", panels["Q"]))):
-        tiles = np.full((5, 17), np.nan)
+    """Left "weights" (matrices, d, d) of three layers; right "final" (seeds, 1, depths), "least
+    KIND" (depths,), and "L = 4, ..." of longer runs (seeds,)."""
+    panels = figure.subplot_mosaic([["P", "depths"], ["Q", "depths"]], width_ratios=(1, 1.6))
+    for which, letter in enumerate("PQ"):
+        ax, tiles = panels[letter], np.full((5, 17), np.nan)
         for layer in range(3):
             tiles[:, 6 * layer : 6 * layer + 5] = arrays["weights"][2 * layer + which]
         largest = np.abs(tiles).max(where=np.isfinite(tiles), initial=0) or 1  # 0: it diverged
         drawn = ax.imshow(tiles, cmap="PRGn", vmin=-largest, vmax=largest, aspect="auto")
         ax.set_xticks((2, 8, 14), ("layer 1", "layer 2", "layer 3"))
         ax.set_yticks([])
-        ax.set(title=f"{letter}, L = 3")
+        ax.set(title=f"{letter} of three trained layers")
         ax.grid(False)
         figure.colorbar(drawn, ax=ax)
-    panels["P"].set_xticks((2, 8, 14), ("layer 1", "layer 2", "untrained"))
-    curves(shares, arrays["iteration"], arrays["off"], arrays["paths"], xlabel="iteration",
-           title="share off the identity", ylabel="share of |W|")
-    curves(depths, arrays["depths"], arrays["final"], arrays["optimizers"], path=False,
-           yscale="log", title="final loss", xlabel="layers L", ylabel="loss",
-           xticks=arrays["depths"])
+    panels["P"].set_xticks((2, 8, 14), ("layer 1", "layer 2", "not trained"))
+    ax, name = panels["depths"], str(arrays["optimizers"][0])
+    curves(ax, arrays["depths"], arrays["final"], [name], path=False, yscale="log",
+           title="final loss", xlabel="layers L", ylabel="loss", xticks=arrays["depths"])
     for i, (kind, words) in enumerate(DESCENTS.items()):
-        depths.plot(arrays["depths"], arrays[f"least {kind}"], label=words,
-                    **plotting.look(words, i))
+        ax.plot(arrays["depths"], arrays[f"least {kind}"], label=f"best {words}",
+                **plotting.look(words, i))
     for words, marker in (("five times the steps", "o"),
                           ("five times the steps, falling rate", "*")):
         ends = arrays[f"L = 4, {words}"]  # (seeds,)
-        depths.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
-    depths.legend(fontsize="small")
-    return (f"Setting 1: Adam's loss over that of the best multiples of the identity: "
-            f"{found['L = 2 P = g I']} (L = 2), {found['L = 4 P = g I']} (L = 4)",
-            "Weights: one seed; the last P is not trained. Line: median over seeds, band: smallest "
-            "to largest. Final loss: of Adam, and of the best steps of gradient descent that "
-            "Newton's method found: of one size, of L sizes, and with P = g I in each layer. "
-            "L = 1: a dot for each seed, bar: median; Gaussian x with n pairs, or n = 20 of "
-            "another family.")
+        ax.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
+    ax.legend(loc="lower left", fontsize="small")
+    return (f"{name}'s layers are nearly multiples of the identity; at L = 4 its loss is "
+            f"{found['L = 4 P = g I']} times that of the best ones",
+            "Setting 1. Weights: one seed, near the end. Line: median over seeds, band: smallest "
+            "to largest. Final loss: of training, and of the best steps of gradient descent that "
+            "Newton's method found: of one size, of L sizes, and with P = g I in each layer, so "
+            "that x changes between the steps.")
 
 
 what_it_learns.full = dict(seeds=6, steps=2000)

@@ -279,6 +279,7 @@ def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, po
 
 CAUSES = {"as it is": (1, False), "half the rates": (0.5, False),  # factor of the rates, full
           "twice the rates": (2, False), "full matrices": (1, True)}
+IN_WORDS = {"as it is": "published rates", "full matrices": "all of P and Q trained"}
 
 
 def draw_condition_number(figure, arrays, found):
@@ -288,23 +289,21 @@ def draw_condition_number(figure, arrays, found):
     iterations, causes = [int(t) for t in arrays["iterations"]], [str(c) for c in arrays["causes"]]
     few = len(arrays[f"{names[0]}, iteration {iterations[0]} together"])
     many = f"{int(arrays['together']):,} prompts"
-    cases = {f"typical batch, {t:,}": f", iteration {t} typical batch" for t in iterations}
-    cases |= {f"{many}, {t:,}": f", iteration {t} together" for t in iterations}
-    cases |= {f"{each}, {iterations[0]:,}": f" with {each}" for each in causes}
+    cases = {f"typical batch, iteration {t:,}": f", iteration {t} typical batch"
+             for t in iterations}
+    cases |= {f"{many}, iteration {t:,}": f", iteration {t} together" for t in iterations}
+    cases |= {f"{IN_WORDS.get(each, each)}, {iterations[0]:,}": f" with {each}" for each in causes}
     row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     for name, title, ax in zip(names, arrays["titles"], row):
         plotting.forest(ax, list(cases), [arrays[f"{name}{key}"] for key in cases.values()],
-                        xscale="log", title=title, xlabel=f"$R_{{med}}$, {pair}")
+                        xscale="log", title=title, xlabel=f"ratio of $R_{{med}}$, {pair}")
         for below in (2 * len(iterations), len(iterations)):  # between kinds of rows
             ax.axhline(0.5 - below, color="#000000", lw=1)
         ax.axvline(1, color="#000000", ls=":", lw=1.5)
         note(ax, "typical batch:\n" + ", ".join(
             f"{found[f'{name} {t}']} at {t}" for t in iterations))
-    others = [found[f"{name} {each}"].median for name in names for each in (
-        *causes, *(f"{t} together" for t in iterations))]
-    return (f"C3: on the typical batch {arrays['optimizers'][0]}'s R_med is larger "
-            f"{plotting.those(found, names, f'{{}} {iterations[-1]}')}; other prompts, rates and "
-            f"matrices: {short(min(others), 2)} to {short(max(others), 2)} times",
+    return (f"C3: on the typical batch {arrays['optimizers'][0]}'s condition number R_med is "
+            f"larger {plotting.those(found, names, f'{{}} {iterations[-1]}')}",
             f"R_med, {pair}: a pale dot for each seed, the median, a line for the interval of the "
             "sign test. Typical: the median over the evaluation batches of 1,000 prompts; then for "
             f"the Hessian on {many}, whose maximum rare ones carry; then on the typical of five "
@@ -536,6 +535,8 @@ def draw_larger_model(figure, arrays, found):
     """One panel, the tail of the noise."""
     ax = figure.subplots()
     tails(ax, arrays, LARGE.name, title=LARGE.name)
+    reached = arrays[f"{LARGE.name} tail"]
+    ax.set_xlim(0.9, 1.2 * np.max(reached, initial=1, where=np.isfinite(reached)))
     note(ax, f"skewness {found['skewness medians']}")
     ax.legend(loc="upper right")
     reached, null = (short(each, 2) for each in plotting.exceeded(arrays, LARGE.name))
@@ -596,17 +597,17 @@ def draw_heavy_tails(figure, arrays, found):
     steps.axhspan(gain.above * middle, gain.below * middle, color="#DDDDDD", lw=0,
                   label=f"claimed: as for {settings[0]}")
     dots(steps, settings, over, title="steps to half the loss", yscale="log",
-         ylabel=f"{pair}")
+         ylabel=f"ratio, {pair}")
     steps.legend(loc="upper left")
     dots(R, settings, [found[f"{name} R_med"].values for name in settings], yscale="log",
-         title="$R_{med}$", ylabel=f"{pair}")
+         title="condition number $R_{med}$", ylabel=f"ratio, {pair}")
     plotting.same_decades(steps, R)
     for ax, key in ((steps, "gain"), (R, "R_med")):
         reference(ax, 1)
         note(ax, f"{settings[-1]} / {settings[0]}: {found[key]}")
-    change = {"holds": "stays the same", "open": "may or may not stay the same",
-              "against": "grows" if gain.median > 1 else "shrinks"}[gain.decision]
-    return (f"C8: with heavier tails of x {names[1]}'s lead in steps {change}",
+    change = {"holds": "stay the same", "open": "may or may not stay the same",
+              "against": "grow" if gain.median > 1 else "shrink"}[gain.decision]
+    return (f"C8: with heavier tails of x {names[0]}'s steps over {names[1]}'s {change}",
             "All at the same E|x|$^2$. Steps until the loss is half of that of predicting 0; "
             "$R_{med}$: median over the path, on the typical of the evaluation batches of 1,000 "
             "prompts. A mark for each seed, bar: median; above the panel the ratio of the outer "
@@ -684,17 +685,18 @@ def draw_depth(figure, arrays, found):
     for target, ax in zip(targets, figure.subplots(1, len(targets), sharey=True)):
         over = arrays[f"ratio at {target}"]
         dots(ax, layers, over.T, title=f"at the loss {target}", yscale="log", xlabel="layers L",
-             ylabel=f"$R_{{med}}$, {pair}")
+             ylabel=f"ratio of $R_{{med}}$, {pair}")
         for i in np.flatnonzero(~np.isfinite(over).any(axis=0)):
             ax.text(i, 0.8, "not reached", rotation=90, ha="center", va="center",
                     transform=ax.get_xaxis_transform(), color="#444444")
         reference(ax, 1)
-        than = f" / {layers[0]}" if target == high else ""
-        note(ax, f"L = {listed(layers[1:])}{than}: {found[f'R_med {target}']}")
+        than = f" times {layers[0]}" if target == high else ""
+        note(ax, f"{listed(layers[1:])} layers: {found[f'R_med {target}']}{than}")
     grows = {"holds": "it grows with depth", "open": "whether it grows with depth is open",
              "against": "it falls with depth"}[found[f"R_med {high}"].decision]
-    return (f"C9: in deep models, at the same loss, {arrays['optimizers'][0]}'s R_med is "
-            f"{plotting.span(found, lower, 'R_med {}')} times {arrays['optimizers'][1]}'s; {grows}",
+    return (f"C9: at the losses {listed(lower)} {arrays['optimizers'][0]}'s condition number R_med "
+            f"is {plotting.span(found, lower, 'R_med {}')} times {arrays['optimizers'][1]}'s; "
+            f"{grows}",
             "Data of Setting 1. The ratio of $R_{med}$ where the loss of each optimizer first lies "
             "below a number, on the typical of five evaluation batches. A mark for each seed, bar: "
             "median. Above the panels the geometric mean of the deep models, at the first loss "

@@ -258,7 +258,7 @@ def test_a_panel_of_tails(level, name, panel, of):
     ("published", "heavy_tails", 2, lambda a, f: [f[f"{each} R_med"].values for each in COLUMNS]),
     ("published", "heavy_tails", 3, lambda a, f: [
         f[f"{each} SGD / Adam"].values for each in COLUMNS]),
-    ("published", "depth", 2, lambda a, f: [*a["first ratio"].T, *a["typical ratio"].T]),
+    ("published", "depth", 2, lambda a, f: a["first ratio"].T),
     ("published", "full_batch", 1, lambda a, f: [
         a[f"Setting 3, {case} ratios"][i] for i in (0, 1) for case in CASES]),
     ("robust", "adam_vs_sgd", 4, lambda a, f: (
@@ -284,18 +284,16 @@ def test_a_panel_of_dots(level, name, panel, groups):
 
 
 @pytest.mark.parametrize("level, panel, rows", (
-    ("published", 1, lambda a: {"typical batch, 100": ratio_of(a["Setting 2 path"][..., 2])} | {
-        f"{kind}, {t:,}": values for t, k in ((750, 6), (1250, 7)) for kind, values in (
-            ("the paper", None), ("first batch", a[f"Setting 2, iteration {t} first batch"]),
-            ("typical batch", ratio_of(a["Setting 2 path"][..., k])))} | {
-        "typical batch, 2,000": ratio_of(a["Setting 2 path"][..., 8]),
-        "typical batch, 9,950": ratio_of(a["Setting 2 path"][..., 12])}),
+    ("published", 1, lambda a: {
+        f"{kind},\niteration {t:,}": values for t in (750, 1250) for kind, values in (
+            ("the paper", None), ("one batch", a[f"Setting 2, iteration {t} first batch"]))}),
     ("robust", 2, lambda a: {
-        "typical batch, 750": a["Setting 3, iteration 750 typical batch"],
-        "typical batch, 1,250": a["Setting 3, iteration 1250 typical batch"],
-        "100,000 prompts, 750": a["Setting 3, iteration 750 together"],
-        "100,000 prompts, 1,250": a["Setting 3, iteration 1250 together"]} | {
-        f"{kind}, 750": a[f"Setting 3 with {kind}"] for kind in KINDS})))
+        "typical batch, iteration 750": a["Setting 3, iteration 750 typical batch"],
+        "typical batch, iteration 1,250": a["Setting 3, iteration 1250 typical batch"],
+        "100,000 prompts, iteration 750": a["Setting 3, iteration 750 together"],
+        "100,000 prompts, iteration 1,250": a["Setting 3, iteration 1250 together"]} | {
+        f"{commands.robust.IN_WORDS.get(kind, kind)}, 750": a[f"Setting 3 with {kind}"]
+        for kind in KINDS})))
 def test_rows_of_C3(level, panel, rows):
     """From top to bottom a dot for each seed and their median, at the row of its name."""
     figure, arrays, _ = strange(level, "condition_number")
@@ -336,7 +334,7 @@ def test_a_panel_of_pairs(level, name, panel, values):
 NOTES = """
 published adam_vs_sgd 1: {Setting 2 SGD / Adam} times
 published gradient_noise 1: skewness {Setting 2 skewness}
-published condition_number 1: first batch: | {Setting 2 750} at 750, {Setting 2 1250} at 1250
+published condition_number 1: ours: {Setting 2 750} at 750, {Setting 2 1250} at 1250
 published generalized_smoothness 0: slope {Setting 1 slope}
 published generalized_smoothness 4: slope {Setting 2 spectral slope}
 published softmax_vs_linear 0: the loss of predicting 0 after {linear steps} steps
@@ -344,8 +342,8 @@ published softmax_vs_linear 0: softmax (0.01): {softmax loss}
 published larger_model 0: {L = 8, d = 20, n = 60 SGD / Adam} times
 published larger_model 1: skewness {skewness}
 published depth 0: {L = 8 SGD / Adam} times
-published depth 1: L = 6, 8 / 2, 4: {noise}
-published depth 2: first batch, | L = 4, 6, 8 / 2: {R_med}
+published depth 1: 6, 8 layers: {noise} times 2, 4
+published depth 2: 4, 6, 8 layers: {R_med} times 2
 published full_batch 1: SGD / Adam {Setting 3, fixed batch Adam}, SGD / SignDescent
 published full_batch 0: SGD / SignDescent {Setting 1, fixed batch SignDescent}
 published nonlinear_regression 1: median of SGD / Adam: {MLP SGD / Adam}
@@ -358,8 +356,8 @@ robust softmax_vs_linear 0: softmax (0.005): {softmax loss}
 robust larger_model 0: skewness {skewness medians}
 robust heavy_tails 0: Setting 3 / Spherical x: {gain}
 robust heavy_tails 1: Setting 3 / Spherical x: {R_med}
-robust depth 0: L = 4, 6, 8 / 2: {R_med 0.5}
-robust depth 2: L = 4, 6, 8: {R_med 0.005}
+robust depth 0: 4, 6, 8 layers: {R_med 0.5} times 2
+robust depth 2: 4, 6, 8 layers: {R_med 0.005}
 robust nonlinear_regression 0: {medians}
 robust nonlinear_regression 1: over the path {R_med}
 """
@@ -380,7 +378,7 @@ def test_the_paper_in_C3():
     figure, arrays, _ = strange("published", "condition_number")
     stars = [line.get_xydata() for line in figure.axes[0].get_lines() if line.get_marker() == "*"]
     np.testing.assert_allclose(np.concatenate(stars), [
-        (arrays[f"Setting 1, iteration {t} paper"][0], y) for t, y in ((750, -1), (1250, -4))])
+        (arrays[f"Setting 1, iteration {t} paper"][0], y) for t, y in ((750, 0), (1250, -2))])
 
 
 def test_paths_in_C5():
@@ -449,7 +447,9 @@ def test_grids_of_rates():
 @pytest.mark.parametrize("name, panel, groups", (
     ("granularity", 0, lambda a, f: a["Setting 1 ends"] / a["Setting 1 ends"][
         list(a["scalings"]).index("Adam")]),
-    ("screen", 0, lambda a, f: a["Setting 1 behind"].T[
+    ("screen", 0, lambda a, f: a["bench behind"].T[
+        [list(a["candidates"]).index(each) for each in a["ranked"]]]),
+    ("screen", 1, lambda a, f: a["Setting 1 behind"].T[
         [list(a["candidates"]).index(each) for each in a["ranked"]]])))
 def test_a_forest(name, panel, groups):
     """From top to bottom: a dot for each seed, and a marker at their median."""
@@ -485,13 +485,14 @@ def test_rows_of_lead():
 
 
 def test_norms_of_layers():
-    """Of each optimizer against the layer, at three moments."""
+    """Of each optimizer against the layer, at three moments, a panel each; then of the deep
+    model."""
     figure, arrays, _ = strange("published", "gradient_norms")
-    lines = {line.get_label(): line for line in figure.axes[1].get_lines()}
-    for m, moment in enumerate(arrays["moments"]):
-        for i, each in enumerate(arrays["optimizers"]):
-            np.testing.assert_allclose(lines[f"{each}, {moment}"].get_ydata(),
-                                       arrays["L = 3 twice the rate"][m, i])
+    for ax, (L, i) in zip(figure.axes, ((3, 0), (3, 1), (8, 0), (8, 1)), strict=True):
+        lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+        for m, moment in enumerate(arrays["moments"]):
+            np.testing.assert_allclose(lines[str(moment)], arrays[f"L = {L} best rate"][m, i])
+        assert ax.get_title() == f"{arrays['optimizers'][i]}, {L} layers"
 
 
 def test_the_best_remedy_is_framed():
