@@ -730,3 +730,11 @@ def test_the_gradient_of_one_prompt_at_0():
         one = linattn.compress(data.Prompts(Z[None], target[None]))
         grad = linattn.loss_and_grad(np.zeros((1, 2, 5, 5)), one)[1]
         assert np.linalg.norm(grad[0, 1]) == pytest.approx(norm) and not grad[0, 0].any()
+
+
+def test_the_tails_of_one_prompts_gradient(monkeypatch):
+    """The fourth moment over the square of the second: of norms 1, 1, 1, 3 it is 21 over 9."""
+    monkeypatch.setattr(questions, "gradient_at_0", lambda rng, count, setting: np.array(
+        [1.0, 1, 1, 3]))
+    _, parts = questions.the_model(seeds=6, draws=5)
+    assert medians(parts)["Setting 3 one prompt"] == pytest.approx(21 / 9)
