@@ -315,7 +315,7 @@ def the_model(seeds=6, draws=1000):
     hundred times as many draws, for each seed. Measured: the 99.9 % quantile of |x|^2 over its
     mean. And of the gradient g of one prompt at P = Q = 0, which is 2 <w, x_q> S w x_q^T in every
     layer's Q and 0 in P: E|g|^4 over the square of E|g|^2. Of the mean of B prompts it is this over
-    B, and about 1, what Gaussian vectors have: so many prompts make the batch's noise Gaussian.
+    B plus what Gaussian vectors have, about 1: so many prompts make the batch's noise Gaussian.
     """
     families = {"sphere": SPHERICAL, "Gaussian": SETTING_1, "Setting 3": SETTING_3}
     arrays, parts = {"share": tail_shares(100 * draws), "families": list(families)}, []
