@@ -729,8 +729,8 @@ def test_a_setting_of_ones_own_is_named(level, name, monkeypatch):
     ("robust", "directional_smoothness", dict(steps=300, batches=5),
      ("300 steps", "5,000 prompts", "steps 250 to 300"), ("2,500", "20,000", "steps 1,000")),
     ("published", "depth", {}, ("L = 5 over 2", "L = 4, 5 over 2, 3", "L = 3, 4, 5 over 2",
-                                "L = 2 over 5", "L = 4, 5 / 2, 3"), ("L = 6", "6, 8", "L = 8")),
-    ("robust", "depth", {}, ("L = 3, 4, 5 over 2", "L = 3, 4, 5 / 2"),
+                                "L = 2 over 5", "4, 5 layers: "), ("L = 6", "6, 8", "L = 8")),
+    ("robust", "depth", {}, ("L = 3, 4, 5 over 2", "3, 4, 5 layers: "),
      ("L = 6", "6, 8", "L = 8"))))
 def test_labels_come_from_the_arguments(level, name, arguments, words, others, monkeypatch):
     deep = tuple(data.SETTING_1._replace(name=f"L = {layers}", layers=layers)
