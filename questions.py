@@ -23,8 +23,7 @@ from training import (FRESH, PILOTS, along, at_best_rates, at_rates, best_in_wor
                       by_name, clip, contestants, evaluation_batch, evaluation_prompts, every_of,
                       experiment, final, final_loss, generator, initial, late_loss, loss_at,
                       loss_of_0, noise_norms, points_of, ratio, smoothness, spread, stacked,
-                      steps_to, streams, tail, tail_shares, taken, taken_in_words, train,
-                      without_start)
+                      steps_to, streams, taken, taken_in_words, train, without_start)
 from verdicts import Part, interval, short
 
 BOTH = (SGD, Adam)
@@ -310,15 +309,15 @@ lead.rows = "conditions"  # measured and kept one by one
 def the_model(seeds=6, draws=1000):
     """Question: What does the model see, and how heavy are the tails of x?
 
-    Nothing is trained. A prompt of Setting 1 as the matrix Z, and what a layer does with it; and
-    the tails of |x|^2 at the same mean for x on the sphere, Gaussian x and Setting 3's, over a
-    hundred times as many draws, for each seed. Measured: the 99.9 % quantile of |x|^2 over its
-    mean. And of the gradient g of one prompt at P = Q = 0, which is 2 <w, x_q> S w x_q^T in every
-    layer's Q and 0 in P: E|g|^4 over the square of E|g|^2. Of the mean of B prompts it is this over
-    B plus what Gaussian vectors have, about 1: so many prompts make the batch's noise Gaussian.
+    Nothing is trained. Drawn is a prompt of Setting 1 as the matrix Z, and what a layer does with
+    it. Measured, for x on the sphere, Gaussian x and Setting 3's, over a hundred times as many
+    draws, for each seed: the 99.9 % quantile of |x|^2 over its mean. And of the gradient g of one
+    prompt at P = Q = 0, which is 2 <w, x_q> S w x_q^T in every layer's Q and 0 in P: E|g|^4 over
+    the square of E|g|^2. Of the mean of B prompts it is this over B plus what Gaussian vectors
+    have, about 1: so many prompts make the batch's noise Gaussian.
     """
     families = {"sphere": SPHERICAL, "Gaussian": SETTING_1, "Setting 3": SETTING_3}
-    arrays, parts = {"share": tail_shares(100 * draws), "families": list(families)}, []
+    parts = []
     for name, setting in families.items():
         data = setting.data | dict(n=100, second_moment=1.0)
         x = [sample_prompts(generator([2310, seed]), draws, **data).Z[:, :-1, :-1]
@@ -330,9 +329,8 @@ def the_model(seeds=6, draws=1000):
         parts.append(Part(f"{name} one prompt", f"{name}: gradient of one prompt at P = Q = 0, "
                           "E|g|^4 / (E|g|^2)^2",
                           [np.mean(each**4) / np.mean(each**2) ** 2 for each in g]))
-        arrays[f"{name} tail"] = np.median(tail(squares, squares.mean(axis=1)), axis=0)
     prompt = sample_prompts(generator(2310), 1, **SETTING_1.data).Z[0]  # (d+1, n+1)
-    return arrays | {"prompt": prompt}, parts
+    return {"prompt": prompt}, parts
 
 
 def gradient_at_0(rng, count, setting):
@@ -344,20 +342,22 @@ def gradient_at_0(rng, count, setting):
 
 
 def draw_the_model(figure, arrays, found):
-    """"prompt" (d+1, n+1), the layer in boxes, and "FAMILY tail" (shares,)."""
-    matrix, layer, heavy = figure.subplots(1, 3, width_ratios=(1.1, 1.3, 1))
-    prompt = arrays["prompt"]
+    """"prompt" (d+1, n+1), and the layer in boxes."""
+    matrix, layer = figure.subplots(1, 2, width_ratios=(1.2, 1))
+    prompt, n = arrays["prompt"], arrays["prompt"].shape[1] - 1
     largest = np.abs(prompt).max()
-    matrix.imshow(prompt, cmap="PRGn", vmin=-largest, vmax=largest, aspect="auto")
-    matrix.text(prompt.shape[1] - 1, prompt.shape[0] - 1, "?", ha="center", va="center")
+    drawn = matrix.imshow(prompt, cmap="PRGn", vmin=-largest, vmax=largest, aspect="auto")
+    matrix.text(n, len(prompt) - 1, "?", ha="center", va="center", weight="bold")
     matrix.set_yticks(range(len(prompt)), [*(f"$x_{i}$" for i in range(1, len(prompt))), "y"])
-    matrix.set_xticks((0, prompt.shape[1] - 1), ("pair 1", "query"))
-    matrix.set(title="a prompt Z")
+    matrix.set_xticks((0, n - 1, n), ("pair 1", f"{n}   ", "   query"))
+    matrix.set(title="a prompt Z: a pair (x, y) a column")
     matrix.grid(False)
+    figure.colorbar(drawn, ax=matrix, orientation="horizontal", shrink=0.6)
     layer.axis("off")
-    layer.set(title="the model", xlim=(0, 1), ylim=(0, 1))
+    layer.set(title="the model: L layers, P and Q trained", xlim=(0, 1), ylim=(0, 1))
     layer.fill_between((0, 1), 0.22, 0.86, color="#F0F0F0")
-    layer.text(0.97, 0.8, "L times", ha="right", va="center", style="italic")
+    layer.text(0.97, 0.82, "L times", ha="right", va="center", style="italic")
+    layer.text(0.97, 0.26, "M: all but the query", ha="right", va="center", fontsize="small")
     boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.4, 0.67), "values\n$P Z M$": (0.77, 0.67),
              "values · scores / n": (0.6, 0.46), "+": (0.5, 0.3),
              "prediction of y:\n$-1$ · last entry": (0.5, 0.08)}
@@ -371,18 +371,12 @@ def draw_the_model(figure, arrays, found):
             ((0.5, 0.26), (0.5, 0.16), 0)):
         layer.annotate("", end, start, arrowprops=dict(
             arrowstyle="->", lw=1.5, connectionstyle=f"arc3,rad={bend}"))
-    for i, name in enumerate(arrays["families"]):
-        heavy.plot(arrays[f"{name} tail"], arrays["share"], label=str(name),
-                   **dict(plotting.look(name, i), marker=""))
-    heavy.set(xscale="log", yscale="log", title="tails of x", xlim=(0.05, 200),
-              xlabel="$|x|^2$ / its mean, r", ylabel="share above r")
-    heavy.legend()
-    return ("A layer adds to prompt Z what it reads from the context; Z's last entry predicts -y",
-            "Left: a prompt of Setting 1, a pair (x, y) a column; the query's y is 0 in Z, and the "
-            "model is asked for it. Middle: M leaves the query's column out. Right: how much "
-            "|x|$^2$ varies, at the same mean, over a hundred x a draw; its 99.9 % quantile over "
-            "the mean is "
-            f"{found['Gaussian']} for Gaussian x and {found['Setting 3']} for Setting 3's.")
+    return (f"The task: from {n} pairs (x, y) with y = <w, x> guess the y of one more x",
+            "Left: a prompt of Setting 1; w is another one in each prompt, and the query's y is 0 "
+            "in Z. Right: a layer adds to Z the values, weighted by the scores; after L of them "
+            "the query's last entry is minus the prediction. |x|$^2$ varies, at the same mean: its "
+            f"99.9 % quantile over the mean is {found['Gaussian']} for Gaussian x and "
+            f"{found['Setting 3']} for Setting 3's.")
 
 
 the_model.full = {}
