@@ -794,7 +794,7 @@ gradient_norms.full = dict(seeds=6, steps=300)
 
 @experiment(FRESH)
 def initialization(seeds=6, steps=5, optimizers=BOTH, depths=(2, 8)):
-    """Draft: At which initial scale and depth do models train?
+    """Question: At which initial scale and depth do models train?
 
     Setting 1 at these depths, entries of standard deviation 0.01 to 0.8, in the paper's blocks and
     in full matrices, every optimizer at its best rate (`best_rates`) in every case. Measured: the
@@ -829,7 +829,8 @@ def draw_initialization(figure, arrays, found):
     """Maps of depth and scale: "DEPTH, WHERE OPTIMIZER" (scales, seeds)."""
     names = arrays["optimizers"]
     depths = list(dict.fromkeys(key.split(",")[0] for key in arrays if ", blocks " in key))
-    maps = {f"final loss, {each}, {where}": np.median(
+    words = {"blocks": "the blocks trained", "full matrices": "all of P and Q trained"}
+    maps = {f"final loss, {each}, {words[where]}": np.median(
         [arrays[f"{L}, {where} {each}"] for L in depths], axis=-1)  # (depths, scales)
         for where in PLACES for each in names}
     maps = {title: np.where(values > 1000, np.inf, values) for title, values in maps.items()}
@@ -837,9 +838,9 @@ def draw_initialization(figure, arrays, found):
         heat(ax, values, depths, arrays["scales"], list(maps.values()), title=title,
              xlabel="initial std (X: blew up)")
     key = f"{depths[-1]}, full matrices {names[0]}"
-    return (f"Setting 1, {depths[-1]}, full matrices: {names[0]} {found[key]}",
-            "Final loss: median over the last tenth of the steps, median over seeds, each case at "
-            "its best rate; a cross where runs diverged or ended above 1,000; the loss of "
+    return (f"{depths[-1]}, all of P and Q: {names[0]} {found[key]}",
+            "Setting 1. Final loss: median over the last tenth of the steps, median over seeds, "
+            "each case at its best rate; a cross where runs diverged or ended above 1,000; the loss of "
             "predicting 0 is 5.")
 
 
