@@ -11,11 +11,12 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy: small matrices gain fr
 import commands
 import data
 import experiments
+import questions
 import robust
 import runs
 
-TINY = dict(seeds=2, steps=4, draws=5, batches=1, pooled=(2, 2), others=4, starts=1, sizes=(1,),
-            lengths=(4,), settings={"Setting 3": data.SETTING_3}, conditions=("L = 2",))
+TINY = dict(seeds=2, steps=4, draws=5, batches=1, pooled=(2, 2), others=4, sizes=(1,), lengths=(4,),
+            depths=(2,), settings={"Setting 3": data.SETTING_3}, conditions=("L = 2",))
 
 
 class Here(Executor):
@@ -45,6 +46,7 @@ def everything(tmp_path_factory):
     with patch.object(runs, "executor", Here()), patch.object(runs, "folder", out / "runs"), \
             patch.object(data, "sample_prompts", few_prompts), \
             patch.object(experiments, "DEEP", data.DEEP[:2]), \
+            patch.object(questions, "RATES_BEYOND", questions.RATES_BEYOND[:2]), \
             patch.object(robust, "DEEP", data.DEEP[:2]):
         for level, functions in commands.NAMES.items():
             for name, function in functions.items():
