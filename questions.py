@@ -29,6 +29,17 @@ from verdicts import Part, interval, short
 BOTH = (SGD, Adam)
 
 
+class FixedLayerRates(SGD):
+    """SGD whose rate is multiplied, for layer l, by factors[l]."""
+
+    def __init__(self, lr, factors):
+        super().__init__(lr)
+        self.factors = factors
+
+    def direction(self, v):
+        return np.reshape(self.factors, (-1, 1, 1, 1)) * v
+
+
 class Condition(NamedTuple):
     """A line of CONDITIONS: what differs from Setting 1."""
 
@@ -36,6 +47,7 @@ class Condition(NamedTuple):
     setting: Setting
     sgd: dict = {}  # arguments of the optimizers
     adam: dict = {}
+    rule: type = SGD  # what is compared with Adam
     constant: tuple = (1 / 4, 1)  # lengths, times `steps`, at a constant rate
     falling: tuple = (1,)  # and at one that falls to 0
     tuned: bool = True  # else at the rates of the setting
@@ -66,6 +78,7 @@ def steps_to_a_millionth(setting, loss, snapshots, length, every):
 
 SCALE = dict(second_moment=5.0)  # E|x|^2 of Setting 1, so that only the tails differ
 LONG = (1 / 4, 1, 4)
+THEORY = (0.34, 0.40, 7.5)  # the layers' factors in Setting 1, as `polynomial` finds them
 CONDITIONS = {
     "Setting 1, published rates": Condition("setting 1", SETTING_1, constant=LONG, falling=(),
                                             tuned=False),
@@ -90,6 +103,8 @@ CONDITIONS = {
     "no clipping": Condition("optimizer", other(clipping="none")),
     "SGD without momentum": Condition("optimizer", SETTING_1, dict(momentum=0.0)),
     "SGD with momentum 0.97": Condition("optimizer", SETTING_1, dict(momentum=0.97)),
+    "SGD, a rate for each layer": Condition("optimizer", SETTING_1, dict(factors=THEORY),
+                                            rule=FixedLayerRates),
     "Adam with beta2 = 0.999": Condition("optimizer", SETTING_1, {}, dict(beta2=0.999)),
     "start four times as large": Condition("optimizer", other(std=0.2)),
     "warm-up": Condition("optimizer", other(schedule="warm-up"), falling=()),
@@ -109,20 +124,21 @@ CONDITIONS = {
 def lead(seeds=6, steps=40, conditions=("Setting 1", "heavy-tailed x", "L = 2")):
     """Question: How large is Adam's lead over SGD, and what changes it?
 
-    Each line of CONDITIONS changes one thing of Setting 1. SGD and Adam, each at its best rate for
-    each length (`best_rates`: pilot seeds 0 to 3, a grid that grows), are compared on fresh seeds
-    after a quarter of the steps and all of them at a constant rate (Setting 1: after four times as
-    many, too), and, if the model is linear, after all of them at a rate that falls to 0. Measured:
-    SGD's final loss over Adam's; it is said which is lower if its interval lies beside 1, and
-    "alike" if it lies within 0.8 and 1.25. Where batches have another size the final losses are
-    those on fresh prompts. After the longest constant run: the share of its steps after which the
-    better optimizer first reaches the other's final loss; whether both are at a floor (neither has
-    fallen by a fifth since the length before) or one is still falling (its median over the last
-    eighth is below 0.9 of that over the eighth before). At the rates for so many steps: SGD's steps
-    over Adam's to half the loss of predicting 0, and v^T H v (typical of three batches, the path
-    without its first tenth). At the start: the noise norm's 99 % over its 50 %
-    quantile, over that of Gaussian vectors. Without attention the loss reaches 0, so that rounding
-    is what is left of it: compared are the steps to a millionth of the first loss.
+    Each line of CONDITIONS changes one thing of Setting 1. SGD (in one line with a rate for each
+    layer) and Adam, each at its best rate for each length (`best_rates`: pilot seeds 0 to 3, a grid
+    that grows), are compared on fresh seeds after a quarter of the steps and all of them at a
+    constant rate (Setting 1: after four times as many, too), and, if the model is linear, after all
+    of them at a rate that falls to 0. Measured: SGD's final loss over Adam's; it is said which is
+    lower if its interval lies beside 1, and "alike" if it lies within 0.8 and 1.25. Where batches
+    have another size the final losses are those on fresh prompts. After the longest constant run:
+    the share of its steps after which the better optimizer first reaches the other's final loss;
+    whether both are at a floor (neither has fallen by a fifth since the length before) or one is
+    still falling (its median over the last eighth is below 0.9 of that over the eighth before). At
+    the rates for so many steps: SGD's steps over Adam's to half the loss of predicting 0, and v^T H
+    v (typical of three batches, the path without its first tenth). At the start: the noise norm's
+    99 % over its 50 % quantile, over that of Gaussian vectors. Without attention the loss reaches
+    0, so that rounding is what is left of it: compared are the steps to a millionth of the first
+    loss.
     """
     arrays, parts = {}, []
     for name in conditions:
@@ -133,7 +149,7 @@ def lead(seeds=6, steps=40, conditions=("Setting 1", "heavy-tailed x", "L = 2"))
 
 def one_condition(name, condition, seeds, steps):
     """Arrays and parts of a line."""
-    both = {"SGD": (SGD, condition.sgd), "Adam": (Adam, condition.adam)}
+    both = {"SGD": (condition.rule, condition.sgd), "Adam": (Adam, condition.adam)}
     arrays, parts = {f"{name} group": condition.group}, []
     for kind, shares in (("constant", condition.constant), ("falling", condition.falling)):
         setting = condition.setting if kind == "constant" else condition.setting._replace(
@@ -212,7 +228,7 @@ def lower(values):
 
 SHOWN = ("Setting 1, published rates", "Setting 1", "n = 5 (Setting 2)", "heavy-tailed x",
          "x on the sphere", "variances 16-fold", "L = 2", "L = 6", "L = 8", "batch 16",
-         "one fixed batch", "Adam with beta2 = 0.999", "SGD without momentum",
+         "one fixed batch", "SGD, a rate for each layer", "Adam with beta2 = 0.999",
          "all of P and Q trained", "softmax attention", "softmax + MLP")  # sixteen can be read
 
 
@@ -450,17 +466,6 @@ GRANULAR = {"Setting 1": SETTING_1,
         "Setting 3", "variances 16-fold", "variances 16-fold, rotated", "n = 5 (Setting 2)",
         "L = 6", "softmax attention")}
 READ = 0, 10, 50, 200, 500
-
-
-class FixedLayerRates(SGD):
-    """SGD whose rate is multiplied, for layer l, by factors[l]."""
-
-    def __init__(self, lr, factors):
-        super().__init__(lr)
-        self.factors = factors
-
-    def direction(self, v):
-        return np.reshape(self.factors, (-1, 1, 1, 1)) * v
 
 
 def layer_rates(setting, chosen, steps):
@@ -840,8 +845,8 @@ def draw_initialization(figure, arrays, found):
     key = f"{depths[-1]}, full matrices {names[0]}"
     return (f"{depths[-1]}, all of P and Q: {names[0]} {found[key]}",
             "Setting 1. Final loss: median over the last tenth of the steps, median over seeds, "
-            "each case at its best rate; a cross where runs diverged or ended above 1,000; the loss of "
-            "predicting 0 is 5.")
+            "each case at its best rate; a cross where runs diverged or ended above 1,000; the loss "
+            "of predicting 0 is 5.")
 
 
 initialization.full = dict(seeds=6, steps=100, depths=(2, 4, 8))
@@ -1077,11 +1082,11 @@ def stable_rate(seeds=6, steps=50, batch=2000):
 
     SGD trains Setting 1 for 200 steps at a rate of 0.1; from there, with no momentum yet, it goes
     on for so many steps at each of RATES_BEYOND: on batches of 1,000 prompts; of `batch` prompts;
-    and of 1,000 without the 1 % whose S, (1/n) sum x_i x_i^T, has the largest eigenvalues. If
-    the noise of small batches limits the rate, larger ones allow more; if rare prompts do, it helps
-    to leave them out. Measured: the loss at the end over that at the beginning, both the median of twenty evaluation
-    batches of 1,000 prompts, the rare ones included; and the highest rate up to which it lies below
-    1 for every seed.
+    and of 1,000 without the 1 % whose S, (1/n) sum x_i x_i^T, has the largest eigenvalues. If the
+    noise of small batches limits the rate, larger ones allow more; if rare prompts do, it helps to
+    leave them out. Measured: the loss at the end over that at the beginning, both the median of
+    twenty evaluation batches of 1,000 prompts, the rare ones included; and the highest rate up to
+    which it lies below 1 for every seed.
     """
     batches = {"1,000 prompts": (1000, 1), f"{batch:,} prompts": (batch, 1),
                "1,000 without the rarest": (1000, 0.99)}
