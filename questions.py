@@ -845,8 +845,8 @@ def draw_initialization(figure, arrays, found):
     key = f"{depths[-1]}, full matrices {names[0]}"
     return (f"{depths[-1]}, all of P and Q: {names[0]} {found[key]}",
             "Setting 1. Final loss: median over the last tenth of the steps, median over seeds, "
-            "each case at its best rate; a cross where runs diverged or ended above 1,000; the loss "
-            "of predicting 0 is 5.")
+            "each case at its best rate; a cross where runs diverged or ended above 1,000; the "
+            "loss of predicting 0 is 5.")
 
 
 initialization.full = dict(seeds=6, steps=100, depths=(2, 4, 8))
