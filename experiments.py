@@ -400,14 +400,15 @@ def larger_model(seeds=6, steps=38, optimizers=BOTH, lr=None):
 
 
 def draw_larger_model(figure, arrays, found):
-    """"loss" (seeds, optimizers, blocks), and the tail of the noise on the axis of C2."""
+    """"loss" (seeds, optimizers, blocks), and the tail of the noise."""
     (first, second), (loss, noise) = arrays["optimizers"][:2], figure.subplots(1, 2)
     gap = found[f"{LARGE.name} {first} / {second}"]
     plotting.last_tenth(loss, arrays["iteration"])
     losses(loss, arrays, "loss", title="training", ylabel="training loss")
     plotting.bracket(loss, arrays["iteration"][-1], [
         found[f"{LARGE.name} {each}"].median for each in (first, second)], plotting.times(gap))
-    tails(noise, arrays, LARGE.name, title="gradient noise at the start")
+    tails(noise, arrays, LARGE.name, title="gradient noise at the start",
+          xlim=plotting.reach(arrays, LARGE.name))
     noise.legend(loc="upper right")
     note(noise, f"skewness {found['skewness']}")
     return (f"C7: in the larger model {first}'s final loss is {plotting.times(gap)} {second}'s",

@@ -355,6 +355,12 @@ def tails(ax, arrays, name, **labels):
                 ax.plot(x, 0.01, "o", color=color, ms=8)
 
 
+def reach(arrays, name):
+    """Limits of the x axis for one tail that is compared with no other."""
+    drawn = arrays[f"{name} tail"]
+    return 0.9, 1.2 * drawn.max(initial=1, where=np.isfinite(drawn))
+
+
 def exceeded(arrays, name):
     """What one draw in a hundred (of fewer, in all) exceeds, of the noise (median over seeds) and
     of Gaussian vectors."""

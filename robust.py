@@ -534,9 +534,7 @@ def larger_model(seeds=10, draws=15):
 def draw_larger_model(figure, arrays, found):
     """One panel, the tail of the noise."""
     ax = figure.subplots()
-    tails(ax, arrays, LARGE.name, title=LARGE.name)
-    reached = arrays[f"{LARGE.name} tail"]
-    ax.set_xlim(0.9, 1.2 * np.max(reached, initial=1, where=np.isfinite(reached)))
+    tails(ax, arrays, LARGE.name, title=LARGE.name, xlim=plotting.reach(arrays, LARGE.name))
     note(ax, f"skewness {found['skewness medians']}")
     ax.legend(loc="upper right")
     reached, null = (short(each, 2) for each in plotting.exceeded(arrays, LARGE.name))
