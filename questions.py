@@ -968,8 +968,8 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
 
     If every trained block is a multiple of the identity, Setting 1's model is one polynomial rho of
     the eigenvalues of S, made of 2 L - 1 numbers (polynomial.py). Measured of these numbers at
-    their best, L = 1 to 4, over many prompts: the condition number of the Hessian, as it is and
-    scaled by its diagonal. Theory of the layers' rates: near a minimum the gradient is noise of a
+    their best, L = 1 to 4, over many prompts: the `conditions` of the Hessian, as one rate sees it,
+    and with other rates. Theory of the layers' rates: near a minimum the gradient is noise of a
     covariance like H, so that one over its root mean square is like H^(-1/2); of a layer one over
     the root of the largest eigenvalue of its block of H at the best numbers. SGD with these factors
     and, as a control, with the factors 1 : 1 : ratio; beside plain SGD and Adam, each at its best
@@ -982,12 +982,8 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
     best = {L: poly.best(spectra, L)[0][0] for L in (1, 2, 3, 4)}
     parts = []
     for L, numbers in best.items():
-        H = poly.hessian(numbers, spectra)
-        root = np.sqrt(np.diag(H))
-        parts.append(Part(f"L = {L} condition", f"L = {L}, best numbers: condition number of the "
-                          "Hessian, and scaled by its diagonal",
-                          ", ".join(f"{np.linalg.cond(each):.3g}" for each in (
-                              H, H / np.outer(root, root)))))
+        parts += [Part(f"L = {L} {rates}", f"L = {L}, best numbers, {rates}: condition number",
+                       f"{number:.3g}") for rates, number in conditions(numbers, spectra).items()]
     factors = {"theory": layer_factors(block_roots(best[3], spectra))} | {
         f"1 : 1 : {k}": layer_factors(1 / np.array([1, 1, k])) for k in ratios}
     candidates = by_name(BOTH) | {
@@ -1018,6 +1014,17 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
         for each, values in factors.items())]
     return {"s": s, "names": list(ends), "ends": np.array(list(ends.values())), "rest": curves,
             "spectrum": np.histogram(np.log10(spectra.s), 60, (-2, 1))[0]}, parts
+
+
+def conditions(numbers, spectra):
+    """{rates: the condition number of the Hessian with them}: that of rate^(1/2) H rate^(1/2)."""
+    H = poly.hessian(numbers, spectra)
+    diagonal = np.diag(H)
+    layers = np.delete(np.repeat(1 / block_roots(numbers, spectra), 2), -2)  # the last has no g
+    rates = {"one rate": np.ones(len(H)), "theory's rate for each layer": layers,
+             "1 / root of the diagonal": diagonal**-0.5, "1 / diagonal": 1 / diagonal}
+    return {words: np.linalg.cond(H * np.sqrt(np.outer(rate, rate)))
+            for words, rate in rates.items()}
 
 
 def what_is_left(weights, spectra, s):
@@ -1073,7 +1080,7 @@ def draw_polynomial(figure, arrays, found):
             "1 : k; each at its best rate; a dot for each seed, line: median and interval.")
 
 
-polynomial.full = dict(seeds=10, steps=600, ratios=(3, 10, 30, 100))
+polynomial.full = dict(seeds=10, steps=600, ratios=(3, 10, 30, 100, 300))
 
 
 @experiment(FRESH)

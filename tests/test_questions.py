@@ -576,6 +576,16 @@ def test_the_root_of_a_layers_curvature(monkeypatch):
     assert questions.block_roots(np.zeros((3, 2)), None) == pytest.approx([3, 4, 5])
 
 
+def test_conditions(monkeypatch):
+    """Of the numbers g_1, c_1, c_2: with the rates, the steps' curvatures beside one another."""
+    H = np.diag([16.0, 4.0, 1.0])
+    monkeypatch.setattr(questions.poly, "hessian", lambda numbers, spectra: H)
+    monkeypatch.setattr(questions, "block_roots", lambda numbers, spectra: np.array([4.0, 1.0]))
+    assert questions.conditions(None, None) == pytest.approx({
+        "one rate": 16, "theory's rate for each layer": 4, "1 / root of the diagonal": 4,
+        "1 / diagonal": 1})
+
+
 def test_what_is_left():
     """One layer: rho(s) = 1 + c s. Off the identity are a shift of the diagonal and what is beside
     it; the smallest of ten eigenvalues is below their 10 % quantile."""
@@ -602,6 +612,7 @@ def test_polynomial_in_a_world_whose_numbers_are_known(monkeypatch):
         np.array([[0.5], [1.0], [1.5]]), np.ones((3, 1)), 0.0))
     monkeypatch.setattr(questions.poly, "best", lambda spectra, L: (
         -np.ones((1, L, 2)), np.ones(1)))
+    monkeypatch.setattr(questions, "conditions", lambda numbers, spectra: {"one rate": 1234.5})
     monkeypatch.setattr(questions, "what_is_left", lambda weights, spectra, s: (
         np.full(6, 0.25), np.full(6, 0.5), [s] * 6))
     arrays, parts = questions.polynomial(seeds=6, steps=20, ratios=(8,))
@@ -609,7 +620,8 @@ def test_polynomial_in_a_world_whose_numbers_are_known(monkeypatch):
     assert [found[key] for key in ("SGD", "theory", "1 : 1 : 8")] == pytest.approx([8, 2, 4])
     assert [found[f"share {key}"] for key in ("theory", "1 : 1 : 8")] == pytest.approx([2 / 3, 1 / 3])
     assert found["factors theory"] == "0.5 : 1 : 2" and found["factors 1 : 1 : 8"] == "0.5 : 0.5 : 4"
-    assert (found["off Adam"], found["small SGD"], found["L = 1 condition"]) == (0.25, 0.5, "1, 1")
+    assert (found["off Adam"], found["small SGD"], found["L = 1 one rate"]) == (
+        0.25, 0.5, "1.23e+03")
     assert arrays["ends"][0] == pytest.approx([0.8] * 6) and len(arrays["rest"]) == 13
 
 
