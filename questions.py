@@ -247,8 +247,8 @@ def draw_lead(figure, arrays, found):
     for i, name in enumerate(rows):
         if not i or groups[name] != groups[rows[i - 1]]:
             y -= 1
-            ax.text(0.01, y + 1, groups[name].upper(), transform=ax.get_yaxis_transform(),
-                    color="#777777", va="center", fontsize="small", weight="bold")
+            ax.text(0.01, y + 1, groups[name].upper() if i else "", color="#777777", va="center",
+                    transform=ax.get_yaxis_transform(), fontsize="small", weight="bold")
         points = [(kind, int(length), *three) for kind in ("constant", "falling") for length, three
                   in zip(arrays[f"{name} {kind}"], arrays[f"{name} {kind} ratio"])]
         middles = [point[2] for point in points if np.isfinite(point[2])]
@@ -262,12 +262,13 @@ def draw_lead(figure, arrays, found):
             marker, size, height = ("o", 11, y) if kind == "constant" else ("*", 17, y - BELOW)
             ax.plot(middle, height, marker, color=colour, mew=2, ms=size,
                     mfc=colour if decided else "white")
-        if f"{name} share" in found:
+        _, low, high = arrays[f"{name} constant ratio"][-1]
+        if f"{name} share" in found and (low > 1 or high < 1):
             ax.text(1.01, y, f"{100 * found[f'{name} share'].median:.0f} % of the steps",
                     va="center", transform=ax.get_yaxis_transform(), fontsize="small")
         ticks.append(y)
         y -= 1
-    ax.text(1.01, 0.4, "the better one is where\nthe other ends after", va="bottom",
+    ax.text(1.01, 0.4, "the winner reaches the\nloser's final loss after", va="bottom",
             fontsize="small", transform=ax.get_yaxis_transform())
     ax.set(xscale="log", ylim=(y + 0.4, 0.6), xlabel="SGD's final loss / Adam's\n"
            "SGD ends lower   $\\leftarrow$   1   $\\rightarrow$   Adam ends lower")
@@ -276,17 +277,20 @@ def draw_lead(figure, arrays, found):
     ax.axvline(1, color="#000000", lw=1.5, ls=":")
     for length, colour in shades.items():
         ax.plot([], [], "o", ms=11, color=colour, label=f"{length:,} steps")
-    ax.plot([], [], "*", ms=17, color="#444444", label="rate falls to 0")
+    for length in sorted({int(each) for name in rows for each in arrays[f"{name} falling"]}):
+        ax.plot([], [], "*", ms=17, color=shades.get(length, "#444444"),
+                label=f"{length:,} steps,\nrate falls to 0")
     ax.plot([], [], "o", ms=11, mfc="white", mew=2, color="#444444", label="open")
     ax.plot([], [], color="#444444", lw=1.5, label="interval,\nlongest run")
+    ax.plot([], [], color="#DDDDDD", lw=7, label="all medians")
     figure.legend(loc="outside right center")
     return ("Adam's lead over SGD is not one number: take the best rates, then change one thing",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
             "length but in the first row; every row after the second changes one thing of Setting "
             "1. Thin line: the interval at the longest length; hollow: it holds 1, so it is open "
             "who ends lower; grey: from the smallest median to the largest. A star has the shade "
-            "of its length. At the right: the share of the steps of the longest run after which "
-            "the better optimizer first reaches the other's final loss.")
+            "of its length. At the right, where it is decided: the share of the steps of the "
+            "longest run after which the better optimizer first reaches the other's final loss.")
 
 
 def table_of_lead(arrays, parts):
