@@ -249,21 +249,8 @@ def draw_lead(figure, arrays, found):
             y -= 1
             ax.text(0.01, y + 1, groups[name].upper() if i else "", color="#777777", va="center",
                     transform=ax.get_yaxis_transform(), fontsize="small", weight="bold")
-        points = [(kind, int(length), *three) for kind in ("constant", "falling") for length, three
-                  in zip(arrays[f"{name} {kind}"], arrays[f"{name} {kind} ratio"])]
-        middles = [point[2] for point in points if np.isfinite(point[2])]
-        if middles:
-            ax.plot([min(middles), max(middles)], [y, y], color="#DDDDDD", lw=7,
-                    solid_capstyle="round")
-        for kind, length, middle, low, high in points:
-            colour, decided = shades.get(length, "#444444"), low > 1 or high < 1
-            if (kind, length) == ("constant", arrays[f"{name} constant"][-1]):
-                ax.plot([low, high], [y, y], color=colour, lw=1.5)
-            marker, size, height = ("o", 11, y) if kind == "constant" else ("*", 17, y - BELOW)
-            ax.plot(middle, height, marker, color=colour, mew=2, ms=size,
-                    mfc=colour if decided else "white")
-        _, low, high = arrays[f"{name} constant ratio"][-1]
-        if f"{name} share" in found and (low > 1 or high < 1):
+        decided = row_of_lead(ax, y, name, arrays, shades)
+        if decided and f"{name} share" in found:
             ax.text(1.01, y, f"{100 * found[f'{name} share'].median:.0f} % of the steps",
                     va="center", transform=ax.get_yaxis_transform(), fontsize="small")
         ticks.append(y)
@@ -291,6 +278,25 @@ def draw_lead(figure, arrays, found):
             "who ends lower; grey: from the smallest median to the largest. A star has the shade "
             "of its length. At the right, where it is decided: the share of the steps of the "
             "longest run after which the better optimizer first reaches the other's final loss.")
+
+
+def row_of_lead(ax, y, name, arrays, shades):
+    """The medians of a condition, and the interval of the longest run; whether that is decided."""
+    points = [(kind, int(length), *three) for kind in ("constant", "falling") for length, three
+              in zip(arrays[f"{name} {kind}"], arrays[f"{name} {kind} ratio"])]
+    middles = [point[2] for point in points if np.isfinite(point[2])]
+    if middles:
+        ax.plot([min(middles), max(middles)], [y, y], color="#DDDDDD", lw=7,
+                solid_capstyle="round")
+    for kind, length, middle, low, high in points:
+        colour, decided = shades.get(length, "#444444"), low > 1 or high < 1
+        if (kind, length) == ("constant", arrays[f"{name} constant"][-1]):
+            ax.plot([low, high], [y, y], color=colour, lw=1.5)
+        marker, size, height = ("o", 11, y) if kind == "constant" else ("*", 17, y - BELOW)
+        ax.plot(middle, height, marker, color=colour, mew=2, ms=size,
+                mfc=colour if decided else "white")
+    _, low, high = arrays[f"{name} constant ratio"][-1]
+    return low > 1 or high < 1
 
 
 def table_of_lead(arrays, parts):
