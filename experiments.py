@@ -250,7 +250,8 @@ def draw_directional_smoothness(figure, arrays, found):
         height = without_start(arrays[f"{name} first batch"])  # (seeds, optimizers)
         plotting.pairs(ax, optimizers, height, title=title,
                        ylabel="$v^T H v$, median over the path")
-        note(ax, f"{' / '.join(optimizers[:2])} {short(np.median(height[:, 0] / height[:, 1]), 2)}")
+        note(ax, f"median of {' / '.join(optimizers[:2])}: "
+             f"{short(np.median(height[:, 0] / height[:, 1]), 2)}")
     plotting.smoothness_axis(*row)
     return (f"C4: on one batch v^T H v is smaller along {optimizers[1]}'s path than along "
             f"{optimizers[0]}'s {plotting.those(found, names, '{} difference')}",
@@ -407,7 +408,7 @@ def draw_larger_model(figure, arrays, found):
     losses(loss, arrays, "loss", title="training", ylabel="training loss")
     plotting.bracket(loss, arrays["iteration"][-1], [
         found[f"{LARGE.name} {each}"].median for each in (first, second)], plotting.times(gap))
-    tails(noise, arrays, LARGE.name, title="gradient noise at the start",
+    tails(noise, arrays, LARGE.name, title="gradient noise at the start", xscale="linear",
           xlim=plotting.reach(arrays, LARGE.name))
     noise.legend(loc="upper right")
     note(noise, f"skewness {found['skewness']}")
@@ -476,19 +477,24 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=1):
     return arrays, parts
 
 
+TAILS = {SPHERICAL.name: "on the sphere", LIGHT_TAILS.name: "Gaussian",
+         SETTING_3.name: "heavy-tailed"}
+
+
 def draw_heavy_tails(figure, arrays, found):
     """The parts of each setting: its noise, the steps, the ratios of R_med and of final losses."""
     names = [str(each) for each in arrays["optimizers"]]
     settings, pair = (SPHERICAL.name, LIGHT_TAILS.name, SETTING_3.name), " / ".join(names[:2])
+    labels = [TAILS.get(name, name) for name in settings]
     (noise, steps), (R, loss) = figure.subplots(2, 2)
     for ax, key, title in ((noise, "noise", "heavier noise?"),
                            (R, "R_med", "larger ratio of $R_{med}$?"),
                            (loss, pair, f"does {names[1]} end lower?")):
-        dots(ax, settings, [found[f"{name} {key}"].values for name in settings], title=title,
+        dots(ax, labels, [found[f"{name} {key}"].values for name in settings], title=title,
              yscale="log")
         reference(ax, 1)
     for i, each in enumerate(names):
-        dots(steps, settings, [found[f"{name} steps {each}"].values for name in settings],
+        dots(steps, labels, [found[f"{name} steps {each}"].values for name in settings],
              plotting.look(each, i), (i, len(names)), each, title="slower training?", yscale="log")
     steps.legend(loc="upper left")
     noise.set_ylabel("99 % / 50 % quantile\nof the noise")
@@ -591,12 +597,11 @@ def draw_depth(figure, arrays, found):
                      plotting.times(found[f"L = {layers[-1]} {pair}"]))
     curves(noises, layers, arrays["spread"][:, None], [""], title="noise",
            ylabel="99 % / 50 % quantile of the noise", **shared)
-    note(noises,
-         f"{listed(layers[half:])} layers: {found['noise']} times {listed(layers[:half])}")
+    note(noises, f"L = {listed(layers[half:])} over {listed(layers[:half])}: {found['noise']}")
     dots(condition, layers, arrays["first ratio"].T, title="condition number", yscale="log",
          xlabel="layers L", ylabel=f"ratio of $R_{{med}}$, {pair}")
     plotting.same_decades(noises, condition)
-    note(condition, f"{listed(layers[1:])} layers: {found['R_med']} times {layers[0]}")
+    note(condition, f"L = {listed(layers[1:])} over {layers[0]}: {found['R_med']}")
     reference(condition, 1)
     return (f"C9: depth {CHANGES[found['gap'].decision]} {names[1]}'s lead in final loss and "
             f"{CHANGES[found['R_med'].decision]} the ratio of condition numbers R_med",
@@ -661,7 +666,7 @@ def draw_learning_rates(figure, arrays, found):
             used, style = arrays[f"{name} {each} used"], plotting.look(each, i)
             if len(arrays[f"{name} {each} lengths"]):
                 lengths.plot(arrays[f"{name} {each} lengths"], arrays[f"{name} {each} best"],
-                             **style, mfc="none", ms=11 - 4 * i, mew=2)
+                             **dict(style, marker="."))
             lengths.axhline(used, color=style["color"], lw=1.5, ls=style["ls"],
                             zorder=2 - i)  # so that both show where they are one
         ax.set(xscale="log", yscale="log", title=title, xlabel="learning rate",
@@ -775,7 +780,7 @@ def draw_full_batch(figure, arrays, found):
     if medians:  # else every run diverged
         for ax in row:
             plotting.limits(ax, min(medians) / 1.5, 2 * max(medians))
-    row[0].legend(loc="upper left")
+    row[0].legend(loc="lower left")
     rates = "; ".join(f"{name} {found[f'{name}, fixed batch rates']}" for name in names)
     return (f"C10: without noise {first}'s final loss is "
             f"{plotting.span(found, names, f'{{}}, fixed batch {others[0]}')} times {others[0]}'s"

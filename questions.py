@@ -397,9 +397,9 @@ def draw_the_model(figure, arrays, found):
             ((0.5, 0.26), (0.5, 0.16), 0)):
         layer.annotate("", end, start, arrowprops=dict(
             arrowstyle="->", lw=1.5, connectionstyle=f"arc3,rad={bend}"))
-    return (f"The task: from {n} pairs (x, y) with y = <w, x> guess the y of one more x",
-            "Left: a prompt of Setting 1; w is another one in each prompt, and the query's y is 0 "
-            "in Z. Right: a layer adds to Z the values, weighted by the scores; after L of them "
+    return (f"The task: from {n} pairs (x, y = <w, x>), w new in every prompt, guess one more y",
+            "Left: a prompt of Setting 1; the query's y is 0 in Z. Right: a layer adds to Z the "
+            "values, weighted by the scores; after L of them "
             "the query's last entry is minus the prediction. |x|$^2$ varies, at the same mean: its "
             f"99.9 % quantile over the mean is {found['Gaussian']} for Gaussian x and "
             f"{found['Setting 3']} for Setting 3's.")
@@ -505,10 +505,11 @@ def block_spectra(setting, seed):
     return dict(values=np.sort(np.abs([np.linalg.eigvalsh(H[b, :, b]) for b in range(blocks)])))
 
 
-SCALED_BY = {"SGD": "SGD: by nothing", "one scale": "the whole step", "a layer": "each layer",
+SCALED_BY = {"SGD": "nothing (SGD)", "one scale": "the whole step", "a layer": "each layer",
              "a block": "each block, P or Q", "a row": "each row", "sign": "each entry: its sign",
-             "Muon": "Muon: polar factor", "layer rates, run": "fixed layer rates, whole run"} | {
-    f"layer rates, step {t}": f"fixed layer rates, step {t}" for t in READ}
+             "Muon": "Muon: polar factor",
+             "layer rates, run": "nothing; fixed layer rates, a run"} | {
+    f"layer rates, step {t}": f"nothing; fixed layer rates, step {t}" for t in READ}
 
 
 def draw_granularity(figure, arrays, found):
@@ -519,12 +520,13 @@ def draw_granularity(figure, arrays, found):
                         shown):
         ends = arrays[f"{name} ends"]
         plotting.forest(ax, [SCALED_BY.get(each, each) for each in scalings],
-                        ends / ends[scalings.index("Adam")], xscale="log", title=name,
+                        ends / ends[scalings.index("Adam")], xscale="log",
+                        title=name if len(shown) > 1 else "what is normalised",
                         xlabel="final loss / Adam's")
         ax.axvline(1, ls=":", color="#000000", lw=1.5)
     name = shown[0]
-    return (f"{name}: SGD ends at {found[f'{name} SGD']} times Adam's loss; with each layer's step "
-            f"normalised at {found[f'{name} a layer']} times",
+    return (f"{name}: SGD ends at {found[f'{name} SGD']} times Adam's loss, and at "
+            f"{found[f'{name} a layer']} times once each layer's step is normalised",
             "What is normalised, from coarse to fine: the momentum over its root mean square, "
             "taken over all parameters, a layer, a block, a row, or entry by entry; layer rates: "
             "SGD "
@@ -717,10 +719,10 @@ def draw_screen(figure, arrays, found):
     names, ranked = ([str(each) for each in arrays[key]] for key in ("candidates", "ranked"))
     order = [names.index(each) for each in ranked]
     bench, ends = figure.subplots(1, 2, sharex=True, sharey=True)
-    plotting.forest(bench, ranked, arrays["bench behind"].T[order], title="the bench")
+    plotting.forest(bench, ranked, arrays["bench behind"].T[order], title="all settings together")
     looks = list(zip(arrays["models"], plotting.OTHER_LOOKS))
     for i, (model, look) in enumerate(looks):
-        shift = 0.5 * (i / max(1, len(looks) - 1) - 0.5)
+        shift = 0.5 * (0.5 - i / max(1, len(looks) - 1))  # from top to bottom
         plotting.forest(ends, ranked, arrays[f"{model} behind"].T[order], look, shift, str(model))
     ends.set(title="model by model")
     for ax in (bench, ends):
@@ -781,6 +783,9 @@ def gradient_norms(seeds=6, steps=30, optimizers=BOTH):
     return arrays, parts
 
 
+WHEN = "first step", "after a fifth", "last tenth"
+
+
 def draw_gradient_norms(figure, arrays, found):
     """A row a depth, a column an optimizer: "L = DEPTH best rate" (moments, optimizers, layers)
     against the layer."""
@@ -789,17 +794,15 @@ def draw_gradient_norms(figure, arrays, found):
     for L, row in zip(arrays["depths"], panels):
         for i, (each, ax) in enumerate(zip(names, row)):
             for norms, dashes, shade, moment in zip(
-                    arrays[f"L = {L} best rate"], (":", "--", "-"), plotting.shades(3),
-                    arrays["moments"]):
+                    arrays[f"L = {L} best rate"], (":", "--", "-"), plotting.shades(3), WHEN):
                 ax.plot(1 + np.arange(L), norms[i], dashes, marker="o", color=shade, label=moment)
             ax.set(yscale="log", title=f"{each}, {L} layers", xlabel="layer",
                    xticks=1 + np.arange(L), ylabel="gradient norm of a layer")
     panels[0, 0].legend()
-    first = arrays["depths"][0]
-    ratios = " and ".join(f"{found[f'L = {first} best rate {each} end']} ({each})"
-                          for each in names[:2])
-    return (f"Layers drift apart: with {first} layers the first one's gradient ends at {ratios} "
-            "times the last one's",
+    ratios = " and ".join(f"{found[f'L = {L} best rate {names[0]} end']} ({L} layers)"
+                          for L in arrays["depths"])
+    return (f"Layers drift apart: {names[0]}'s first layer ends with {ratios} times the last one's "
+            "gradient",
             "Setting 1, at the best rates, before clipping; medians over seeds, at the first step, "
             "after a fifth of the steps, and over the last tenth.")
 
@@ -844,7 +847,7 @@ def draw_initialization(figure, arrays, found):
     """Maps of depth and scale: "DEPTH, WHERE OPTIMIZER" (scales, seeds)."""
     names = arrays["optimizers"]
     depths = list(dict.fromkeys(key.split(",")[0] for key in arrays if ", blocks " in key))
-    words = {"blocks": "the blocks trained", "full matrices": "all of P and Q trained"}
+    words = {"blocks": "the paper's blocks trained", "full matrices": "all of P and Q trained"}
     maps = {f"final loss, {each}, {words[where]}": np.median(
         [arrays[f"{L}, {where} {each}"] for L in depths], axis=-1)  # (depths, scales)
         for where in PLACES for each in names}
@@ -852,8 +855,10 @@ def draw_initialization(figure, arrays, found):
     for ax, (title, values) in zip(figure.subplots(len(names), 2).T.flat, maps.items()):
         heat(ax, values, depths, arrays["scales"], list(maps.values()), title=title,
              xlabel="initial std (X: blew up)")
-    key = f"{depths[-1]}, full matrices {names[0]}"
-    return (f"{depths[-1]}, all of P and Q: {names[0]} {found[key]}",
+    lost = [f"{std:g}" for i, std in enumerate(arrays["scales"]) if all(
+        np.isinf(arrays[f"{depths[-1]}, full matrices {each}"][i]).all() for each in names)]
+    words = f"every run is lost from a start of std {lost[0]} on" if lost else "some runs last"
+    return (f"With {depths[-1]} and all of P and Q trained {words}",
             "Setting 1. Final loss: median over the last tenth of the steps, median over seeds, "
             "each case at its best rate; a cross where runs diverged or ended above 1,000; the "
             "loss of predicting 0 is 5.")
@@ -957,12 +962,12 @@ def draw_messy_data(figure, arrays, found):
          [str(each) for each in arrays["remedies"]],
          title="risk of Adam: squared error / E target$^2$ (framed: the lowest of a row)",
          xlabel="remedy", ylabel="data")
-    for i, j in enumerate(risk.argmin(axis=1)):
+    for i, j in np.argwhere(risk <= 1.005 * np.maximum(risk.min(axis=1, keepdims=True), 1e-4)):
         ax.plot(j + np.array([-0.48, 0.48, 0.48, -0.48, -0.48]),
                 i + np.array([-0.46, -0.46, 0.46, 0.46, -0.46]), color="#AA4499", lw=4)
     kind, best = kinds[-1], str(arrays["remedies"][risk[-1].argmin()])
     return (f"The best remedy depends on the data: for {kind} it is \"{best}\" (Adam's risk "
-            f"{found[f'{kind} none Adam']}, then {found[f'{kind} {best} Adam']})",
+            f"falls from {found[f'{kind} none Adam']} to {found[f'{kind} {best} Adam']})",
             "Squared error on clean targets over their mean square, median over seeds, typical "
             "batch; 1 is that of predicting 0; below 10$^{-4}$ drawn as 10$^{-4}$; X: the "
             "median diverged or is above 1,000. Adam at its best rate in every cell.")
@@ -1073,17 +1078,18 @@ def draw_polynomial(figure, arrays, found):
         spectrum.plot(arrays["s"], np.median(some, axis=0), **dict(plotting.look(each), marker=""),
                       label=each)
     spectrum.plot(arrays["s"], best, color="#444444", ls=":", label="best numbers")
-    spectrum.set(xscale="log", yscale="log", xlabel="eigenvalue s of a prompt's S (grey: how many)",
-                 ylabel="$\\rho(s)^2$: what is not learned", ylim=(1e-9, 2))
+    spectrum.set(xscale="log", yscale="log", ylim=(1e-9, 20),
+                 xlabel="eigenvalue s of a prompt's covariance (grey: how many)",
+                 ylabel="$\\rho(s)^2$, squared error left at s")
     if np.isfinite(arrays["s"]).all():
         spectrum.set_xlim(arrays["s"][[0, -1]])
-    spectrum.legend()
-    plotting.forest(ends, names, arrays["ends"] / arrays["ends"][names.index("Adam")],
+    spectrum.legend(loc="upper left", ncols=3, fontsize="small")
+    labels = [name if name in ("SGD", "Adam") else f"SGD, {name}" for name in names]
+    plotting.forest(ends, labels, arrays["ends"] / arrays["ends"][names.index("Adam")],
                     xscale="log", xlabel="final loss / Adam's", title="a rate for each layer")
     ends.axvline(1, ls=":", color="#000000", lw=1.5)
-    return ("What SGD has not learned: the small eigenvalues. It ends at "
-            f"{found['SGD']} times Adam's loss, with theory's rates for the layers at "
-            f"{found['theory']}",
+    return (f"SGD ends at {found['SGD']} times Adam's loss; with theory's rate for each layer at "
+            f"{found['theory']} times",
             "Setting 1. Left: rho(s)$^2$ of the multiples of the identity nearest to the weights "
             "near the end, median over seeds, and of the best numbers. Right: SGD with a "
             "constant factor for each layer, from the Hessian at the best numbers (theory) or 1 : "
@@ -1150,12 +1156,12 @@ def draw_stable_rate(figure, arrays, found):
     for i, name in enumerate(names):
         dots(ax, [f"{rate:g}" for rate in arrays["rates"]], arrays[name].T,
              plotting.OTHER_LOOKS[i], (i, len(names)), f"batches of {name}", yscale="log",
-             xlabel="SGD's learning rate", ylabel="loss / at the beginning")
+             xlabel="SGD's learning rate", ylabel="final loss / loss at the beginning")
     reference(ax, 1)
     plotting.limits(ax, ax.get_ylim()[0], 100)
     ax.legend(loc="upper left")
-    return (f"SGD is stable up to a learning rate of {found[f'{names[0]} stable']}; without the "
-            f"rarest prompts up to {found[f'{names[2]} stable']}",
+    return (f"No seed's loss rises up to a learning rate of {found[f'{names[0]} stable']}; without "
+            f"the rarest prompts, up to {found[f'{names[2]} stable']}",
             "Setting 1, from SGD's weights after 200 steps at a rate of 0.1. The loss on "
             "evaluation batches with all prompts; above 1 it has risen. A mark for each seed, bar: "
             "median.")
@@ -1380,16 +1386,17 @@ def draw_what_it_learns(figure, arrays, found):
         drawn = ax.imshow(tiles, cmap="PRGn", vmin=-largest, vmax=largest, aspect="auto")
         ax.set_xticks((2, 8, 14), ("layer 1", "layer 2", "layer 3"))
         ax.set_yticks([])
-        ax.set(title=f"{letter} of three trained layers")
+        ax.set(title=f"{letter}, layer by layer")
         ax.grid(False)
         figure.colorbar(drawn, ax=ax)
-    panels["P"].set_xticks((2, 8, 14), ("layer 1", "layer 2", "not trained"))
+    panels["P"].set_xticks((2, 8, 14), ("layer 1", "layer 2", "3: not trained"))
     ax, name = panels["depths"], str(arrays["optimizers"][0])
     curves(ax, arrays["depths"], arrays["final"], [name], path=False, yscale="log",
            title="final loss", xlabel="layers L", ylabel="loss", xticks=arrays["depths"])
-    for i, (kind, words) in enumerate(DESCENTS.items()):
-        ax.plot(arrays["depths"], arrays[f"least {kind}"], label=f"best {words}",
-                **plotting.look(words, i))
+    for i, (kind, words) in enumerate((("one size", "L gradient steps, one step size"),
+                                       ("L sizes", "L gradient steps, L step sizes"),
+                                       ("P = g I", "best multiples of the identity"))):
+        ax.plot(arrays["depths"], arrays[f"least {kind}"], label=words, **plotting.look(words, i))
     for words, marker in (("five times the steps", "o"),
                           ("five times the steps, falling rate", "*")):
         ends = arrays[f"L = 4, {words}"]  # (seeds,)

@@ -240,7 +240,7 @@ def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, po
     few, many = seeds[: pooled[0]], pooled[1]
     arrays, parts, limits = labels_of(
         settings, optimizers=[each.__name__ for each in optimizers], iterations=iterations,
-        causes=list(CAUSES), together=1000 * many), [], []
+        together=1000 * many), [], []
 
     def ratios(setting, both, seeds, batches, t, together=False):
         """SGD's R_med over Adam's, (seeds, batches), or (seeds,) for all batches together."""
@@ -273,43 +273,37 @@ def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, po
             typical = np.median(ratios(changed, other, few, 5, iterations[0]), axis=1)
             limits.append(Part(f"{name} {cause}", f"{name}, iteration {iterations[0]}, limit: "
                                f"{cause}", typical))
-            arrays[f"{name} with {cause}"] = typical
     return arrays, parts + limits
 
 
 CAUSES = {"as it is": (1, False), "half the rates": (0.5, False),  # factor of the rates, full
           "twice the rates": (2, False), "full matrices": (1, True)}
-IN_WORDS = {"as it is": "published rates", "full matrices": "all of P and Q trained"}
 
 
 def draw_condition_number(figure, arrays, found):
     """The ratio of R_med, a panel a setting. At each of the iterations "CASE typical batch" and
-    "CASE together", then "SETTING with CAUSE", all (seeds,)."""
+    "CASE together", (seeds,)."""
     names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
-    iterations, causes = [int(t) for t in arrays["iterations"]], [str(c) for c in arrays["causes"]]
-    few = len(arrays[f"{names[0]}, iteration {iterations[0]} together"])
+    iterations = [int(t) for t in arrays["iterations"]]
     many = f"{int(arrays['together']):,} prompts"
-    cases = {f"typical batch, iteration {t:,}": f", iteration {t} typical batch"
-             for t in iterations}
-    cases |= {f"{many}, iteration {t:,}": f", iteration {t} together" for t in iterations}
-    cases |= {f"{IN_WORDS.get(each, each)}, {iterations[0]:,}": f" with {each}" for each in causes}
+    few = len(arrays[f"{names[0]}, iteration {iterations[0]} together"])
+    cases = {f"{words},\niteration {t:,}": f", iteration {t} {kind}" for words, kind in (
+        ("median of batches", "typical batch"), (many, "together")) for t in iterations}
     row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     for name, title, ax in zip(names, arrays["titles"], row):
         plotting.forest(ax, list(cases), [arrays[f"{name}{key}"] for key in cases.values()],
                         xscale="log", title=title, xlabel=f"ratio of $R_{{med}}$, {pair}")
-        for below in (2 * len(iterations), len(iterations)):  # between kinds of rows
-            ax.axhline(0.5 - below, color="#000000", lw=1)
+        ax.axhline(0.5 - len(iterations), color="#000000", lw=1)  # between kinds of rows
         ax.axvline(1, color="#000000", ls=":", lw=1.5)
-        note(ax, "typical batch:\n" + ", ".join(
+        note(ax, "median of batches:\n" + ", ".join(
             f"{found[f'{name} {t}']} at {t}" for t in iterations))
-    return (f"C3: on the typical batch {arrays['optimizers'][0]}'s condition number R_med is "
-            f"larger {plotting.those(found, names, f'{{}} {iterations[-1]}')}",
+    return (f"C3: at iteration {iterations[-1]}, on the median of batches, "
+            f"{arrays['optimizers'][0]}'s condition number R_med is larger "
+            f"{plotting.those(found, names, f'{{}} {iterations[-1]}')}",
             f"R_med, {pair}: a pale dot for each seed, the median, a line for the interval of the "
-            "sign test. Typical: the median over the evaluation batches of 1,000 prompts; then for "
-            f"the Hessian on {many}, whose maximum rare ones carry; then on the typical of five "
-            "batches at the first of the iterations, as it is, with other rates and with all "
-            f"entries of P and Q trained. All but the typical batch: of {few} seeds. Dotted: 1, no "
-            f"difference. {plotting.rates(figure, arrays)}")
+            "sign test. Above: the median over the evaluation batches of 1,000 prompts. Below: for "
+            f"the Hessian on {many}, whose maximum rare ones carry, of {few} seeds. Dotted: 1, no "
+            f"difference. Other rates and matrices: in the parts. {plotting.rates(figure, arrays)}")
 
 
 condition_number.full = dict(seeds=18, steps=2500, batches=20, pooled=(6, 100))
@@ -534,7 +528,8 @@ def larger_model(seeds=10, draws=15):
 def draw_larger_model(figure, arrays, found):
     """One panel, the tail of the noise."""
     ax = figure.subplots()
-    tails(ax, arrays, LARGE.name, title=LARGE.name, xlim=plotting.reach(arrays, LARGE.name))
+    tails(ax, arrays, LARGE.name, title=LARGE.name, xscale="linear",
+          xlim=plotting.reach(arrays, LARGE.name))
     note(ax, f"skewness {found['skewness medians']}")
     ax.legend(loc="upper right")
     reached, null = (short(each, 2) for each in plotting.exceeded(arrays, LARGE.name))
@@ -588,21 +583,22 @@ def draw_heavy_tails(figure, arrays, found):
     """Of the parts of each setting the ratio of steps, with the band in which it was claimed to
     stay, and the ratio of R_med."""
     names, settings = ([str(each) for each in arrays[key]] for key in ("optimizers", "settings"))
+    labels = [paper.TAILS.get(name, name) for name in settings]
     pair, (steps, R), gain = " / ".join(names[:2]), figure.subplots(1, 2), found["gain"]
     over = [ratio(*(found[f"{name} steps {each}"].values for each in names[:2]))
             for name in settings]
     middle = np.median(over[0])
     steps.axhspan(gain.above * middle, gain.below * middle, color="#DDDDDD", lw=0,
-                  label=f"claimed: as for {settings[0]}")
-    dots(steps, settings, over, title="steps to half the loss", yscale="log",
+                  label=f"claimed: as {labels[0]}")
+    dots(steps, labels, over, title="steps to half the loss", yscale="log",
          ylabel=f"ratio, {pair}")
     steps.legend(loc="upper left")
-    dots(R, settings, [found[f"{name} R_med"].values for name in settings], yscale="log",
+    dots(R, labels, [found[f"{name} R_med"].values for name in settings], yscale="log",
          title="condition number $R_{med}$", ylabel=f"ratio, {pair}")
     plotting.same_decades(steps, R)
     for ax, key in ((steps, "gain"), (R, "R_med")):
         reference(ax, 1)
-        note(ax, f"{settings[-1]} / {settings[0]}: {found[key]}")
+        note(ax, f"{labels[-1]} over {labels[0]}: {found[key]}")
     change = {"holds": "stay the same", "open": "may or may not stay the same",
               "against": "grow" if gain.median > 1 else "shrink"}[gain.decision]
     return (f"C8: with heavier tails of x {names[0]}'s steps over {names[1]}'s {change}",
@@ -688,8 +684,8 @@ def draw_depth(figure, arrays, found):
             ax.text(i, 0.8, "not reached", rotation=90, ha="center", va="center",
                     transform=ax.get_xaxis_transform(), color="#444444")
         reference(ax, 1)
-        than = f" times {layers[0]}" if target == high else ""
-        note(ax, f"{listed(layers[1:])} layers: {found[f'R_med {target}']}{than}")
+        than = f" over {layers[0]}" if target == high else ""
+        note(ax, f"L = {listed(layers[1:])}{than}: {found[f'R_med {target}']}")
     grows = {"holds": "it grows with depth", "open": "whether it grows with depth is open",
              "against": "it falls with depth"}[found[f"R_med {high}"].decision]
     return (f"C9: at the losses {listed(lower)} {arrays['optimizers'][0]}'s condition number R_med "

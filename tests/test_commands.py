@@ -148,9 +148,9 @@ def test_slides_and_redraw(kept, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("level, name, words", (
-    ("published", "adam_vs_sgd", "as the paper asks: 3 of 3 hold   |   6 seeds, 10,000 steps"),
-    ("robust", "adam_vs_sgd", "asked harder: 2 of 3 hold, 1 open   |   6 seeds, 10,000 steps"),
-    ("robust", "heavy_tails", "asked harder: 1 of 2 hold, 1 against   |   8 seeds, 10,000 steps"),
+    ("published", "adam_vs_sgd", "as the paper asks: 3 of 3 tests hold   |   6 seeds, 10,000 steps"),
+    ("robust", "adam_vs_sgd", "asked harder: 2 of 3 tests hold, 1 open   |   6 seeds, 10,000 steps"),
+    ("robust", "heavy_tails", "asked harder: 1 of 2 tests hold, 1 against   |   8 seeds, 10,000 steps"),
     ("published", "learning_rates", "3 seeds, 10,000 steps")))
 def test_what_stands_below_a_headline(level, name, words):
     """How many primary parts hold, of a first look as such, or why nothing is said of them."""

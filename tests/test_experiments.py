@@ -433,10 +433,7 @@ KNOWN = {
         "{}, iteration 750 typical batch": lambda k: 375 * k,
         "{}, iteration 1250 typical batch": lambda k: 625 * k,
         "{}, iteration 750 together": lambda k: (7500 * k + 1) / 11,
-        "{}, iteration 1250 together": lambda k: (12500 * k + 1) / 11,
-        "{} with as it is": lambda k: 300 * k, "{} with half the rates": lambda k: 900 * k,
-        "{} with twice the rates": lambda k: 2100 * k,
-        "{} with full matrices": lambda k: 3300 * k}),
+        "{}, iteration 1250 together": lambda k: (12500 * k + 1) / 11}),
     ("robust", "directional_smoothness"): (dict(steps=2000, batches=7, late=3000), {
         "{} typical difference": lambda k: 3150 * k - 15,
         "{} typical medians": lambda k: f"SGD {words(3150 * k)}, Adam 30",
@@ -729,8 +726,8 @@ def test_a_setting_of_ones_own_is_named(level, name, monkeypatch):
     ("robust", "directional_smoothness", dict(steps=300, batches=5),
      ("300 steps", "5,000 prompts", "steps 250 to 300"), ("2,500", "20,000", "steps 1,000")),
     ("published", "depth", {}, ("L = 5 over 2", "L = 4, 5 over 2, 3", "L = 3, 4, 5 over 2",
-                                "L = 2 over 5", "4, 5 layers: "), ("L = 6", "6, 8", "L = 8")),
-    ("robust", "depth", {}, ("L = 3, 4, 5 over 2", "3, 4, 5 layers: "),
+                                "L = 2 over 5", "L = 4, 5 over 2, 3: "), ("L = 6", "6, 8", "L = 8")),
+    ("robust", "depth", {}, ("L = 3, 4, 5 over 2", "L = 3, 4, 5 over 2: "),
      ("L = 6", "6, 8", "L = 8"))))
 def test_labels_come_from_the_arguments(level, name, arguments, words, others, monkeypatch):
     deep = tuple(data.SETTING_1._replace(name=f"L = {layers}", layers=layers)

@@ -204,7 +204,6 @@ def late(path, start):
     return np.median(path[..., start:], axis=-1)
 
 
-KINDS = "as it is", "half the rates", "twice the rates", "full matrices"
 COLUMNS = "Spherical x", "Gaussian x", "Setting 3"
 CASES = *(f"batches of {size:,}" for size in (16, 64, 256, 1000, 4000)), "fixed batch"
 SETTINGS = [f"Setting {k}" for k in (1, 2, 3)]
@@ -288,12 +287,9 @@ def test_a_panel_of_dots(level, name, panel, groups):
         f"{kind},\niteration {t:,}": values for t in (750, 1250) for kind, values in (
             ("the paper", None), ("one batch", a[f"Setting 2, iteration {t} first batch"]))}),
     ("robust", 2, lambda a: {
-        "typical batch, iteration 750": a["Setting 3, iteration 750 typical batch"],
-        "typical batch, iteration 1,250": a["Setting 3, iteration 1250 typical batch"],
-        "100,000 prompts, iteration 750": a["Setting 3, iteration 750 together"],
-        "100,000 prompts, iteration 1,250": a["Setting 3, iteration 1250 together"]} | {
-        f"{commands.robust.IN_WORDS.get(kind, kind)}, 750": a[f"Setting 3 with {kind}"]
-        for kind in KINDS})))
+        f"{words},\niteration {t:,}": a[f"Setting 3, iteration {t} {kind}"]
+        for words, kind in (("median of batches", "typical batch"), ("100,000 prompts", "together"))
+        for t in (750, 1250)})))
 def test_rows_of_C3(level, panel, rows):
     """From top to bottom a dot for each seed and their median, at the row of its name."""
     figure, arrays, _ = strange(level, "condition_number")
@@ -342,22 +338,22 @@ published softmax_vs_linear 0: softmax (0.01): {softmax loss}
 published larger_model 0: {L = 8, d = 20, n = 60 SGD / Adam} times
 published larger_model 1: skewness {skewness}
 published depth 0: {L = 8 SGD / Adam} times
-published depth 1: 6, 8 layers: {noise} times 2, 4
-published depth 2: 4, 6, 8 layers: {R_med} times 2
+published depth 1: L = 6, 8 over 2, 4: {noise}
+published depth 2: L = 4, 6, 8 over 2: {R_med}
 published full_batch 1: SGD / Adam {Setting 3, fixed batch Adam}, SGD / SignDescent
 published full_batch 0: SGD / SignDescent {Setting 1, fixed batch SignDescent}
 published nonlinear_regression 1: median of SGD / Adam: {MLP SGD / Adam}
 robust adam_vs_sgd 1: {Setting 2 loss} times
 robust gradient_noise 2: 99 % / 50 % quantile {Setting 3 spread medians}
-robust condition_number 0: typical batch: | {Setting 1 750} at 750, {Setting 1 1250} at 1250
+robust condition_number 0: median of batches: | {Setting 1 750} at 750, {Setting 1 1250} at 1250
 robust generalized_smoothness 0: medians: {Setting 1 slope}, {Setting 2 slope}, {Setting 3 slope}
 robust generalized_smoothness 1: medians: {Setting 1 spectral slope}, {Setting 2 spectral slope}
 robust softmax_vs_linear 0: softmax (0.005): {softmax loss}
 robust larger_model 0: skewness {skewness medians}
-robust heavy_tails 0: Setting 3 / Spherical x: {gain}
-robust heavy_tails 1: Setting 3 / Spherical x: {R_med}
-robust depth 0: 4, 6, 8 layers: {R_med 0.5} times 2
-robust depth 2: 4, 6, 8 layers: {R_med 0.005}
+robust heavy_tails 0: heavy-tailed over on the sphere: {gain}
+robust heavy_tails 1: heavy-tailed over on the sphere: {R_med}
+robust depth 0: L = 4, 6, 8 over 2: {R_med 0.5}
+robust depth 2: L = 4, 6, 8: {R_med 0.005}
 robust nonlinear_regression 0: {medians}
 robust nonlinear_regression 1: over the path {R_med}
 """
@@ -490,8 +486,8 @@ def test_norms_of_layers():
     figure, arrays, _ = strange("published", "gradient_norms")
     for ax, (L, i) in zip(figure.axes, ((3, 0), (3, 1), (8, 0), (8, 1)), strict=True):
         lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
-        for m, moment in enumerate(arrays["moments"]):
-            np.testing.assert_allclose(lines[str(moment)], arrays[f"L = {L} best rate"][m, i])
+        for m, words in enumerate(questions.WHEN):
+            np.testing.assert_allclose(lines[words], arrays[f"L = {L} best rate"][m, i])
         assert ax.get_title() == f"{arrays['optimizers'][i]}, {L} layers"
 
 
