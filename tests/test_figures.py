@@ -466,6 +466,8 @@ def test_rows_of_lead():
     figure, arrays, _ = strange("published", "lead")
     ax = figure.axes[0]
     heights = dict(zip([text.get_text() for text in ax.get_yticklabels()], ax.get_yticks()))
+    shares = {text.get_position()[1] for text in ax.texts
+              if text.get_text().endswith("of the steps")}
     for name, y in heights.items():
         name = name.removesuffix(", best rates")
         lines, below = ([line for line in ax.get_lines() if len(line.get_ydata()) and
@@ -476,8 +478,10 @@ def test_rows_of_lead():
             for line, (middle, low, high) in zip(shown, arrays[f"{name} {kind} ratio"], strict=True):
                 assert line.get_xdata().tolist() == [middle]
                 assert (line.get_mfc() == "white") == (low <= 1 <= high)
-        assert any(line.get_lw() == 1.5 and line.get_xdata().tolist() ==
-                   arrays[f"{name} constant ratio"][-1, 1:].tolist() for line in lines)
+        _, low, high = arrays[f"{name} constant ratio"][-1]
+        assert any(line.get_lw() == 1.5 and line.get_xdata().tolist() == [low, high]
+                   for line in lines)
+        assert (y in shares) == (not low <= 1 <= high)
 
 
 def test_norms_of_layers():
@@ -500,6 +504,19 @@ def test_the_best_remedy_is_framed():
         best = np.median(arrays[f"{kind} risk"][:, 1], axis=-1).argmin()
         assert np.mean(frame.get_xdata()[:4]) == pytest.approx(best)
         assert np.mean(frame.get_ydata()[:4]) == pytest.approx(i)
+
+
+def test_the_maps_of_initialization():
+    """A row a depth, a column a scale: the median over seeds, of whom the title tells."""
+    figure, arrays, _ = strange("published", "initialization")
+    titles = {"the paper's blocks": "blocks", "all of P and Q": "full matrices"}
+    for ax in figure.axes:
+        each, where = ax.get_title().removeprefix("final loss, ").removesuffix(" trained").split(", ")
+        for i, L in enumerate(ax.get_yticklabels()):
+            wanted = np.median(arrays[f"{L.get_text()}, {titles[where]} {each}"], axis=-1)
+            cells = {text.get_position()[0]: text.get_text() for text in ax.texts
+                     if text.get_position()[1] == i}
+            assert [cells[j] for j in range(4)] == [short(number, 2) for number in wanted]
 
 
 def test_the_edge():
