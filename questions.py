@@ -22,8 +22,8 @@ from runs import cached
 from training import (FRESH, PILOTS, along, at_best_rates, at_rates, best_in_words, best_rates,
                       by_name, clip, contestants, evaluation_batch, evaluation_prompts, every_of,
                       experiment, final, final_loss, generator, initial, late_loss, loss_at,
-                      loss_of_0, noise_norms, points_of, ratio, smoothness, spread, stacked,
-                      steps_to, streams, taken, taken_in_words, train, without_start)
+                      loss_of_0, noise_norms, points_of, ratio, require, smoothness, spread,
+                      stacked, steps_to, streams, taken, taken_in_words, train, without_start)
 from verdicts import Part, interval, short
 
 BOTH = (SGD, Adam)
@@ -140,6 +140,7 @@ def lead(seeds=6, steps=40, conditions=("Setting 1", "heavy-tailed x", "L = 2"))
     0, so that rounding is what is left of it: compared are the steps to a millionth of the first
     loss.
     """
+    require(steps > 1, "steps", steps, "2 or more, for a quarter of them is measured, too")
     arrays, parts = {}, []
     for name in conditions:
         more_arrays, more_parts = one_condition(name, CONDITIONS[name], seeds, steps)

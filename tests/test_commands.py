@@ -297,6 +297,7 @@ def test_the_scoreboard():
     (["C1", "--lr", "Adm=1"], "lr: got 'Adm=1', wants rates of SGD, Adam (did you mean Adam?)"),
     (["C2", "--lr", "1"], "--lr: gradient_noise takes none"),
     (["C1", "--rows", "L = 2"], "--rows: adam_vs_sgd takes none"),
+    (["lead", "--steps", "1"], "steps: got 1, wants 2 or more"),
     (["lead", "--rows", "L = 2", "L = 5"], "conditions: got ['L = 2', 'L = 5'], wants some of"),
     (["C6", "C7", *SMALL, "--optimizers", "Adam"], "optimizers: got ['Adam'], wants 2 or more"),
     (["screen", "--optimizers", "SGD", "mine.SGD"], "optimizers: got ['SGD', 'SGD']"),
