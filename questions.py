@@ -1173,7 +1173,7 @@ stable_rate.full = dict(seeds=10, steps=200, batch=8000)
 
 @experiment(FRESH)
 def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
-    """Draft: Do the 2 L - 1 numbers of `polynomial` behave as the whole model does?
+    """Question: Do the 2 L - 1 numbers of `polynomial` behave as the whole model does?
 
     Each of REDUCED changes one thing of Setting 1. SGD and Adam train the whole model; and the
     numbers alone: before each step weights and clipped gradient become the nearest multiples of the
@@ -1254,7 +1254,7 @@ def draw_reduced_model(figure, arrays, found):
     lead, rates = figure.subplots(1, 2, sharey=True)
     for i, (series, look) in enumerate(zip(arrays["series"], plotting.OTHER_LOOKS)):
         plotting.forest(lead, cases, [arrays[f"{case} over"][i] for case in cases], look,
-                        0.3 * (i - 0.5), str(series), xscale="log", title="each at its best rate",
+                        0.3 * (0.5 - i), str(series), xscale="log", title="each at its best rate",
                         xlabel="SGD's final loss / Adam's")
     plotting.forest(rates, cases, [arrays[f"{case} theory"] for case in cases], xscale="log",
                     xlabel="final loss / Adam's", title="SGD, theory's rate for each layer")
@@ -1263,7 +1263,7 @@ def draw_reduced_model(figure, arrays, found):
     lead.legend()
     whole = [found[f"{case} {each}"].median for case in cases for each in ("SGD", "Adam")]
     return ("2 L - 1 numbers end within a factor 2 of the whole model's loss in "
-            f"{sum(0.5 <= each <= 2 for each in whole)} of {len(whole)} runs",
+            f"{sum(0.5 <= each <= 2 for each in whole)} of {len(whole)} cases",
             "Left: the whole model, and the numbers in its place, every block a multiple of the "
             "identity. The factor 2 of the title is one of final losses at the same rate, of SGD "
             "and of Adam in each row. Right: SGD with a constant factor for each layer, from the "
