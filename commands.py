@@ -356,10 +356,11 @@ def under(found):
     """Below the headline of a figure: how many primary parts hold, and how long the runs were."""
     word, first_look, _ = found["verdict"].partition(" in a first look")
     decisions = [each.decision for each in found["parts"].values() if each.primary]
-    words = [f"{ASKED[found['level']]}: {decisions.count('holds')} of {len(decisions)} tests hold"] + [
+    words = [f"{decisions.count('holds')} of {len(decisions)} tests hold"] + [
         f"{decisions.count(each)} {each}" for each in ("open", "against") if each in decisions]
     judged = word in ("reproduced", "not reproduced", "open")
-    words = ", ".join(words) + first_look if judged else found["verdict"]
+    words = f"{ASKED[found['level']]}: {', '.join(words)}{first_look}" if judged else \
+        found["verdict"]
     return "   |   ".join(filter(None, (words, length_of(found))))
 
 
