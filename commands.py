@@ -527,8 +527,8 @@ def draw_scoreboard(claims, figure, arrays, found):
                 word = found["verdict"].partition(" for ")[0].partition(" in a ")[0]
                 ax.text(columns[level], y + 0.22, word, va="center", fontsize=14)
             else:
-                ax.text(columns[level], y, "nothing claimed", va="center", fontsize=14,
-                        color="#999999")
+                ax.text(columns[level], y, "nothing claimed" if found else "not asked",
+                        va="center", fontsize=14, color="#999999")
     legend = len(claims) + 0.2  # its height
     ax.text(0, legend, "a mark for each part that decides", va="center")
     for i, word in enumerate(plotting.MARKS):

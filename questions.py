@@ -963,7 +963,9 @@ def draw_messy_data(figure, arrays, found):
          [str(each) for each in arrays["remedies"]],
          title="risk of Adam: squared error / E target$^2$ (framed: the lowest of a row)",
          xlabel="remedy", ylabel="data")
-    for i, j in np.argwhere(risk <= 1.005 * np.maximum(risk.min(axis=1, keepdims=True), 1e-4)):
+    printed = np.array([[short(max(each, 1e-4), 2) for each in row] for row in risk])
+    lowest = np.take_along_axis(printed, risk.argmin(axis=1)[:, None], axis=1)
+    for i, j in np.argwhere(printed == lowest):
         ax.plot(j + np.array([-0.48, 0.48, 0.48, -0.48, -0.48]),
                 i + np.array([-0.46, -0.46, 0.46, 0.46, -0.46]), color="#AA4499", lw=4)
     kind, best = kinds[-1], str(arrays["remedies"][risk[-1].argmin()])
@@ -1282,10 +1284,10 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None):
     Adam in Setting 1, L = 1 to 4, seeds from 0 on. Measured: the final loss beside that of L steps
     of gradient descent, with one step size and with one for each layer (the best ones; for
     isotropic x a preconditioner adds nothing else), and with P_l = g_l I, which changes the x
-    between the steps, too (least squares has loss 0); the share of Q_l
-    off the multiples of the identity. At L = 4 the trained layers end far above the best multiples
-    of the identity: whether the steps are too few or the constant rate too large is tried with five
-    times the steps, and with a rate that falls to 0 over them.
+    between the steps, too (least squares has loss 0); the share of Q_l off the multiples of the
+    identity. At L = 4 the trained layers end far above the best multiples of the identity: whether
+    the steps are too few or the constant rate too large is tried with five times the steps, and
+    with a rate that falls to 0 over them.
 
     One layer has a closed form whatever x is, if it is isotropic. With E|x|^2 = m and E|x|^4 = m4,
     T = E tr S^2 = m4 / n + (1 - 1/n) m^2 / d gives the best Q = -c I, c = m / T, of loss

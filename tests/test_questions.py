@@ -641,6 +641,11 @@ def test_an_optimizer_of_the_numbers():
         np.testing.assert_allclose(params, numbers[:, :, None, None] * np.eye(3), atol=1e-15)
 
 
+def test_the_factors_of_lead_are_those_that_were_found():
+    _, parts = kept("polynomial")
+    assert str(parts["factors theory"].values) == " : ".join(f"{x:.2g}" for x in questions.THEORY)
+
+
 def test_theorys_factors():
     """One layer has one number; of two the curvatures at the best numbers, by differences."""
     assert questions.theory(questions.other(layers=1)) == (1,)
