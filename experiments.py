@@ -30,11 +30,12 @@ from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SET
                   SETTING_3, SPHERICAL)
 from optimizers import SGD, Adam, SignDescent
 from plotting import curves, dots, listed, losses, note, reference, tails
-from training import (CLIPPED, FRESH, FRESHER, about_rates, along, best_rate, block_centres,
-                      by_name, clipped_smoothness, condition, contestants, experiment, final_loss,
-                      gradient_norm, grid, labels_of, late_loss, log_slope, moment, noise_norms,
-                      points_of, rates_of, ratio, running_median, smoothness, spectral_norm, spread,
-                      stacked, steps_to, sweep, tail, tail_shares, train, tuned, without_start)
+from training import (CLIPPED, FRESH, FRESHER, about_rates, along, at_best_rates, best_in_words,
+                      best_rate, block_centres, by_name, clipped_smoothness, condition, contestants,
+                      experiment, final_loss, gradient_norm, grid, labels_of, log_slope, moment,
+                      noise_norms, points_of, rates_of, ratio, running_median, smoothness,
+                      spectral_norm, spread, stacked, steps_to, sweep, tail, tail_shares, train,
+                      without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
@@ -190,22 +191,21 @@ def draw_condition_number(figure, arrays, found):
     "SETTING, iteration T paper" (mean and standard deviation), and on the first batch "SETTING,
     iteration T first batch" (seeds,)."""
     names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
-    iterations = [int(t) for t in arrays["iterations"]]
-    cases = [(t, kind) for t in iterations for kind in ("the paper", "one batch")]
+    iterations = [int(t) for t in arrays["iterations"]][::-1]  # the one that decides above
+    cases = [(t, kind) for t in iterations for kind in ("ours", "the paper")]
     row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     for name, title, ax in zip(names, arrays["titles"], row):
         plotting.forest(ax, [f"{kind},\niteration {t:,}" for t, kind in cases], [
-            None if kind == "the paper" else arrays[f"{name}, iteration {t} first batch"]
-            for t, kind in cases], xscale="log", title=title,
-            xlabel=f"ratio of $R_{{med}}$, {pair}")
+            arrays[f"{name}, iteration {t} first batch"] if kind == "ours" else None
+            for t, kind in cases], xscale="log", title=title, xlabel=f"$R_{{med}}$, {pair}")
+        plotting.beside(ax, [found[f"{name} {t}"] if kind == "ours" else None for t, kind in cases])
         for t in iterations:
             mean, std = arrays[f"{name}, iteration {t} paper"]
             ax.errorbar(mean, -cases.index((t, "the paper")), xerr=[[min(std, 0.9 * mean)], [std]],
                         fmt="*", ms=15, color="#882255", capsize=4)
-        note(ax, "ours: " + ", ".join(f"{found[f'{name} {t}']} at {t}" for t in iterations))
         ax.axvline(1, color="#000000", ls=":", lw=1.5)
-    holds = plotting.those(found, names, f"{{}} {iterations[-1]}")
-    return (f"C3: at iteration {iterations[-1]}, on one batch, {arrays['optimizers'][0]}'s "
+    holds = plotting.those(found, names, f"{{}} {iterations[0]}")
+    return (f"C3: at iteration {iterations[0]}, on one batch, {arrays['optimizers'][0]}'s "
             f"condition number R_med is larger {holds}",
             "R_med is the largest absolute entry of the Hessian's diagonal over their median, on "
             "one evaluation batch of 1,000 prompts. A pale dot for each seed, the median, a line "
@@ -716,84 +716,54 @@ learning_rates.full = dict(steps=10_000)
 
 
 @experiment(FRESH)
-def full_batch(seeds=6, steps=80, optimizers=(SGD, Adam, SignDescent), sizes=(256,)):
+def full_batch(seeds=6, steps=80, optimizers=(SGD, Adam, SignDescent)):
     """C10: Without gradient noise Adam still beats SGD, and so does sign descent.
 
     Quoted by the paper from Kunstner et al. 2023 (arXiv 2304.13960). Settings 1 and 3, on one and
-    the same batch of 1,000 prompts at every step, a batch for each seed. Every optimizer at the
-    best of seven rates, chosen on three pilot seeds, compared on others. Claimed, of the final loss
-    on that batch: SGD's over Adam's, and over that of sign descent with momentum, above 1. The
-    paper prints no number; protocol and rates are ours. Besides: is it the noise? The same ratios
-    on fresh batches of so many prompts (rates by the training loss; compared are the losses after
-    90 and 95 % of the steps on batches of 1,000, the median over twenty and both).
+    the same batch of 1,000 prompts at every step, a batch for each seed. Every optimizer at its
+    best rate (`best_rates`), chosen on other seeds. Claimed, of the final loss on that batch: SGD's
+    over Adam's, and over that of sign descent with momentum, above 1. The paper prints no number;
+    protocol and rates are ours. (Fresh batches of other sizes are rows of `lead`.)
     """
-    candidates, every = by_name(optimizers), max(1, steps // 20)
+    names = [optimizer.__name__ for optimizer in optimizers]
     chosen = {setting.name: setting for setting in (SETTING_1, SETTING_3)}
-    first, *others = candidates
-    arrays = labels_of(chosen, iteration=block_centres(steps), optimizers=list(candidates),
-                       sizes=sizes)
-    claimed, besides = [], []
-    for name, base in chosen.items():
-        settings = {f"{name}, fixed batch": base._replace(fixed=True)} | {
-            f"{name}, batches of {size:,}": base._replace(batch=size) for size in sizes}
-        rates = grid(settings, candidates)
-        runs, best = tuned(settings, candidates, rates, seeds, steps, every)
-        for case, setting in settings.items():
-            if setting.fixed:
-                final = {each: final_loss(runs[case, each]["loss"]) for each in candidates}
-                arrays[f"{case} loss"] = np.stack([running_median(runs[case, each]["loss"])
-                                                   for each in candidates], axis=1)
-            else:
-                final = {each: np.array([late_loss(setting, None, path, steps, every)
-                                         for path in runs[case, each]["snapshots"]])
-                         for each in candidates}
-            over = {each: ratio(final[first], final[each]) for each in others}  # (seeds,) each
-            (claimed if setting.fixed else besides).extend(
-                Part(f"{case} {each}", f"{case}: final loss {first} / {each}", values,
-                     **dict(above=1) if setting.fixed else {}) for each, values in over.items())
-            besides.append(Part(f"{case} rates", f"{case}: best rates", best[case]))
-            arrays[f"{case} ratios"] = np.array(list(over.values()))  # (others, seeds)
-    return arrays, claimed + besides
+    arrays, parts = labels_of(chosen, optimizers=names, iteration=block_centres(steps)), []
+    for name, setting in chosen.items():
+        run, _, scores = at_best_rates(setting._replace(fixed=True), by_name(optimizers), steps,
+                                       seeds)
+        parts += gaps(name, names, run["ends"], above=1)
+        parts.append(Part(f"{name} rates", f"{name}: best rates", best_in_words(scores)))
+        arrays |= {f"{name} loss": running_median(run["loss"]),  # (seeds, optimizers, blocks)
+                   f"{name} rates": best_in_words(scores)}
+    return arrays, parts
 
 
 def draw_full_batch(figure, arrays, found):
-    """"SETTING, CASE ratios" (other optimizers, seeds) against the size of the batch, the fixed one
-    last."""
-    first, *others = (str(each) for each in arrays["optimizers"])
-    cases = [f"batches of {size:,}" for size in arrays["sizes"]] + ["fixed batch"]
-    labels = [case.removeprefix("batches of ").removesuffix(" batch") for case in cases]
-    names, places, medians = arrays["settings"], [*range(len(cases) - 1), len(cases) - 0.5], []
-    row = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for name, title, ax in zip(names, arrays["titles"], row):
-        for i, each in enumerate(others):
-            ratios = [arrays[f"{name}, {case} ratios"][i] for case in cases]
-            medians += map(np.median, ratios)
-            dots(ax, labels, ratios, plotting.look(each, i + 1), (i, len(others)),
-                 f"{first} / {each}", places, title=title, yscale="log",
-                 xlabel="prompts in a fresh batch; last: one fixed batch",
-                 ylabel="ratio of final losses")
-            note(ax, "fixed batch: " + ", ".join(
-                f"{first} / {other} {found[f'{name}, fixed batch {other}']}" for other in others))
-        ax.axvline(places[-1] - 0.75, color="#BBBBBB", lw=1, zorder=0)
-        reference(ax, 1)
-    medians = [each for each in medians if np.isfinite(each) and each > 0]
-    if medians:  # else every run diverged
-        for ax in row:
-            plotting.limits(ax, min(medians) / 1.5, 2 * max(medians))
-    row[0].legend(loc="lower left")
-    rates = "; ".join(f"{name} {found[f'{name}, fixed batch rates']}" for name in names)
+    """"SETTING loss" (seeds, optimizers, blocks), with as many decades in each panel; at the end
+    the ratio of the final losses of the first two."""
+    names, (first, *others) = arrays["settings"], [str(each) for each in arrays["optimizers"]]
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for name, title, ax in zip(names, arrays["titles"], panels):
+        plotting.last_tenth(ax, arrays["iteration"])
+        losses(ax, arrays, f"{name} loss", title=title, ylabel="loss on the one batch")
+        plotting.bracket(ax, arrays["iteration"][-1], [
+            found[f"{name} {each}"].median for each in (first, others[0])],
+            plotting.times(found[f"{name} {first} / {others[0]}"]))
+        note(ax, ", ".join(f"{first} / {each} {found[f'{name} {first} / {each}']}"
+                           for each in others))
+    plotting.same_decades(*panels)
     return (f"C10: without noise {first}'s final loss is "
-            f"{plotting.span(found, names, f'{{}}, fixed batch {others[0]}')} times {others[0]}'s"
+            f"{plotting.span(found, names, f'{{}} {first} / {others[0]}')} times {others[0]}'s"
             + "".join(f", and above {each}'s "
-                      + plotting.those(found, names, f"{{}}, fixed batch {each}")
+                      + plotting.those(found, names, f"{{}} {first} / {each}")
                       for each in others[1:]),
-            "Every optimizer at the best of its grid's rates. A mark for each seed, bar: median; "
-            "fresh batches of so many prompts and, at the right, one fixed batch, that is, without "
-            "noise; an arrow: beyond the axis. Dotted: 1, no difference. "
-            + plotting.foot(figure, f"Learning rates on the fixed batch: {rates}."))
+            "One and the same batch of 1,000 prompts at every step: no gradient noise. Every "
+            "optimizer at its best rate. Running medians of the loss; line: median over seeds, "
+            "band: smallest to largest; above the panel the medians of the ratios. "
+            + plotting.rates(figure, arrays))
 
 
-full_batch.full = dict(steps=600, sizes=(16, 64, 256, 1000, 4000))
+full_batch.full = dict(steps=600)
 
 
 @experiment()

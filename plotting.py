@@ -570,6 +570,14 @@ def forest(ax, labels, groups, look=PLAIN, shift=0.0, label=None, **axes):
     ax.set(ylim=(0.6 - len(labels), 0.6), **axes)
 
 
+def beside(ax, parts):
+    """Above the rows of a `forest` their numbers: the parts, or None."""
+    for i, part in enumerate(parts):
+        if part is not None and np.isfinite(part.median):
+            ax.annotate(in_symbols(str(part)), (part.median, -i), (0, 9), ha="center",
+                        textcoords="offset points", fontsize=matplotlib.rcParams["legend.fontsize"])
+
+
 def heat(ax, values, rows, columns, together=None, **labels):
     """A matrix as a picture on a log scale of at most four decades from its least number (or the
     least of all that is compared with it, `together`), each number written into its cell; a cross

@@ -233,71 +233,54 @@ SHOWN = ("Setting 1, published rates", "Setting 1", "n = 5 (Setting 2)", "heavy-
          "all of P and Q trained", "softmax attention", "softmax + MLP")  # sixteen can be read
 
 
-BELOW = 0.22  # of a row, so that stars do not hide markers
-
-
 def draw_lead(figure, arrays, found):
-    """A row a condition: "CONDITION constant" (lengths,) and "... ratio" (lengths, 3), median and
-    interval of SGD / Adam; the same of "falling", a little below; at the right the share."""
+    """A row a condition: left "CONDITION constant" (lengths,) and "... constant ratio" (lengths,
+    3), median and interval of SGD / Adam; right the same of "falling"."""
     groups = {key.removesuffix(" group"): str(word) for key, word in arrays.items()
               if key.endswith(" group")}
     rows = [name for name in CONDITIONS if name in groups and name in SHOWN] or list(groups)
-    ax, y, ticks = figure.subplots(), 0.0, []
-    lengths = sorted({int(each) for name in rows for each in arrays[f"{name} constant"]})
+    lengths = sorted({int(each) for name in rows for kind in ("constant", "falling")
+                      for each in arrays[f"{name} {kind}"]})
     shades = dict(zip(lengths, plotting.shades(len(lengths))))
-    for i, name in enumerate(rows):
-        if not i or groups[name] != groups[rows[i - 1]]:
-            y -= 1
-            ax.text(0.01, y + 1, groups[name].upper() if i else "", color="#777777", va="center",
-                    transform=ax.get_yaxis_transform(), fontsize="small", weight="bold")
-        decided = row_of_lead(ax, y, name, arrays, shades)
-        if decided and f"{name} share" in found:
-            ax.text(1.01, y, f"{100 * found[f'{name} share'].median:.0f} % of the steps",
-                    va="center", transform=ax.get_yaxis_transform(), fontsize="small")
-        ticks.append(y)
-        y -= 1
-    ax.text(1.01, 0.4, "the winner reaches the\nloser's final loss after", va="bottom",
-            fontsize="small", transform=ax.get_yaxis_transform())
-    ax.set(xscale="log", ylim=(y + 0.4, 0.6), xlabel="SGD's final loss / Adam's\n"
-           "SGD ends lower   $\\leftarrow$   1   $\\rightarrow$   Adam ends lower")
-    ax.set_yticks(ticks, [f"{name}, best rates" if name == "Setting 1" else name for name in rows])
-    ax.grid(False, axis="y")
-    ax.axvline(1, color="#000000", lw=1.5, ls=":")
+    both = figure.subplots(1, 2, sharex=True, sharey=True)
+    heights, y = {}, 1.0
+    for name in rows:
+        new = groups[name] != groups.get(next(reversed(heights), ""))
+        y -= 2 if new and heights else 1
+        if new and heights:
+            both[0].text(0.01, y + 1, groups[name].upper(), color="#777777", va="center",
+                         transform=both[0].get_yaxis_transform(), fontsize="small", weight="bold")
+        heights[name] = y
+        for ax, kind in zip(both, ("constant", "falling")):
+            row_of_lead(ax, y, arrays[f"{name} {kind}"], arrays[f"{name} {kind} ratio"], shades)
+    for ax, title in zip(both, ("at a constant rate", "at a rate that falls to 0")):
+        ax.set(xscale="log", ylim=(y - 0.6, 0.6), title=title, xlabel="SGD's final loss / Adam's\n"
+               "SGD lower   $\\leftarrow$   1   $\\rightarrow$   Adam lower")
+        ax.grid(False, axis="y")
+        ax.axvline(1, color="#000000", lw=1.5, ls=":")
+    both[0].set_yticks(list(heights.values()), [
+        f"{name}, best rates" if name == "Setting 1" else name for name in heights])
     for length, colour in shades.items():
-        ax.plot([], [], "o", ms=11, color=colour, label=f"{length:,} steps")
-    for length in sorted({int(each) for name in rows for each in arrays[f"{name} falling"]}):
-        ax.plot([], [], "*", ms=17, color=shades.get(length, "#444444"),
-                label=f"{length:,} steps,\nrate falls to 0")
-    ax.plot([], [], "o", ms=11, mfc="white", mew=2, color="#444444", label="open")
-    ax.plot([], [], color="#444444", lw=1.5, label="interval,\nlongest run")
-    ax.plot([], [], color="#DDDDDD", lw=7, label="all medians")
-    figure.legend(loc="outside right center")
-    return ("Adam's lead over SGD is not one number: take the best rates, then change one thing",
+        both[1].plot([], [], "o", ms=11, color=colour, label=f"{length:,} steps")
+    both[1].plot([], [], "o", ms=11, mfc="white", mew=2, color="#444444",
+                 label="open who ends lower")
+    both[1].plot([], [], color="#444444", lw=1.5, label="interval, longest run")
+    figure.legend(loc="outside lower center", ncols=len(shades) + 2, columnspacing=1)
+    return ("How far above Adam's loss SGD ends: take the best rates, then change one thing",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
             "length but in the first row; every row after the second changes one thing of Setting "
             "1. Thin line: the interval at the longest length; hollow: it holds 1, so it is open "
-            "who ends lower; grey: from the smallest median to the largest. A star has the shade "
-            "of its length. At the right, where it is decided: the share of the steps of the "
-            "longest run after which the better optimizer first reaches the other's final loss.")
+            "who ends lower.")
 
 
-def row_of_lead(ax, y, name, arrays, shades):
-    """The medians of a condition, and the interval of the longest run; whether that is decided."""
-    points = [(kind, int(length), *three) for kind in ("constant", "falling") for length, three
-              in zip(arrays[f"{name} {kind}"], arrays[f"{name} {kind} ratio"])]
-    middles = [point[2] for point in points if np.isfinite(point[2])]
-    if middles:
-        ax.plot([min(middles), max(middles)], [y, y], color="#DDDDDD", lw=7,
-                solid_capstyle="round")
-    for kind, length, middle, low, high in points:
-        colour, decided = shades.get(length, "#444444"), low > 1 or high < 1
-        if (kind, length) == ("constant", arrays[f"{name} constant"][-1]):
-            ax.plot([low, high], [y, y], color=colour, lw=1.5)
-        marker, size, height = ("o", 11, y) if kind == "constant" else ("*", 17, y - BELOW)
-        ax.plot(middle, height, marker, color=colour, mew=2, ms=size,
-                mfc=colour if decided else "white")
-    _, low, high = arrays[f"{name} constant ratio"][-1]
-    return low > 1 or high < 1
+def row_of_lead(ax, y, lengths, three, shades):
+    """The medians of a condition at the height y, and the interval of the longest run, from (median,
+    low, high) at each length."""
+    for length, (middle, low, high) in zip(map(int, lengths), three):
+        if length == lengths[-1]:
+            ax.plot([low, high], [y, y], color=shades[length], lw=1.5)
+        ax.plot(middle, y, "o", color=shades[length], mew=2, ms=11,
+                mfc="white" if low <= 1 <= high else shades[length])
 
 
 def table_of_lead(arrays, parts):

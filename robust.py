@@ -3,7 +3,7 @@
 The names are those of experiments.py. The first line of each docstring says the claim again, the
 second which objection is tested: that rates were not tuned, that one batch decides, that noise was
 compared with nothing. Seeds start at 1000 (FRESH), so none was looked at before the bounds were
-set; rates are chosen on the seeds 0, 1, 2. `NAME.full` has the arguments of `--full`; the defaults
+set; rates are chosen on seeds from 0 on. `NAME.full` has the arguments of `--full`; the defaults
 are a first look. Words and axes as in experiments.py. Nothing here is in the paper.
 """
 
@@ -15,15 +15,15 @@ import plotting
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SETTINGS, SETTING_1,
                   SETTING_3, SPHERICAL)
 from optimizers import SGD, Adam
-from plotting import (curves, dots, in_settings, listed, losses, note, numbers, reference,
+from plotting import (curves, dots, in_settings, listed, note, numbers, reference,
                       smoothness_axis, tails)
 from runs import cached
-from training import (FRESH, FRESHER, about_rates, along, best_rate, block_centres, by_name,
-                      condition, contestants, diagonal, evaluation_batch, experiment, final_loss,
-                      gradient_norm, grid, labels_of, linear_alone, log_slope, loss_at, moment,
-                      noise_norms, points_of, r_med, rates_of, ratio, require, running_median,
-                      smoothness, spectral_norm, spread, stacked, steps_to, sweep, tail,
-                      tail_shares, train, tuned, without_start)
+from training import (FRESH, FRESHER, about_rates, along, at_best_rates, best_in_words, best_rate,
+                      block_centres, by_name, condition, contestants, diagonal, evaluation_batch,
+                      experiment, final_loss, gradient_norm, grid, labels_of, linear_alone,
+                      log_slope, loss_at, moment, noise_norms, points_of, r_med, rates_of, ratio,
+                      require, running_median, smoothness, spectral_norm, spread, stacked, steps_to,
+                      sweep, tail, tail_shares, train, without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
@@ -39,13 +39,14 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5, settings=PAPER_S
     below a target, each at the rate with the fewest steps. The target is the lowest of LADDER,
     fractions of d, that both reach on all pilot seeds; a run that does not get there counts as
     infinitely many steps. Such a target is near the level at which a run ends; so the same is
-    measured for the next two higher ones. A limit: quantiles of the loss of single prompts.
+    measured for the next two higher ones. A limit: mean and quantiles of the loss of single
+    prompts, at the best rates for the final loss and at the published ones.
     """
     rates, target = chosen_rates(settings, optimizers, steps)
     confirmed = sweep(settings, by_name(optimizers), at_chosen(rates), seeds, steps)
     names = [optimizer.__name__ for optimizer in optimizers]
     pair = " / ".join(names[:2])
-    arrays, parts = labels_of(settings, optimizers=names, iteration=block_centres(steps)), []
+    arrays, parts = labels_of(settings, optimizers=names), []
     for name, setting in settings.items():
         loss, soonest = (np.stack([confirmed[name, each][rates[name, each][what]]["loss"]
                                    for each in names], axis=1) for what in ("final loss", "steps"))
@@ -65,15 +66,16 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5, settings=PAPER_S
                            f"{target[name]:g}", needed[:, i]),
                       Part(f"{name} {each} rates", f"{name}: rates of {each}", ", ".join(
                           f"{rate:g} for {what}" for what, rate in rates[name, each].items()))]
-        arrays |= {f"{name} loss at best rates": running_median(loss),
-                   f"{name} rates": ", ".join(f"{each} {rates[name, each]['final loss']:g}"
+        arrays |= {f"{name} rates": ", ".join(f"{each} {rates[name, each]['final loss']:g}"
                                               for each in names),
                    f"{name} target": target[name], f"{name} steps": needed}
-    published = {name: tuple((each, dict(lr=rates[name, each.__name__].get(
-        "published", rates[name, each.__name__]["final loss"]))) for each in optimizers)
-        for name in settings}  # of a reader's optimizer, of which no rate is published, the best
-    more_arrays, more_parts = single_prompts(settings, published, seeds, steps, batches)
-    return arrays | more_arrays, parts + more_parts
+    for words, which in (("best rates", "final loss"), ("published rates", "published")):
+        both = {name: tuple((each, dict(lr=rates[name, each.__name__].get(
+            which, rates[name, each.__name__]["final loss"]))) for each in optimizers)
+            for name in settings}  # of a reader's optimizer, of which none is published, the best
+        more_arrays, more_parts = single_prompts(words, settings, both, seeds, steps, batches)
+        arrays, parts = arrays | more_arrays, parts + more_parts
+    return arrays, parts
 
 
 LADDER = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)
@@ -119,10 +121,10 @@ def fastest(by_rate, target):
 QUANTILES = 0.5, 0.9, 0.99, 0.999, 0.9999
 
 
-def single_prompts(settings, contestants, seeds, steps, batches):
-    """C1, limit: quantiles of the squared error over single prompts at the last snapshot of these
-    {setting: contestants}, SGD's over Adam's, on so many batches of 1,000 prompts. Where the ratio
-    falls below 1 Adam has stopped being lower."""
+def single_prompts(words, settings, contestants, seeds, steps, batches):
+    """C1, limit: mean and quantiles of the squared error over single prompts at the last snapshot
+    of these {setting: contestants}, SGD's over Adam's, on so many batches of 1,000 prompts; `words`
+    name the rates. Where the ratio falls below 1 Adam has stopped being lower."""
     last = (steps - 1) // 50
     arrays, parts = {"quantiles": QUANTILES, "last": 50 * last}, []
     for name, setting in settings.items():
@@ -132,11 +134,13 @@ def single_prompts(settings, contestants, seeds, steps, batches):
                                  for seed in seeds])["values"].reshape(len(seeds), len(both), -1)
         quantiles = np.quantile(errors, QUANTILES, axis=-1)  # (quantiles, seeds, optimizers)
         over = ratio(quantiles[..., 0], quantiles[..., 1])  # (quantiles, seeds)
-        parts += [Part(f"{name} {q:g}", f"{name}, limit: quantile {q:g} of the prompts' loss at "
-                       f"iteration {50 * last:,}, {pair}", values)
+        parts += [Part(f"{name} {words} {q:g}", f"{name}, {words}, limit: quantile {q:g} of the "
+                       f"prompts' loss at iteration {50 * last:,}, {pair}", values)
                   for q, values in zip(QUANTILES, over)]
-        arrays |= {f"{name} quantiles": quantiles.transpose(1, 2, 0),
-                   f"{name} single": rates_of(both)}
+        mean = errors.mean(axis=-1)  # (seeds, optimizers)
+        parts.append(Part(f"{name} {words} mean", f"{name}, {words}, limit: mean of the prompts' "
+                          f"loss, {pair}", ratio(mean[:, 0], mean[:, 1])))
+        arrays[f"{name} {words} quantiles"] = quantiles.transpose(1, 2, 0)
     return arrays, parts
 
 
@@ -147,33 +151,33 @@ def squared_errors(setting, before, _, prompts):
 
 
 def draw_adam_vs_sgd(figure, arrays, found):
-    """Above "SETTING loss at best rates" (seeds, optimizers, blocks), below the ratios of "SETTING
-    quantiles" (seeds, optimizers, quantiles)."""
-    names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
-    (one, other), rarest = arrays["optimizers"][:2], f"{arrays['quantiles'][-1]:g}"
-    panels = figure.subplots(2, len(names), sharey="row", squeeze=False)
-    for name, title, loss, single in zip(names, arrays["titles"], *panels):
-        losses(loss, arrays, f"{name} loss at best rates", title=title,
-               ylabel="loss,\nbest rates")
-        plotting.bracket(loss, arrays["iteration"][-1], [
-            found[f"{name} {each}"].median for each in (one, other)],
-            plotting.times(found[f"{name} loss"]))
-        quantiles = arrays[f"{name} quantiles"]
+    """Left the ratios of the finding, a group a setting; right those of "SETTING best rates
+    quantiles" (seeds, optimizers, quantiles), a series a setting."""
+    names, (one, other) = list(arrays["settings"]), [str(each) for each in arrays["optimizers"][:2]]
+    final, single = figure.subplots(1, 2, width_ratios=(1, 1.6))
+    dots(final, names, [found[f"{name} loss"].values for name in names], yscale="log",
+         title="final loss", ylabel=f"{one} / {other}")
+    note(final, ", ".join(str(found[f"{name} loss"]) for name in names))
+    for i, name in enumerate(names):
+        quantiles = arrays[f"{name} best rates quantiles"]
         over = quantiles[:, 0] / quantiles[:, 1]  # (seeds, quantiles)
-        dots(single, [f"{100 * q:g}" for q in arrays["quantiles"]], over.T, yscale="log",
-             xlabel="quantile over single prompts, %", ylabel=f"{pair}, loss\nof single prompts")
-        single.tick_params(axis="x", rotation=30)
-        note(single, f"at {arrays[f'{name} single']}")
-        reference(single, 1)
-    lower = [name for name in names if found[f"{name} {rarest}"].median < 1]
+        dots(single, [f"{100 * q:g} %" for q in arrays["quantiles"]], over.T,
+             plotting.OTHER_LOOKS[i], (i, len(names)), name, yscale="log",
+             title="loss of single prompts", xlabel="quantile over prompts",
+             ylabel=f"{one} / {other}")
+    single.legend(loc="lower left")
+    plotting.same_decades(final, single)
+    for ax in (final, single):
+        reference(ax, 1)
+    rarest = f"best rates {arrays['quantiles'][-1]:g}"
+    lower = [name for name in names if found[f"{name} {rarest}"].interval[1] < 1]
     rare = f"; on the rarest prompts {one}'s is lower in {in_settings(lower)}" if lower else ""
     return (f"C1: at the best rates {one}'s final loss is "
             f"{plotting.span(found, names, '{} loss')} times {other}'s{rare}",
-            "Above: training loss, each optimizer at its best rate for the final loss; running "
-            "medians; line: median over seeds, band: smallest to largest. Below: quantiles of the "
-            f"loss of single prompts at iteration {int(arrays['last']):,}, at the rates above the "
-            "panel, the published ones where there are any; a mark for each seed, bar: median; "
-            "dotted: 1, no difference. " + plotting.rates(figure, arrays))
+            "Each optimizer at its best rate for the final loss. Left: training loss at the end. "
+            "Right: quantiles of the loss of single prompts at iteration "
+            f"{int(arrays['last']):,}. A mark for each seed, bar: median; dotted: 1, no "
+            "difference. " + plotting.rates(figure, arrays))
 
 
 adam_vs_sgd.full = dict(steps=10_000, batches=100)
@@ -281,29 +285,26 @@ CAUSES = {"as it is": (1, False), "half the rates": (0.5, False),  # factor of t
 
 
 def draw_condition_number(figure, arrays, found):
-    """The ratio of R_med, a panel a setting. At each of the iterations "CASE typical batch" and
-    "CASE together", (seeds,)."""
+    """The ratio of R_med, a panel a setting: at each of the iterations "SETTING, iteration T
+    typical batch", (seeds,)."""
     names, pair = arrays["settings"], " / ".join(arrays["optimizers"][:2])
-    iterations = [int(t) for t in arrays["iterations"]]
-    many = f"{int(arrays['together']):,} prompts"
-    few = len(arrays[f"{names[0]}, iteration {iterations[0]} together"])
-    cases = {f"{words},\niteration {t:,}": f", iteration {t} {kind}" for words, kind in (
-        ("median of batches", "typical batch"), (many, "together")) for t in iterations}
+    iterations = [int(t) for t in arrays["iterations"]][::-1]  # the one that decides above
     row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     for name, title, ax in zip(names, arrays["titles"], row):
-        plotting.forest(ax, list(cases), [arrays[f"{name}{key}"] for key in cases.values()],
-                        xscale="log", title=title, xlabel=f"ratio of $R_{{med}}$, {pair}")
-        ax.axhline(0.5 - len(iterations), color="#000000", lw=1)  # between kinds of rows
+        groups = [arrays[f"{name}, iteration {t} typical batch"] for t in iterations]
+        plotting.forest(ax, [f"iteration\n{t:,}" for t in iterations], groups, xscale="log",
+                        title=title, xlabel=f"$R_{{med}}$, {pair}")
+        plotting.beside(ax, [found[f"{name} {t}"] for t in iterations])
         ax.axvline(1, color="#000000", ls=":", lw=1.5)
-        note(ax, "median of batches:\n" + ", ".join(
-            f"{found[f'{name} {t}']} at {t}" for t in iterations))
-    return (f"C3: at iteration {iterations[-1]}, on the median of batches, "
+    return (f"C3: at iteration {iterations[0]}, on the median of batches, "
             f"{arrays['optimizers'][0]}'s condition number R_med is larger "
-            f"{plotting.those(found, names, f'{{}} {iterations[-1]}')}",
-            f"R_med, {pair}: a pale dot for each seed, the median, a line for the interval of the "
-            "sign test. Above: the median over the evaluation batches of 1,000 prompts. Below: for "
-            f"the Hessian on {many}, whose maximum rare ones carry, of {few} seeds. Dotted: 1, no "
-            f"difference. Other rates and matrices: in the parts. {plotting.rates(figure, arrays)}")
+            f"{plotting.those(found, names, f'{{}} {iterations[0]}')}",
+            f"R_med, {pair}, the median over the evaluation batches of 1,000 prompts: a pale dot "
+            "for each seed, the median, a line for the interval of the sign test. Dotted: 1, no "
+            f"difference. On {int(arrays['together']):,} prompts together, whose maximum rare ones "
+            "carry: " + ", ".join(f"{name} {found[f'{name} {iterations[0]} together']}"
+                                  for name in names)
+            + f". Other rates and matrices: in the parts. {plotting.rates(figure, arrays)}")
 
 
 condition_number.full = dict(seeds=18, steps=2500, batches=20, pooled=(6, 100))
@@ -463,20 +464,19 @@ generalized_smoothness.full = dict(seeds=18, steps=2500, batches=4)
 def softmax_vs_linear(seeds=6, steps=45, optimizers=(Adam,)):
     """C6: Linear attention learns this task much faster than softmax attention.
 
-    Objection: the rates were not tuned. Each kind of attention at the best of six rates. Claimed,
-    of both kinds of softmax over linear attention: the steps until the median of the last 50 losses
-    is below d/2, half of the loss of predicting 0 (primary), and the final loss, above 1. A run
-    that does not get there counts as infinitely many steps. A limit: this is about block matrices;
-    with all of P and Q trained softmax attention learns, too (a row of `lead`).
+    Objection: the rates were not tuned. Each kind of attention at its best rate (`best_rates`).
+    Claimed, of both kinds of softmax over linear attention: the steps until the median of the last
+    50 losses is below d/2, half of the loss of predicting 0 (primary), and the final loss, above 1.
+    A run that does not get there counts as infinitely many steps. A limit: this is about block
+    matrices; with all of P and Q trained softmax attention learns, too (a row of `lead`).
     """
     kinds = {"linear": SETTING_1} | {setting.name: setting for setting in NONLINEAR}
-    candidates = by_name(optimizers)
-    (adam,) = candidates
-    rates = grid(kinds, candidates, sgd=(0.002, 0.1), other=(0.002, 0.1))
-    runs, best = tuned(kinds, candidates, rates, seeds, steps)
-    end = {kind: final_loss(runs[kind, adam]["loss"]) for kind in kinds}  # (seeds,) each
-    half = {kind: steps_to(SETTING_1.data["d"] / 2, runs[kind, adam]["loss"]) for kind in kinds}
-    parts = []
+    best, loss, parts = {}, {}, []
+    for kind, setting in kinds.items():
+        run, _, scores = at_best_rates(setting, by_name(optimizers), steps, seeds)
+        best[kind], loss[kind] = best_in_words(scores), run["loss"][:, 0]  # (seeds, steps)
+    end = {kind: final_loss(loss[kind]) for kind in kinds}  # (seeds,) each
+    half = {kind: steps_to(SETTING_1.data["d"] / 2, loss[kind]) for kind in kinds}
     for kind in ("relu", "softmax", "softmax/n"):
         claim = {} if kind == "relu" else dict(above=1)
         parts += [Part(f"{kind} steps ratio", f"{kind} / linear, best rates: steps to half the "
@@ -489,7 +489,7 @@ def softmax_vs_linear(seeds=6, steps=45, optimizers=(Adam,)):
                   Part(f"{kind} rate", f"{kind}: best rate", best[kind])]
     return {"iteration": block_centres(steps), "best kinds": [
         f"{kind} ({best[kind].split()[1]})" for kind in kinds], "best loss": np.stack(
-            [running_median(runs[kind, adam]["loss"]) for kind in kinds], axis=1)}, parts
+            [running_median(loss[kind]) for kind in kinds], axis=1)}, parts
 
 
 def draw_softmax_vs_linear(figure, arrays, found):
@@ -498,7 +498,7 @@ def draw_softmax_vs_linear(figure, arrays, found):
     return (f"C6: at the best rates softmax attention ends at {found['softmax loss ratio']} times "
             "the loss of linear attention",
             f"{SETTING_1.name}, {SETTING_1.layers} layers, the paper's block matrices, each kind "
-            "at the best rate of its grid, in brackets, behind it the final loss. Running medians; "
+            "at its best rate, in brackets, behind it the final loss. Running medians; "
             "line: median over seeds, band: smallest to largest. The batches are the same for "
             "every kind.")
 

@@ -416,7 +416,7 @@ RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 def by_name(classes):
-    """{name: (class, no arguments)}: the candidates of `sweep` and `tuned`."""
+    """{name: (class, no arguments)}: the candidates of `sweep` and `best_rates`."""
     return {each.__name__: (each, {}) for each in classes}
 
 
@@ -503,18 +503,6 @@ def labels_of(settings, **arrays):
     further arrays."""
     return {"settings": list(settings), "titles": [
         f"{name}: {data.about_x(setting)}" for name, setting in settings.items()]} | arrays
-
-
-def tuned(settings, candidates, rates, seeds, steps, every=50):
-    """Each candidate at its best rate: chosen on the seeds 0, 1, 2, trained on `seeds`, which are
-    others. Returns {(setting's name, candidate's name): run}, as `sweep`, and the rates in words.
-    """
-    tried = sweep(settings, candidates, rates, range(3), steps, every)
-    best = {pair: [best_rate(by_rate)] for pair, by_rate in tried.items()}
-    confirmed = sweep(settings, candidates, best, seeds, steps, every)
-    words = {name: ", ".join(f"{each} {rate_in_words(tried[name, each])}" for each in candidates)
-             for name in settings}
-    return {pair: run for pair, by_rate in confirmed.items() for run in by_rate.values()}, words
 
 
 # ---- The protocol of best rates ------------------------------------------------------------------

@@ -15,7 +15,7 @@ import questions
 import robust
 import runs
 
-TINY = dict(seeds=2, steps=4, draws=5, batches=1, pooled=(2, 2), others=4, sizes=(1,), lengths=(4,),
+TINY = dict(seeds=2, steps=4, draws=5, batches=1, pooled=(2, 2), others=4, lengths=(4,),
             depths=(2,), settings={"Setting 3": data.SETTING_3}, conditions=("L = 2",))
 
 

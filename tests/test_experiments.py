@@ -47,6 +47,11 @@ class MadeUp:
         self.tasks = [*self.tasks, *((function.__name__, *task) for task in tasks)]
         return [getattr(self, function.__name__)(*task) for task in tasks]
 
+    def pilot(self, setting, contestants, seed, lengths, end):
+        losses = self.train(setting, contestants, seed, max(lengths))["loss"]
+        return dict(ends=[[end(setting, loss, None, length, 50) for length in lengths]
+                          for loss in losses])
+
 
 # Luck of three seeds: the medians are 1, the means are not; of BAD / GOOD the median is 2, of
 # GOOD / AWRY 2/3, and of the one over the other 3/2.
@@ -61,11 +66,9 @@ def at_batch(sgd, batch, turned=False):
 
 
 def enter(world, monkeypatch):
-    """Every `parallel` is the world's; C10's late losses are those of its snapshots."""
+    """Every `parallel` is the world's, in which predicting 0 has a loss of 9."""
     monkeypatch.setattr(training, "parallel", world.parallel)
-    monkeypatch.setattr(training, "evaluation_batch", lambda setting, k: k)
-    monkeypatch.setattr(training, "loss_at", lambda setting, before, _, k: (
-        before.item() * at_batch(True, k)))
+    monkeypatch.setattr(training, "loss_of_0", lambda setting: 9)
     remembered, last_fifty = {}, training.last_fifty
     monkeypatch.setattr(training, "last_fifty", lambda loss: remembered.setdefault(
         id(loss), (loss, last_fifty(loss)))[1])  # robust C1 asks for eleven targets of each run
@@ -191,11 +194,11 @@ class KnownWorld(MadeUp):
     and twenty steps later. In the last tenth of the run it is the floor, and a thousand times that
     at every third step. S is 100 + 100 K for SGD, 100 + 60 K for others, at the FAST rate 0.9 and
     0.8 times that. The floor is 6 K^3 for SGD, 2 K^2 for Adam, 3 K^2 for sign descent, in
-    millionths (of the four depths: hundredths); SGD's is ten times that on a fixed batch, and in
-    proportion to the size of another. At the rates that are BEST on the pilots it is 0.5 and 0.25
+    millionths (of the four depths: hundredths); SGD's is ten times that on a fixed batch. At the
+    rates that are BEST on the pilots it is 0.5 and 0.25
     of that, lower at a TEMPTING one.
 
-    Pilots, the seeds 0, 1, 2, fall to 0.04 K (SGD) or 0.03 K, the last to 0.06 K (others), and rise
+    Pilots, the seeds 0 to 3, fall to 0.04 K (SGD) or 0.03 K, the last to 0.06 K (others), and rise
     in the last tenth, but not at the BEST rate; where they are LOST they diverge.
 
     The norm of the noise is 1, and WIDE in a SHARE of the draws, on seed 11 in twice as many. Of
@@ -226,7 +229,7 @@ class KnownWorld(MadeUp):
             else:
                 end = luck * (0.01 if setting in data.DEEP else 1e-6) * dict(
                     SGD=6 * k**3, Adam=2 * k**2, SignDescent=3 * k**2)[name]
-                end *= (10 if setting.fixed else setting.batch / 1000) if sgd else 1
+                end *= 10 if setting.fixed and sgd else 1
                 if lr != setting.lr.get(name):
                     end *= {BEST[name]: 0.5 if sgd else 0.25, TEMPTING.get(name): 0.1}.get(rate, 5)
                 low = 50 * end
@@ -382,20 +385,17 @@ KNOWN = {
         "{} SGD published": lambda k: "200, 400, 1,000" if k == 1 else "400, 1,000",
         "{} Adam published": "none of these"}, {
         "{} SGD used": 0.2, "{} Adam used": lambda k: 0.005 if k == 2 else 0.02}),
-    ("published", "full_batch"): (dict(steps=2000, sizes=(16, 64)), {
-        "{}, fixed batch Adam": lambda k: 120 * k, "{}, fixed batch SignDescent": lambda k: 20 * k,
-        "{}, batches of 16 Adam": lambda k: 1.2 * 12 * k * 0.016,
-        "{}, batches of 16 SignDescent": lambda k: 1.2 * 2 * k * 0.016,
-        "{}, batches of 64 Adam": lambda k: 1.2 * 12 * k * 0.064,
-        "{}, batches of 64 SignDescent": lambda k: 1.2 * 2 * k * 0.064,
-        **{f"{{}}, {case} rates": "SGD 0.1, Adam 0.01, SignDescent 0.01"
-           for case in ("fixed batch", "batches of 16", "batches of 64")}}, {
-        "{}, fixed batch loss": lambda k: [30e-6 * k**3, 0.5e-6 * k**2, 3e-6 * k**2]}),
+    ("published", "full_batch"): (dict(steps=2000), {
+        "{} SGD / Adam": lambda k: 120 * k, "{} SGD / SignDescent": lambda k: 20 * k,
+        "{} SGD": lambda k: 30e-6 * k**3, "{} Adam": lambda k: 0.5e-6 * k**2,
+        "{} SignDescent": lambda k: 3e-6 * k**2,
+        "{} rates": "SGD 0.1, Adam 0.01, SignDescent 0.01"}, {
+        "{} loss": lambda k: [30e-6 * k**3, 0.5e-6 * k**2, 3e-6 * k**2]}),
     ("published", "clipping"): (dict(steps=2000), *directions(10500, 19500, 20)),
     ("published", "nonlinear_regression"): (dict(steps=2000, batches=5), {
-        "MLP SGD / Adam": 24, "MLP SGD": 96e-6, "MLP Adam": 8e-6, "skewness": 8 / 3, "R_med": 2100,
+        "MLP SGD / Adam": 12, "MLP SGD": 48e-6, "MLP Adam": 8e-6, "skewness": 8 / 3, "R_med": 2100,
         "smoothness": 63000 - 30, "medians": "SGD 63000, Adam 60"}, {
-        "loss": [96e-6, 8e-6], "MLP tail": 14, "MLP null": 4, "R_med": [3900, 10],
+        "loss": [48e-6, 8e-6], "MLP tail": 14, "MLP null": 4, "R_med": [3900, 10],
         "smoothness": [11700, 30]}),
     ("robust", "adam_vs_sgd"): (dict(steps=2000, batches=10), {
         "{} loss": lambda k: 12 * k, "{} SGD": lambda k: 3e-6 * k**3,
@@ -410,13 +410,14 @@ KNOWN = {
                                   f"{0.01 if k == 2 else 0.02} for published",
         "{} Adam rates": lambda k: "0.01 for final loss, 0.1 for steps, "
                                    f"{0.005 if k == 2 else 0.02} for published",
-        "{} 0.5": lambda k: 0.39 * k / 0.5, "{} 0.9": lambda k: 0.39 * k / 0.9,  # 1.95 k q over
-        "{} 0.99": lambda k: 0.39 * k / 0.99, "{} 0.999": lambda k: 0.39 * k / 0.999,  # 10 q^2
-        "{} 0.9999": lambda k: 0.39 * k / 0.9999}, {
-        "{} loss at best rates": lambda k: [3e-6 * k**3, 0.5e-6 * k**2],
+        **{f"{{}} {which} rates {q:g}": lambda k, q=q: 0.39 * k / q  # 1.95 k q over 10 q^2
+           for q in (0.5, 0.9, 0.99, 0.999, 0.9999) for which in ("best", "published")},
+        **{f"{{}} {which} rates mean": lambda k: 0.39 * k * 59994 / 19999 / 2  # of 10,000 u and u^2
+           for which in ("best", "published")}}, {
         "{} steps": lambda k: ([220, 168], [309, 215], [399, 263])[k - 1],
         "{} target": lambda k: 0.1 if k == 1 else 0.25,
-        "{} quantiles": lambda k: [1.95 * k * 0.9999, 10 * 0.9999**2]}),
+        **{f"{{}} {which} rates quantiles": lambda k: [1.95 * k * 0.9999, 10 * 0.9999**2]
+           for which in ("best", "published")}}),
     ("robust", "gradient_noise"): (dict(draws=500), {
         "Setting 1 spread": 6 - 2, "Setting 1 spread medians": "6.0, Gaussian 4.0",
         "Setting 2 spread": 8 - 2, "Setting 2 spread medians": "8.0, Gaussian 4.0",
@@ -548,8 +549,8 @@ published depth                  train              depths 1000-1007 published  
 published depth                  noise              depths 1000-1007           2000 
 published depth                  condition          depths 1000-1007 published  10000 10 to 9950 5
 published learning_rates         train              papers 0-2       7 rates   10000
-published full_batch             train              sizes  0-2       7 rates   600   every 30
-published full_batch             train              sizes  1000-1005 tuned     600   every 30
+published full_batch             pilot              fixed  0-3       growing   600
+published full_batch             train              fixed  1000-1005 tuned     600   every 30
 published clipping               clipped_smoothness papers 0-5       published  10000 10 to 9950 1
 published nonlinear_regression   train              MLP    2000-2007 published  10000
 published nonlinear_regression   noise              MLP    2000-2007           2500 
@@ -557,6 +558,7 @@ published nonlinear_regression   condition          MLP    2000-2007 published  
 published nonlinear_regression   smoothness         MLP    2000-2007 published  10000 10 to 9950 3
 robust adam_vs_sgd               train              papers 0-2       7 rates   10000
 robust adam_vs_sgd               train              papers 1000-1005 tuned     10000
+robust adam_vs_sgd               squared_errors     papers 1000-1005 tuned     10000 1 to 9950 100
 robust adam_vs_sgd               squared_errors     papers 1000-1005 published  10000 1 to 9950 100
 robust gradient_noise            noise              papers 1000-1011           10000
 robust condition_number          diagonal           papers 1000-1017 published  2500  1 to 750 20
@@ -571,8 +573,8 @@ robust directional_smoothness    smoothness         papers 1000-1005 published  
 robust generalized_smoothness    gradient_norm      papers 1000-1017 published  2500  40 to 1950 4
 robust generalized_smoothness    smoothness         papers 1000-1017 published  2500  40 to 1950 4
 robust generalized_smoothness    spectral_norm      papers 1000-1017 published  2500  20 to 1900 1
-robust softmax_vs_linear         train              kinds  0-2       6 rates   2000 
-robust softmax_vs_linear         train              kinds  1000-1005 tuned     2000 
+robust softmax_vs_linear         pilot              kinds  0-3       growing   2000
+robust softmax_vs_linear         train              kinds  1000-1005 tuned     2000  every 100
 robust larger_model              noise              LARGE  1000-1009           1000 
 robust heavy_tails               train              tails  1000-1007 published  10000
 robust heavy_tails               condition          tails  1000-1007 published  10000 10 to 9950 5
@@ -589,12 +591,11 @@ robust nonlinear_regression      smoothness         MLP    2000-2007 published  
 NAMED = {setting.name: setting for setting in (
     *data.PAPER_SETTINGS.values(), data.SPHERICAL, data.LIGHT_TAILS, *data.DEEP, data.LARGE,
     *data.NONLINEAR, data.NONLINEAR_TASK)}
-SIZES = "fixed=True", "batch=16", "batch=64", "batch=256", "", "batch=4000"
 GROUPS = {tuple(names): group for group, names in dict(
     papers=data.PAPER_SETTINGS, tails=COLUMNS, depths=DEPTHS, LARGE=[LARGE],
     MLP=["MLP"], kinds=("Setting 1", *KINDS), others=(*COLUMNS[:2], *DEPTHS),
     both=[name + full for name in data.PAPER_SETTINGS for full in ("", " full=True")],
-    sizes=[f"Setting {k} {size}".strip() for k in (1, 3) for size in SIZES]).items()}
+    fixed=["Setting 1 fixed=True", "Setting 3 fixed=True"]).items()}
 
 
 def rows_of(tasks):
@@ -610,14 +611,17 @@ def rows_of(tasks):
         both, points = given.get("contestants", ()), given.get("points")
         factors = {round(rule["lr"] / usual.lr.get(each.__name__, 1), 9) for each, rule in both}
         count = len({rule["lr"] for each, rule in both if each is both[-1][0]})
-        tuned = tuned or count > 3
+        tuned = tuned or function == "pilot" or count > 3
         row = (given["measure"].__name__ if function == "along" else function, "{}",
-               f"{count} rates" if count > 3 else "tuned" if tuned and function == "train" else
+               "growing" if function == "pilot" else f"{count} rates" if count > 3 else "tuned"
+               if tuned and (function == "train" or factors != {1}) else
                "published" if factors == {1} else " ".join(f"x {each:g}" for each in factors),
-               given.get("steps", given.get("draws")),
+               given.get("steps", given.get("draws", *given.get("lengths", ()))),
                f"{len(points)} to {50 * points[-1]}" if points else "", given.get("batches", ""),
                f"every {given['every']}" if given.get("every", 50) != 50 else "")
-        found.setdefault(row, {}).setdefault(name, []).append(given["seed"])
+        seeds = found.setdefault(row, {}).setdefault(name, [])
+        if function != "pilot" or given["seed"] not in seeds:  # once for each round of the grid
+            seeds.append(given["seed"])
     for row, seeds in found.items():
         (first, *_, last), = {tuple(each) for each in seeds.values()}
         assert all(each == list(range(first, last + 1)) for each in seeds.values())

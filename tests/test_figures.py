@@ -205,7 +205,6 @@ def late(path, start):
 
 
 COLUMNS = "Spherical x", "Gaussian x", "Setting 3"
-CASES = *(f"batches of {size:,}" for size in (16, 64, 256, 1000, 4000)), "fixed batch"
 SETTINGS = [f"Setting {k}" for k in (1, 2, 3)]
 
 
@@ -213,9 +212,9 @@ SETTINGS = [f"Setting {k}" for k in (1, 2, 3)]
     ("published", "adam_vs_sgd", 0, "optimizers", "Setting 1 loss"),
     ("published", "adam_vs_sgd", 1, "optimizers", "Setting 2 loss"),
     ("published", "softmax_vs_linear", 0, "kinds", "loss"),
+    ("published", "full_batch", 1, "optimizers", "Setting 3 loss"),
     ("published", "larger_model", 0, "optimizers", "loss"),
     ("published", "nonlinear_regression", 0, "optimizers", "loss"),
-    ("robust", "adam_vs_sgd", 1, "optimizers", "Setting 2 loss at best rates"),
     ("robust", "softmax_vs_linear", 0, "best kinds", "best loss"),
     ("robust", "nonlinear_regression", 0, "optimizers", "smoothness"),
     ("robust", "nonlinear_regression", 1, "optimizers", "R_med")))
@@ -258,10 +257,10 @@ def test_a_panel_of_tails(level, name, panel, of):
     ("published", "heavy_tails", 3, lambda a, f: [
         f[f"{each} SGD / Adam"].values for each in COLUMNS]),
     ("published", "depth", 2, lambda a, f: a["first ratio"].T),
-    ("published", "full_batch", 1, lambda a, f: [
-        a[f"Setting 3, {case} ratios"][i] for i in (0, 1) for case in CASES]),
-    ("robust", "adam_vs_sgd", 4, lambda a, f: (
-        a["Setting 2 quantiles"][:, 0] / a["Setting 2 quantiles"][:, 1]).T),
+    ("robust", "adam_vs_sgd", 0, lambda a, f: [f[f"{each} loss"].values for each in SETTINGS]),
+    ("robust", "adam_vs_sgd", 1, lambda a, f: [
+        over for each in SETTINGS for over in (a[f"{each} best rates quantiles"][:, 0]
+                                               / a[f"{each} best rates quantiles"][:, 1]).T]),
     ("robust", "generalized_smoothness", 0, lambda a, f: [
         f[f"{each} slope"].values for each in SETTINGS]),
     ("robust", "generalized_smoothness", 1, lambda a, f: [
@@ -284,12 +283,10 @@ def test_a_panel_of_dots(level, name, panel, groups):
 
 @pytest.mark.parametrize("level, panel, rows", (
     ("published", 1, lambda a: {
-        f"{kind},\niteration {t:,}": values for t in (750, 1250) for kind, values in (
-            ("the paper", None), ("one batch", a[f"Setting 2, iteration {t} first batch"]))}),
-    ("robust", 2, lambda a: {
-        f"{words},\niteration {t:,}": a[f"Setting 3, iteration {t} {kind}"]
-        for words, kind in (("median of batches", "typical batch"), ("100,000 prompts", "together"))
-        for t in (750, 1250)})))
+        f"{kind},\niteration {t:,}": values for t in (1250, 750) for kind, values in (
+            ("ours", a[f"Setting 2, iteration {t} first batch"]), ("the paper", None))}),
+    ("robust", 2, lambda a: {f"iteration\n{t:,}": a[f"Setting 3, iteration {t} typical batch"]
+                             for t in (1250, 750)})))
 def test_rows_of_C3(level, panel, rows):
     """From top to bottom a dot for each seed and their median, at the row of its name."""
     figure, arrays, _ = strange(level, "condition_number")
@@ -330,7 +327,8 @@ def test_a_panel_of_pairs(level, name, panel, values):
 NOTES = """
 published adam_vs_sgd 1: {Setting 2 SGD / Adam} times
 published gradient_noise 1: skewness {Setting 2 skewness}
-published condition_number 1: ours: {Setting 2 750} at 750, {Setting 2 1250} at 1250
+published condition_number 1: {Setting 2 750}
+published condition_number 1: {Setting 2 1250}
 published generalized_smoothness 0: slope {Setting 1 slope}
 published generalized_smoothness 4: slope {Setting 2 spectral slope}
 published softmax_vs_linear 0: the loss of predicting 0 after {linear steps} steps
@@ -340,12 +338,14 @@ published larger_model 1: skewness {skewness}
 published depth 0: {L = 8 SGD / Adam} times
 published depth 1: L = 6, 8 over 2, 4: {noise}
 published depth 2: L = 4, 6, 8 over 2: {R_med}
-published full_batch 1: SGD / Adam {Setting 3, fixed batch Adam}, SGD / SignDescent
-published full_batch 0: SGD / SignDescent {Setting 1, fixed batch SignDescent}
+published full_batch 1: SGD / Adam {Setting 3 SGD / Adam}, SGD / SignDescent
+published full_batch 0: SGD / SignDescent {Setting 1 SGD / SignDescent}
+published full_batch 1: {Setting 3 SGD / Adam} times
 published nonlinear_regression 1: median of SGD / Adam: {MLP SGD / Adam}
-robust adam_vs_sgd 1: {Setting 2 loss} times
+robust adam_vs_sgd 0: {Setting 1 loss}, {Setting 2 loss}, {Setting 3 loss}
 robust gradient_noise 2: 99 % / 50 % quantile {Setting 3 spread medians}
-robust condition_number 0: median of batches: | {Setting 1 750} at 750, {Setting 1 1250} at 1250
+robust condition_number 0: {Setting 1 750}
+robust condition_number 0: {Setting 1 1250}
 robust generalized_smoothness 0: medians: {Setting 1 slope}, {Setting 2 slope}, {Setting 3 slope}
 robust generalized_smoothness 1: medians: {Setting 1 spectral slope}, {Setting 2 spectral slope}
 robust softmax_vs_linear 0: softmax (0.005): {softmax loss}
@@ -374,7 +374,7 @@ def test_the_paper_in_C3():
     figure, arrays, _ = strange("published", "condition_number")
     stars = [line.get_xydata() for line in figure.axes[0].get_lines() if line.get_marker() == "*"]
     np.testing.assert_allclose(np.concatenate(stars), [
-        (arrays[f"Setting 1, iteration {t} paper"][0], y) for t, y in ((750, 0), (1250, -2))])
+        (arrays[f"Setting 1, iteration {t} paper"][0], y) for t, y in ((1250, -1), (750, -3))])
 
 
 def test_paths_in_C5():
@@ -461,27 +461,22 @@ def test_a_forest(name, panel, groups):
 
 
 def test_rows_of_lead():
-    """A marker a length at its median, from pale to dark, hollow where the interval holds 1; a star
-    for the falling rate; a line over the interval of the longest."""
+    """Left the constant rate, right the falling one: a marker a length at its median, from pale to
+    dark, hollow where the interval holds 1; a line over the interval of the longest."""
     figure, arrays, _ = strange("published", "lead")
-    ax = figure.axes[0]
-    heights = dict(zip([text.get_text() for text in ax.get_yticklabels()], ax.get_yticks()))
-    shares = {text.get_position()[1] for text in ax.texts
-              if text.get_text().endswith("of the steps")}
-    for name, y in heights.items():
-        name = name.removesuffix(", best rates")
-        lines, below = ([line for line in ax.get_lines() if len(line.get_ydata()) and
-                         (line.get_ydata() == height).all()]
-                        for height in (y, y - questions.BELOW))
-        for kind, marker in (("constant", "o"), ("falling", "*")):
-            shown = [line for line in lines + below if line.get_marker() == marker]
-            for line, (middle, low, high) in zip(shown, arrays[f"{name} {kind} ratio"], strict=True):
+    names = [text.get_text().removesuffix(", best rates")
+             for text in figure.axes[0].get_yticklabels()]
+    for ax, kind in zip(figure.axes, ("constant", "falling"), strict=True):
+        for name, y in zip(names, ax.get_yticks(), strict=True):
+            lines = [line for line in ax.get_lines() if len(line.get_ydata())
+                     and (line.get_ydata() == y).all()]
+            three = arrays[f"{name} {kind} ratio"]
+            dots = [line for line in lines if line.get_marker() == "o"]
+            for line, (middle, low, high) in zip(dots, three, strict=True):
                 assert line.get_xdata().tolist() == [middle]
                 assert (line.get_mfc() == "white") == (low <= 1 <= high)
-        _, low, high = arrays[f"{name} constant ratio"][-1]
-        assert any(line.get_lw() == 1.5 and line.get_xdata().tolist() == [low, high]
-                   for line in lines)
-        assert (y in shares) == (not low <= 1 <= high)
+            assert [line.get_xdata().tolist() for line in lines if line.get_marker() != "o"] == [
+                [low, high] for _, low, high in three[-1:]]
 
 
 def test_norms_of_layers():

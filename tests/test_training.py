@@ -555,18 +555,6 @@ def test_sweep(asked):
         (2, 4, 7), (3, 4, 7), (4, 4, 7)]
 
 
-def test_tuned(asked):
-    """Chosen on the seeds 0, 1, 2, measured on others; an end of the grid is said."""
-    rates = {(name, each): [0.1, 0.2, 0.5] if name == "b" else [0.01, 0.1, 0.2] for name in SETTINGS
-             for each in CANDIDATES}
-    found, words = training.tuned(SETTINGS, CANDIDATES, rates, (1000, 1001), 5)
-    assert words == {"a": "one 0.1, two 0.1",
-                     "b": "one 0.1 (an end of the grid), two 0.1 (an end of the grid)"}
-    assert found["b", "two"]["who"].tolist() == ["2 Adam None 0.1 1000", "2 Adam None 0.1 1001"]
-    assert found["a", "one"]["who"].tolist() == ["3 SGD 0.5 0.1 1000", "3 SGD 0.5 0.1 1001"]
-    assert [seed for _, _, seed, _, _ in asked] == 2 * [0, 1, 2] + 2 * [1000, 1001]
-
-
 def runs_with(*finals):
     """{rate: run} of one step at the rates 1, 2, 3, ..., from the losses of the seeds."""
     return {rate: dict(loss=np.array(final, float)[:, None])
