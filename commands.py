@@ -513,19 +513,22 @@ def draw_scoreboard(claims, figure, arrays, found):
     ax = figure.subplots()
     ax.set(xlim=(0, 1), ylim=(len(claims) + 0.6, -1))
     ax.axis("off")
-    columns = {"claim": 0, "published": 0.52, "robust": 0.77}
+    columns = {"claim": 0, "published": 0.62, "robust": 0.82}
+    colours = {"reproduced": plotting.MARKS["holds"]["color"],
+               "not reproduced": plotting.MARKS["against"]["color"]}
     for title, x in columns.items():
         ax.text(x, -0.75, ASKED.get(title, title), weight="bold", va="center")
     for y, (name, levels) in enumerate(claims.items()):
-        ax.axhline(y - 0.5 + 0.08, color="#DDDDDD", lw=1)
-        ax.text(0, y, textwrap.fill(plotting.in_symbols(": ".join(claim_of(name))), 62),
-                va="center", fontsize=14, linespacing=1.0)
+        ax.axhline(y - 0.5, color="#DDDDDD", lw=1)
+        ax.text(0, y, textwrap.fill(plotting.in_symbols(": ".join(claim_of(name))), 78),
+                va="center", fontsize=13, linespacing=1.0)
         for level, found in levels.items():
             if found and verdict(found["parts"]):
-                plotting.marks(ax, columns[level], y - 0.15, [
+                plotting.marks(ax, columns[level], y + 0.22, [
                     each.decision for each in found["parts"].values() if each.primary])
                 word = found["verdict"].partition(" for ")[0].partition(" in a ")[0]
-                ax.text(columns[level], y + 0.22, word, va="center", fontsize=14)
+                ax.text(columns[level], y - 0.15, word, va="center", fontsize=14, weight="bold",
+                        color=colours.get(word, "#444444"))
             else:
                 ax.text(columns[level], y, "nothing claimed" if found else "not asked",
                         va="center", fontsize=14, color="#999999")

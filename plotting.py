@@ -570,12 +570,13 @@ def forest(ax, labels, groups, look=PLAIN, shift=0.0, label=None, **axes):
     ax.set(ylim=(0.6 - len(labels), 0.6), **axes)
 
 
-def beside(ax, parts):
-    """Above the rows of a `forest` their numbers: the parts, or None."""
+def beside(ax, parts, shift=0.0, below=False):
+    """Above the rows of a `forest`, or below, their numbers: the parts, or None."""
     for i, part in enumerate(parts):
         if part is not None and np.isfinite(part.median):
-            ax.annotate(in_symbols(str(part)), (part.median, -i), (0, 9), ha="center",
-                        textcoords="offset points", fontsize=matplotlib.rcParams["legend.fontsize"])
+            ax.annotate(in_symbols(str(part)), (part.median, shift - i), (0, -9 if below else 9),
+                        textcoords="offset points", ha="center", va="top" if below else "bottom",
+                        fontsize=matplotlib.rcParams["legend.fontsize"])
 
 
 def heat(ax, values, rows, columns, together=None, **labels):
@@ -631,9 +632,6 @@ def note(ax, text):
 
 
 def marks(ax, x, y, decisions):
-    """A mark for each part, from x on, nine in a row, around the height y."""
-    rows = [decisions[i : i + 9] for i in range(0, len(decisions), 9)]
-    for i, row in enumerate(rows):
-        for j, word in enumerate(row):
-            ax.plot(x + 0.005 + 0.0125 * j, y + 0.28 * (i - (len(rows) - 1) / 2), ms=8, mew=1.5,
-                    **MARKS[word])
+    """A mark for each part, from x on, at the height y."""
+    for j, word in enumerate(decisions):
+        ax.plot(x + 0.005 + 0.0125 * j, y, ms=8, mew=1.5, **MARKS[word])

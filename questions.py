@@ -17,7 +17,7 @@ import polynomial as poly
 from data import (DEEP, NONLINEAR_TASK, SETTING_1, SETTING_2, SETTING_3, SPHERICAL, Prompts,
                   Setting, sample_prompts)
 from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
-from plotting import curves, dots, heat, reference
+from plotting import curves, dots, heat, note, reference
 from runs import cached
 from training import (FRESH, PILOTS, along, at_best_rates, at_rates, best_in_words, best_rates,
                       by_name, clip, contestants, evaluation_batch, evaluation_prompts, every_of,
@@ -27,6 +27,7 @@ from training import (FRESH, PILOTS, along, at_best_rates, at_rates, best_in_wor
 from verdicts import Part, interval, short
 
 BOTH = (SGD, Adam)
+BOTH_NAMES = "SGD", "Adam"
 
 
 class FixedLayerRates(SGD):
@@ -489,11 +490,11 @@ def block_spectra(setting, seed):
     return dict(values=np.sort(np.abs([np.linalg.eigvalsh(H[b, :, b]) for b in range(blocks)])))
 
 
-SCALED_BY = {"SGD": "nothing (SGD)", "one scale": "the whole step", "a layer": "each layer",
+SCALED_BY = {"SGD": "nothing: SGD", "one scale": "the whole step", "a layer": "each layer",
              "a block": "each block, P or Q", "a row": "each row", "sign": "each entry: its sign",
-             "Muon": "Muon: polar factor",
-             "layer rates, run": "nothing; fixed layer rates, a run"} | {
-    f"layer rates, step {t}": f"nothing; fixed layer rates, step {t}" for t in READ}
+             "Muon": "each block: Muon",
+             "layer rates, run": "SGD, layer rates of a whole run"} | {
+    f"layer rates, step {t}": f"SGD, layer rates of step {t}" for t in READ}
 
 
 def draw_granularity(figure, arrays, found):
@@ -502,11 +503,15 @@ def draw_granularity(figure, arrays, found):
     shown = [name for name in GRANULAR if f"{name} ends" in arrays][:4]
     for ax, name in zip(figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0],
                         shown):
-        ends = arrays[f"{name} ends"]
-        plotting.forest(ax, [SCALED_BY.get(each, each) for each in scalings],
-                        ends / ends[scalings.index("Adam")], xscale="log",
-                        title=name if len(shown) > 1 else "what is normalised",
-                        xlabel="final loss / Adam's")
+        over = arrays[f"{name} ends"] / arrays[f"{name} ends"][scalings.index("Adam")]
+        for some in (("SGD",), ("Adam",), set(scalings) - set(BOTH_NAMES)):
+            plotting.forest(ax, [SCALED_BY.get(each, each) for each in scalings], [
+                values if each in some else None for each, values in zip(scalings, over)],
+                plotting.LOOKS.get(next(iter(some)), plotting.PLAIN), xscale="log",
+                title=name if len(shown) > 1 else "", xlabel="final loss / Adam's")
+        plotting.beside(ax, [found[f"{name} {each}"] if each in ("SGD", "a layer") else None
+                             for each in scalings])
+        ax.axhline(0.5 - len(SCALINGS), color="#BBBBBB", lw=1)  # above the fixed layer rates
         ax.axvline(1, ls=":", color="#000000", lw=1.5)
     name = shown[0]
     return (f"{name}: SGD ends at {found[f'{name} SGD']} times Adam's loss, and at "
@@ -767,28 +772,27 @@ def gradient_norms(seeds=6, steps=30, optimizers=BOTH):
     return arrays, parts
 
 
-WHEN = "first step", "after a fifth", "last tenth"
-
-
 def draw_gradient_norms(figure, arrays, found):
-    """A row a depth, a column an optimizer: "L = DEPTH best rate" (moments, optimizers, layers)
-    against the layer."""
-    names = [str(each) for each in arrays["optimizers"]]
-    panels = figure.subplots(len(arrays["depths"]), len(names), sharey="row", squeeze=False)
-    for L, row in zip(arrays["depths"], panels):
-        for i, (each, ax) in enumerate(zip(names, row)):
-            for norms, dashes, shade, moment in zip(
-                    arrays[f"L = {L} best rate"], (":", "--", "-"), plotting.shades(3), WHEN):
-                ax.plot(1 + np.arange(L), norms[i], dashes, marker="o", color=shade, label=moment)
-            ax.set(yscale="log", title=f"{each}, {L} layers", xlabel="layer",
-                   xticks=1 + np.arange(L), ylabel="gradient norm of a layer")
-    panels[0, 0].legend()
-    ratios = " and ".join(f"{found[f'L = {L} best rate {names[0]} end']} ({L} layers)"
-                          for L in arrays["depths"])
-    return (f"Layers drift apart: {names[0]}'s first layer ends with {ratios} times the last one's "
-            "gradient",
-            "Setting 1, at the best rates, before clipping; medians over seeds, at the first step, "
-            "after a fifth of the steps, and over the last tenth.")
+    """A panel a depth: of "L = DEPTH best rate" (moments, optimizers, layers) the norms over the
+    last layer's, at the end a line for each optimizer, at the first step one for all."""
+    names, depths = [str(each) for each in arrays["optimizers"]], [int(L) for L in arrays["depths"]]
+    for L, ax in zip(depths, figure.subplots(1, len(depths), sharey=True, squeeze=False)[0]):
+        over = arrays[f"L = {L} best rate"] / arrays[f"L = {L} best rate"][..., -1:]
+        ax.plot(1 + np.arange(L), over[0, 0], ":", marker="o", color="#444444", label="first step")
+        for i, each in enumerate(names):
+            ax.plot(1 + np.arange(L), over[-1, i], **plotting.look(each, i), label=f"{each}, end")
+        ax.set(yscale="log", title=f"{L} layers", xlabel="layer", xticks=1 + np.arange(L),
+               ylabel="gradient norm of a layer / of the last one")
+        note(ax, "first layer over last one, at the end: " + ", ".join(
+            f"{each} {found[f'L = {L} best rate {each} end']}" for each in names))
+        ax.legend(loc="upper right")
+    largest = max((found[f"L = {L} best rate {each} end"] for L in depths for each in names),
+                  key=lambda part: np.nan_to_num(part.median))
+    return ("Gradients start alike in all layers; in the end the first layer's norm is up to "
+            f"{largest} times the last one's",
+            "Setting 1, at the best rates, before clipping. Lines: medians over seeds of the norm, "
+            "at the first step and over the last tenth of the steps; above the panel the medians "
+            "of the ratio.")
 
 
 gradient_norms.full = dict(seeds=6, steps=300)
@@ -1051,7 +1055,7 @@ def block_roots(numbers, spectra):
 def draw_polynomial(figure, arrays, found):
     """Left "rest" (1 + seeds + seeds, points), rho^2 of the best numbers, SGD's and Adam's, against
     "s", over the histogram "spectrum"; right "ends" (candidates, seeds) over Adam's."""
-    spectrum, ends = figure.subplots(1, 2, width_ratios=(3, 2))
+    spectrum, ends = figure.subplots(1, 2, width_ratios=(5, 4))
     names, count = [str(each) for each in arrays["names"]], arrays["ends"].shape[1]
     best, *rest = arrays["rest"]
     edges = np.logspace(-2, 1, len(arrays["spectrum"]) + 1)
@@ -1063,22 +1067,27 @@ def draw_polynomial(figure, arrays, found):
     for each, some in (("SGD", rest[:count]), ("Adam", rest[count:])):
         spectrum.plot(arrays["s"], np.median(some, axis=0), **dict(plotting.look(each), marker=""),
                       label=each)
-    spectrum.plot(arrays["s"], best, color="#444444", ls=":", label="best numbers")
-    spectrum.set(xscale="log", yscale="log", ylim=(1e-9, 20),
+    spectrum.plot(arrays["s"], best, color="#444444", ls=":", lw=1.5, label="least loss possible")
+    spectrum.set(xscale="log", yscale="log", ylim=(1e-9, 20), title="what is left to learn",
                  xlabel="eigenvalue s of a prompt's covariance (grey: how many)",
-                 ylabel="$\\rho(s)^2$, squared error left at s")
+                 ylabel="$\\rho(s)^2$, squared error at s")
     if np.isfinite(arrays["s"]).all():
         spectrum.set_xlim(arrays["s"][[0, -1]])
-    spectrum.legend(loc="upper left", ncols=3, fontsize="small")
-    labels = [name if name in ("SGD", "Adam") else f"SGD, {name}" for name in names]
-    plotting.forest(ends, labels, arrays["ends"] / arrays["ends"][names.index("Adam")],
-                    xscale="log", xlabel="final loss / Adam's", title="a rate for each layer")
+    spectrum.legend(loc="lower left")
+    labels = [name if name in BOTH_NAMES else f"SGD, {name}" for name in names]
+    over = arrays["ends"] / arrays["ends"][names.index("Adam")]
+    for shown in (("SGD",), ("Adam",), set(names) - set(BOTH_NAMES)):
+        plotting.forest(ends, labels, [
+            values if name in shown else None for name, values in zip(names, over)],
+            plotting.LOOKS.get(next(iter(shown)), plotting.PLAIN), xscale="log",
+            xlabel="final loss / Adam's", title="SGD with a rate for each layer")
+    plotting.beside(ends, [found[name] if name in ("SGD", "theory") else None for name in names])
     ends.axvline(1, ls=":", color="#000000", lw=1.5)
-    return (f"SGD ends at {found['SGD']} times Adam's loss; with theory's rate for each layer at "
-            f"{found['theory']} times",
+    return (f"SGD ends at {found['SGD']} times Adam's loss: the small eigenvalues are left; with "
+            f"theory's rate for each layer at {found['theory']} times",
             "Setting 1. Left: rho(s)$^2$ of the multiples of the identity nearest to the weights "
-            "near the end, median over seeds, and of the best numbers. Right: SGD with a "
-            "constant factor for each layer, from the Hessian at the best numbers (theory) or 1 : "
+            "near the end, median over seeds, and of those of the least loss. Right: SGD with a "
+            "constant factor for each layer, from the Hessian at the least loss (theory) or 1 : "
             "1 : k; each at its best rate; a dot for each seed, line: median and interval.")
 
 
@@ -1137,20 +1146,26 @@ def goes_on(setting, seed, steps, rate, batch, share):
 
 
 def draw_stable_rate(figure, arrays, found):
-    """Of each of "batches" the loss over that at the beginning (seeds, rates), against "rates"."""
-    ax, names = figure.subplots(), [str(each) for each in arrays["batches"]]
-    for i, name in enumerate(names):
-        dots(ax, [f"{rate:g}" for rate in arrays["rates"]], arrays[name].T,
-             plotting.OTHER_LOOKS[i], (i, len(names)), f"batches of {name}", yscale="log",
-             xlabel="SGD's learning rate", ylabel="final loss / loss at the beginning")
-    reference(ax, 1)
-    plotting.limits(ax, ax.get_ylim()[0], 100)
-    ax.legend(loc="upper left")
-    return (f"No seed's loss rises up to a learning rate of {found[f'{names[0]} stable']}; without "
-            f"the rarest prompts, up to {found[f'{names[2]} stable']}",
+    """A panel for each of "batches": the loss over that at the beginning (seeds, rates), against
+    "rates"."""
+    names = [str(each) for each in arrays["batches"]]
+    row = figure.subplots(1, len(names), sharey=True)
+    for name, ax in zip(names, row):
+        dots(ax, [f"{rate:g}" for rate in arrays["rates"]], arrays[name].T, yscale="log",
+             title=f"batches of {name}", xlabel="SGD's learning rate",
+             ylabel="final loss / loss at the beginning")
+        note(ax, f"no seed's loss rises up to {found[f'{name} stable']}")
+        ax.tick_params(axis="x", rotation=45)
+        reference(ax, 1)
+    low = row[0].get_ylim()[0]  # of all, before the first is cut
+    for ax in row:
+        plotting.limits(ax, low, 100)
+    return (f"SGD in batches of {names[0]}: no loss rises up to a learning rate of "
+            f"{found[f'{names[0]} stable']}, without the rarest prompts up to "
+            f"{found[f'{names[2]} stable']}",
             "Setting 1, from SGD's weights after 200 steps at a rate of 0.1. The loss on "
-            "evaluation batches with all prompts; above 1 it has risen. A mark for each seed, bar: "
-            "median.")
+            "evaluation batches with all prompts; above 1 it has risen; an arrow: above 100. A "
+            "mark for each seed, bar: median.")
 
 
 stable_rate.full = dict(seeds=10, steps=200, batch=8000)
@@ -1169,8 +1184,7 @@ def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
     layers, over Adam: those of Setting 1, of three layers, and those of the data at hand (for
     heavy tails over prompts drawn by importance sampling).
     """
-    arrays, parts = {"series": ("whole model", "numbers alone")}, []
-    usual = theory(SETTING_1)
+    arrays, parts, usual = {}, [], theory(SETTING_1)
     for name in cases:
         setting = REDUCED[name]
         own = theory(setting)
@@ -1185,7 +1199,7 @@ def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
                 (SGDOfNumbers, "SGD"), (AdamOfNumbers, "Adam")))}, seeds)[steps]
         over = ratio(sgd, adam), ratio(sgd_numbers, adam_numbers)
         parts += [Part(f"{name} {series}", f"{name}, {series}: SGD / Adam", values)
-                  for series, values in zip(arrays["series"], over)]
+                  for series, values in zip(("whole model", "numbers alone"), over)]
         for i, each in enumerate(("SGD", "Adam")):
             whole = ratio(run["ends"][:, i], same["ends"][:, i])
             off = off_identity(run["snapshots"][:, i, -1, 0])[..., :-1, :]  # without the last layer
@@ -1198,7 +1212,7 @@ def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
         parts += [Part(f"{name} rates", f"{name}: best rates", best_in_words(scores)),
                   Part(f"{name} factors", f"{name}: theory's factors", " : ".join(
                       f"{factor:.2g}" for factor in own))]
-        arrays |= {f"{name} over": np.array(over), f"{name} theory": ratio(others[0], adam)}
+        arrays[f"{name} over"] = np.array(over)
     return arrays, parts
 
 
@@ -1234,26 +1248,24 @@ def theory(setting):
 
 
 def draw_reduced_model(figure, arrays, found):
-    """A row a case: "CASE over" (series, seeds), SGD / Adam; and "CASE theory" (seeds,)."""
+    """A row a case, those of "CASE over": of the parts the whole model's final loss over that of
+    the numbers, for each optimizer."""
     cases = [key.removesuffix(" over") for key in arrays if key.endswith(" over")]
-    lead, rates = figure.subplots(1, 2, sharey=True)
-    for i, (series, look) in enumerate(zip(arrays["series"], plotting.OTHER_LOOKS)):
-        plotting.forest(lead, cases, [arrays[f"{case} over"][i] for case in cases], look,
-                        0.3 * (0.5 - i), str(series), xscale="log", title="each at its best rate",
-                        xlabel="SGD's final loss / Adam's")
-    plotting.forest(rates, cases, [arrays[f"{case} theory"] for case in cases], xscale="log",
-                    xlabel="final loss / Adam's", title="SGD, theory's rate for each layer")
-    for ax in (lead, rates):
-        ax.axvline(1, ls=":", color="#000000", lw=1.5)
-    lead.legend()
-    whole = [found[f"{case} {each}"].median for case in cases for each in ("SGD", "Adam")]
-    return ("2 L - 1 numbers end within a factor 2 of the whole model's loss in "
-            f"{sum(0.5 <= each <= 2 for each in whole)} of {len(whole)} cases",
-            "Left: the whole model, and the numbers in its place, every block a multiple of the "
-            "identity. The factor 2 of the title is one of final losses at the same rate, of SGD "
-            "and of Adam in each row. Right: SGD with a constant factor for each layer, from the "
-            "Hessian at the best numbers for this data. A dot for each seed, line: median and "
-            "interval.")
+    ax = figure.subplots()
+    ax.axvspan(0.5, 2, color="#EEEEEE", lw=0)
+    for i, each in enumerate(BOTH_NAMES):
+        plotting.forest(ax, cases, [found[f"{case} {each}"].values for case in cases],
+                        plotting.look(each), 0.2 * (0.5 - i), each, xscale="log",
+                        xlabel="final loss of the whole model / of the numbers, at the same rate")
+        plotting.beside(ax, [found[f"{case} {each}"] for case in cases], 0.2 * (0.5 - i), i)
+    ax.axvline(1, ls=":", color="#000000", lw=1.5)
+    ax.legend(loc="lower right")
+    whole = [found[f"{case} {each}"].median for case in cases for each in BOTH_NAMES]
+    return ("2 L - 1 numbers, one or two a layer, end within a factor 2 of the whole model's loss "
+            f"in {sum(0.5 <= each <= 2 for each in whole)} of {len(whole)} cases",
+            "The numbers: in place of each matrix the nearest multiple of the identity, after "
+            "every step. Each optimizer at the best rate of the whole model. Grey: within a factor "
+            "2. A dot for each seed, line: median and interval.")
 
 
 reduced_model.full = dict(seeds=10, steps=600, cases=tuple(REDUCED))

@@ -280,8 +280,8 @@ def test_the_scoreboard():
                          clipping=dict(published=yes, robust=None)), Figure()
     commands.draw_scoreboard(board, figure, {}, {})
     words = [(text.get_text(), text.get_position()[0]) for text in figure.axes[0].texts]
-    assert [word for word, x in words if x == 0.52] == ["as the paper asks", *["reproduced"] * 2]
-    assert [word for word, x in words if x == 0.77] == ["asked harder", "not reproduced",
+    assert [word for word, x in words if x == 0.62] == ["as the paper asks", *["reproduced"] * 2]
+    assert [word for word, x in words if x == 0.82] == ["asked harder", "not reproduced",
                                                        "not asked"]
     assert commands.score(board) == \
         "Reproduced: 2 of 2 claims as the paper asks, 0 of 1 when asked harder"

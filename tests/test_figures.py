@@ -257,6 +257,7 @@ def test_a_panel_of_tails(level, name, panel, of):
     ("published", "heavy_tails", 3, lambda a, f: [
         f[f"{each} SGD / Adam"].values for each in COLUMNS]),
     ("published", "depth", 2, lambda a, f: a["first ratio"].T),
+    ("published", "stable_rate", 2, lambda a, f: a["1,000 without the rarest"].T),
     ("robust", "adam_vs_sgd", 0, lambda a, f: [f[f"{each} loss"].values for each in SETTINGS]),
     ("robust", "adam_vs_sgd", 1, lambda a, f: [
         over for each in SETTINGS for over in (a[f"{each} best rates quantiles"][:, 0]
@@ -446,18 +447,23 @@ def test_grids_of_rates():
     ("screen", 0, lambda a, f: a["bench behind"].T[
         [list(a["candidates"]).index(each) for each in a["ranked"]]]),
     ("screen", 1, lambda a, f: a["Setting 1 behind"].T[
-        [list(a["candidates"]).index(each) for each in a["ranked"]]])))
+        [list(a["candidates"]).index(each) for each in a["ranked"]]]),
+    ("polynomial", 1, lambda a, f: a["ends"] / a["ends"][list(a["names"]).index("Adam")]),
+    ("reduced_model", 0, lambda a, f: [
+        f[f"{each} SGD"].values for each in ("Setting 1", "Setting 3")])))
 def test_a_forest(name, panel, groups):
     """From top to bottom: a dot for each seed, and a marker at their median."""
     figure, arrays, parts = strange("published", name)
-    lines = [line for line in figure.axes[panel].get_lines() if len(line.get_xdata())]
-    dots = [line for line in lines if line.get_alpha() == 0.3]
-    for dot, wanted in zip(dots, groups(arrays, parts)):
+    lines, groups = figure.axes[panel].get_lines(), groups(arrays, parts)
+    lines = [line for line in lines if len(line.get_xdata())]
+    dots = [line for line in lines if line.get_alpha() == 0.3][: len(groups)]
+    dots.sort(key=lambda dot: -dot.get_ydata()[0])
+    for dot, wanted in zip(dots, groups, strict=True):
         np.testing.assert_allclose(dot.get_xdata(), wanted)
         middle, = [line for line in lines if line.get_alpha() is None and len(line.get_xdata()) == 1
                    and line.get_ydata()[0] == dot.get_ydata()[0]]
         assert middle.get_xdata()[0] == pytest.approx(np.median(wanted))
-    assert np.all(np.diff([dot.get_ydata()[0] for dot in dots[: len(groups(arrays, parts))]]) < 0)
+    assert np.all(np.diff([dot.get_ydata()[0] for dot in dots]) < 0)
 
 
 def test_rows_of_lead():
@@ -480,14 +486,15 @@ def test_rows_of_lead():
 
 
 def test_norms_of_layers():
-    """Of each optimizer against the layer, at three moments, a panel each; then of the deep
-    model."""
-    figure, arrays, _ = strange("published", "gradient_norms")
-    for ax, (L, i) in zip(figure.axes, ((3, 0), (3, 1), (8, 0), (8, 1)), strict=True):
+    """Against the layer, over the last one's: of each optimizer at the end, of one at the start."""
+    figure, arrays, parts = strange("published", "gradient_norms")
+    for ax, L in zip(figure.axes, (3, 8), strict=True):
+        norms = arrays[f"L = {L} best rate"]
         lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
-        for m, words in enumerate(questions.WHEN):
-            np.testing.assert_allclose(lines[words], arrays[f"L = {L} best rate"][m, i])
-        assert ax.get_title() == f"{arrays['optimizers'][i]}, {L} layers"
+        for label, norm in (("first step", norms[0, 0]), ("SGD, end", norms[2, 0]),
+                            ("Adam, end", norms[2, 1])):
+            np.testing.assert_allclose(lines[label], norm / norm[-1])
+        assert f"Adam {parts[f'L = {L} best rate Adam end']}" in ax.texts[0].get_text()
 
 
 def test_the_best_remedy_is_framed():
