@@ -597,13 +597,14 @@ def draw_depth(figure, arrays, found):
                      plotting.times(found[f"L = {layers[-1]} {pair}"]))
     curves(noises, layers, arrays["spread"][:, None], [""], title="noise",
            ylabel="99 % / 50 % quantile of the noise", **shared)
-    note(noises, f"L = {listed(layers[half:])} over {listed(layers[:half])}: {found['noise']}")
+    note(noises, f"deep over shallow ({listed(layers[:half])}): {found['noise']}")
     dots(condition, layers, arrays["first ratio"].T, title="condition number", yscale="log",
          xlabel="layers L", ylabel=f"ratio of $R_{{med}}$, {pair}")
     plotting.same_decades(noises, condition)
-    note(condition, f"L = {listed(layers[1:])} over {layers[0]}: {found['R_med']}")
+    note(condition, f"deep over L = {layers[0]}: {found['R_med']}")
     reference(condition, 1)
-    return (f"C9: depth {CHANGES[found['gap'].decision]} {names[1]}'s lead in final loss and "
+    return (f"C9: depth {CHANGES[found['gap'].decision]} {names[1]}'s lead in final loss, "
+            f"{CHANGES[found['noise'].decision]} the tail of the noise and "
             f"{CHANGES[found['R_med'].decision]} the ratio of condition numbers R_med",
             "Data of Setting 1. Line and bar: median over seeds, band: smallest to largest; a mark "
             "for each seed. Noise: 99 % over 50 % quantile of its norm at initialisation. Ratio of "
@@ -816,9 +817,9 @@ def draw_clipping(figure, arrays, found):
     over that of the direction as it is."""
     gradient, step = plotting.clippings(figure, arrays, {
         key: without_start(arrays[key]) for key in arrays if key.endswith(("gradient", "step"))})
-    gains = "nothing" if float(step) >= 1 else "less"
-    return (f"C11: coordinates clipped at the median lower the gradient's curvature v^T H v to at "
-            f"most {gradient} of it; {arrays['names'][-1]}'s own step gains {gains}",
+    own = "not that of" if float(step) >= 1 else f"to {step} at best that of"
+    return (f"C11: coordinates clipped at the median lower v^T H v of the gradient to at most "
+            f"{gradient} of it, {own} {arrays['names'][-1]}'s own step",
             "$v^T H v$ at the same point, for the gradient and for the optimizer's step, with its "
             "coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, and for "
             "its sign, over that of the direction as it is, on one evaluation batch of 1,000 "

@@ -368,8 +368,8 @@ def draw_the_model(figure, arrays, found):
     layer.set(title="the model: L layers, P and Q trained", xlim=(0, 1), ylim=(0, 1))
     layer.fill_between((0, 1), 0.22, 0.86, color="#F0F0F0")
     layer.text(0.97, 0.82, "L times", ha="right", va="center", style="italic")
-    layer.text(0.97, 0.26, "M: all but the query", ha="right", va="center", fontsize="small")
-    boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.4, 0.67), "values\n$P Z M$": (0.77, 0.67),
+    boxes = {"Z": (0.5, 0.95), "scores\n$Z^T Q Z$": (0.4, 0.67),
+             "values $P Z M$\n(M: no query)": (0.77, 0.67),
              "values · scores / n": (0.6, 0.46), "+": (0.5, 0.3),
              "prediction of y:\n$-1$ · last entry": (0.5, 0.08)}
     for text, place in boxes.items():
@@ -584,8 +584,9 @@ def draw_edge_of_stability(figure, arrays, found):
     reference(ax, 1)
     ax.annotate("above: diverges on a quadratic", (0.98, 1), (0, 6), ha="right",
                 xycoords=ax.get_yaxis_transform(), textcoords="offset points")
-    return (f"At the learning rate 0.2 SGD starts at {found['0.2 start']} of its stability limit; "
-            f"over the path it is at {found['0.2']} of it",
+    note(ax, f"band: all seeds at the {names[-1]}")
+    return (f"At the learning rate 0.2 SGD starts at its stability limit ({found['0.2 start']} of "
+            f"it), then stays far below ({found['0.2']} of it)",
             "Setting 1. The limit is 2 (1 + momentum) / lr, beyond which gradient descent with "
             "momentum diverges on a quadratic. Line: median over seeds, band: smallest to largest; "
             "typical of the evaluation batches of 1,000 prompts; a band at the highest rate alone.")
@@ -845,8 +846,8 @@ def draw_initialization(figure, arrays, found):
              xlabel="initial std (X: blew up)")
     lost = [f"{std:g}" for i, std in enumerate(arrays["scales"]) if all(
         np.isinf(arrays[f"{depths[-1]}, full matrices {each}"][i]).all() for each in names)]
-    words = f"every run is lost from a start of std {lost[0]} on" if lost else "some runs last"
-    return (f"With {depths[-1]} and all of P and Q trained {words}",
+    words = f"every run is lost from an initial std of {lost[0]} on" if lost else "some runs last"
+    return (f"{depths[-1]} with all of P and Q trained: {words}",
             "Setting 1. Final loss: median over the last tenth of the steps, median over seeds, "
             "each case at its best rate; a cross where runs diverged or ended above 1,000; the "
             "loss of predicting 0 is 5.")
@@ -956,7 +957,8 @@ def draw_messy_data(figure, arrays, found):
         ax.plot(j + np.array([-0.48, 0.48, 0.48, -0.48, -0.48]),
                 i + np.array([-0.46, -0.46, 0.46, 0.46, -0.46]), color="#AA4499", lw=4)
     kind, best = kinds[-1], str(arrays["remedies"][risk[-1].argmin()])
-    return (f"The best remedy depends on the data: for {kind} it is \"{best}\" (Adam's risk "
+    unbroken = best.replace(" ", "\N{NO-BREAK SPACE}")
+    return (f"The best remedy depends on the data: for {kind} it is \"{unbroken}\" (Adam's risk "
             f"falls from {found[f'{kind} none Adam']} to {found[f'{kind} {best} Adam']})",
             "Squared error on clean targets over their mean square, median over seeds, typical "
             "batch; 1 is that of predicting 0; below 10$^{-4}$ drawn as 10$^{-4}$; X: the "
@@ -1400,8 +1402,11 @@ def draw_what_it_learns(figure, arrays, found):
         ends = arrays[f"L = 4, {words}"]  # (seeds,)
         ax.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
     ax.legend(loc="lower left", fontsize="small")
+    plotting.bracket(ax, arrays["depths"][-1], [
+        found["L = 4 loss"].median, arrays["least P = g I"][-1]],
+        plotting.times(found["L = 4 P = g I"]))
     return (f"{name}'s layers are nearly multiples of the identity; at L = 4 its loss is "
-            f"{found['L = 4 P = g I']} times that of the best ones",
+            f"{found['L = 4 P = g I']} times that of the best multiples",
             "Setting 1. Weights: one seed, near the end. Line: median over seeds, band: smallest "
             "to largest. Final loss: of training, and of the best steps of gradient descent that "
             "Newton's method found: of one size, of L sizes, and with P = g I in each layer, so "

@@ -450,8 +450,8 @@ def draw_generalized_smoothness(figure, arrays, found):
             reference(ax, slope)
             ax.text(0.01, slope, words, transform=ax.get_yaxis_transform(), va="bottom")
         plotting.limits(ax, inside.min() - 0.1, inside.max() + 0.1)
-    return ("C5: within parts of the path v^T H v grows like the gradient norm to the power "
-            f"{plotting.span(found, names, '{} slope')}",
+    return ("C5: within parts of the path v^T H v and H's norm grow with the gradient's norm, "
+            f"v^T H v to the power {plotting.span(found, names, '{} slope')}",
             "Mean slope of log against log within parts of the path of one optimizer up to "
             f"iteration {int(arrays['last']):,}; a mark for each seed, bar: median; an arrow: "
             f"beyond the axis. {plotting.rates(figure, arrays)}")
@@ -598,10 +598,11 @@ def draw_heavy_tails(figure, arrays, found):
     plotting.same_decades(steps, R)
     for ax, key in ((steps, "gain"), (R, "R_med")):
         reference(ax, 1)
-        note(ax, f"{labels[-1]} over {labels[0]}: {found[key]}")
-    change = {"holds": "stay the same", "open": "may or may not stay the same",
-              "against": "grow" if gain.median > 1 else "shrink"}[gain.decision]
-    return (f"C8: with heavier tails of x {names[0]}'s steps over {names[1]}'s {change}",
+        note(ax, f"{labels[-1]} / {labels[0]}: {found[key]}")
+    change = {"holds": "stays", "open": "may or may not stay",
+              "against": "grows" if gain.median > 1 else "shrinks"}[gain.decision]
+    return (f"C8: with heavier tails of x the ratio of {names[0]}'s steps to {names[1]}'s {change} "
+            "(claimed: it stays)",
             "All at the same E|x|$^2$. Steps until the loss is half of that of predicting 0; "
             "$R_{med}$: median over the path, on the typical of the evaluation batches of 1,000 "
             "prompts. A mark for each seed, bar: median; above the panel the ratio of the outer "
@@ -684,8 +685,12 @@ def draw_depth(figure, arrays, found):
             ax.text(i, 0.8, "not reached", rotation=90, ha="center", va="center",
                     transform=ax.get_xaxis_transform(), color="#444444")
         reference(ax, 1)
-        than = f" over {layers[0]}" if target == high else ""
-        note(ax, f"L = {listed(layers[1:])}{than}: {found[f'R_med {target}']}")
+        if target == high:
+            note(ax, f"deep over L = {layers[0]}: {found[f'R_med {target}']}")
+        else:
+            note(ax, f"{found[f'R_med {target}']}, line: mean of L = {listed(layers[1:])}")
+            ax.plot([0.5, len(layers) - 0.5], 2 * [found[f"R_med {target}"].median],
+                    color="#882255", lw=1.5)
     grows = {"holds": "it grows with depth", "open": "whether it grows with depth is open",
              "against": "it falls with depth"}[found[f"R_med {high}"].decision]
     return (f"C9: at the losses {listed(lower)} {arrays['optimizers'][0]}'s condition number R_med "

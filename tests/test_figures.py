@@ -337,8 +337,8 @@ published softmax_vs_linear 0: softmax (0.01): {softmax loss}
 published larger_model 0: {L = 8, d = 20, n = 60 SGD / Adam} times
 published larger_model 1: skewness {skewness}
 published depth 0: {L = 8 SGD / Adam} times
-published depth 1: L = 6, 8 over 2, 4: {noise}
-published depth 2: L = 4, 6, 8 over 2: {R_med}
+published depth 1: deep over shallow (2, 4): {noise}
+published depth 2: deep over L = 2: {R_med}
 published full_batch 1: SGD / Adam {Setting 3 SGD / Adam}, SGD / SignDescent
 published full_batch 0: SGD / SignDescent {Setting 1 SGD / SignDescent}
 published full_batch 1: {Setting 3 SGD / Adam} times
@@ -351,10 +351,10 @@ robust generalized_smoothness 0: medians: {Setting 1 slope}, {Setting 2 slope}, 
 robust generalized_smoothness 1: medians: {Setting 1 spectral slope}, {Setting 2 spectral slope}
 robust softmax_vs_linear 0: softmax (0.005): {softmax loss}
 robust larger_model 0: skewness {skewness medians}
-robust heavy_tails 0: heavy-tailed over on the sphere: {gain}
-robust heavy_tails 1: heavy-tailed over on the sphere: {R_med}
-robust depth 0: L = 4, 6, 8 over 2: {R_med 0.5}
-robust depth 2: L = 4, 6, 8: {R_med 0.005}
+robust heavy_tails 0: heavy-tailed / on the sphere: {gain}
+robust heavy_tails 1: heavy-tailed / on the sphere: {R_med}
+robust depth 0: deep over L = 2: {R_med 0.5}
+robust depth 2: {R_med 0.005}, line: mean of L = 4, 6, 8
 robust nonlinear_regression 0: {medians}
 robust nonlinear_regression 1: over the path {R_med}
 """
