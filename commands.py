@@ -461,7 +461,8 @@ def gallery(found, out):
         arrays, lead = load("lead", out)
         text += ("\n\n## lead, row by row\n\nSGD's final loss over Adam's, median [interval]: Adam "
                  "ends lower unless a word says otherwise; alike: within 0.8 and 1.25.\n\n"
-                 + questions.table_of_lead(arrays, lead["parts"]))
+                 + questions.table_of_lead(arrays, lead["parts"]) + "\n\n"
+                 + questions.tails_and_depth(arrays, lead["parts"])).rstrip()
     claims = report(found, out, translated, "", "../").split("\n\n")[0]
     japanese = f"# わかったこと\n\n{claims}"
     claims = [name for name in EVERY if is_claim(name)

@@ -312,6 +312,24 @@ def table_of_lead(arrays, parts):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def tails_and_depth(arrays, parts):
+    """What depth does to SGD / Adam, and what heavy tails change of it, from four rows with one
+    E|x|^2, seed by seed: a sentence for each schedule; "" if a row is missing."""
+    rows, sentences = ("Setting 1", "L = 6", "heavy-tailed x", "heavy-tailed x, L = 6"), []
+    if not all(f"{name} group" in arrays for name in rows):
+        return ""
+    for kind in ("constant", "falling"):
+        length = arrays[f"L = 6 {kind}"][-1]
+        three, six, heavy, both = (parts[f"{name} {kind} {length}"].values for name in rows)
+        gaussian, heavy = ratio(six, three), ratio(both, heavy)  # (seeds,) each
+        factors = ("{} [{}, {}]".format(*map(short, interval(values)))
+                   for values in (gaussian, heavy, ratio(heavy, gaussian)))
+        sentences.append("From three to six layers SGD / Adam changes {} times with Gaussian x, {} "
+                         "times with heavy-tailed x, and the second over the first is {} "
+                         "({} rate, {:,} steps).".format(*factors, kind, length))
+    return " ".join(sentences)
+
+
 lead.full = dict(seeds=10, steps=1000, conditions=tuple(CONDITIONS))
 lead.rows = "conditions"  # measured and kept one by one
 

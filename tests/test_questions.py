@@ -271,6 +271,23 @@ def test_lead_in_a_world_whose_numbers_are_known(monkeypatch):
     assert table[3].startswith(f"| warm-up | {less} | {less} |  | 1.1, 1.0 |")
 
 
+def test_tails_and_depth():
+    """Seed by seed, of four rows; nothing is said if one is missing."""
+    rows = {"Setting 1": 2, "L = 6": 8, "heavy-tailed x": 3, "heavy-tailed x, L = 6": 6}
+    arrays = {key: value for name in rows for key, value in (
+        (f"{name} group", ""), (f"{name} constant", [250, 1000]), (f"{name} falling", [1000]))}
+    luck = np.array([1, 2, 1, 0.5, 4, 1])
+    parts = verdicts.measured(verdicts.Part(f"{name} {kind} 1000", "", each * luck ** (each == 8))
+                              for name, each in rows.items() for kind in ("constant", "falling"))
+    said = questions.tails_and_depth(arrays, parts)
+    for kind in ("constant", "falling"):
+        assert (f"changes 4.00 [2.00, 16.0] times with Gaussian x, 2.00 [2.00, 2.00] times with "
+                f"heavy-tailed x, and the second over the first is 0.500 [0.125, 1.00] ({kind} "
+                "rate, 1,000 steps)") in said
+    del arrays["L = 6 group"]
+    assert questions.tails_and_depth(arrays, parts) == ""
+
+
 # ---- The other questions in a made-up world ------------------------------------------------------
 
 LUCK = (1, 2, 1, 0.5, 4, 1)  # of six seeds: the median is 1, the mean is not
