@@ -464,7 +464,8 @@ def gallery(found, out):
                  + questions.table_of_lead(arrays, lead["parts"]) + "\n\n"
                  + questions.tails_and_depth(arrays, lead["parts"])).rstrip()
     claims = report(found, out, translated, "", "../").split("\n\n")[0]
-    japanese = f"# わかったこと\n\n{claims}"
+    japanese = "\n\n".join(["# わかったこと", "![すべての主張と項目](scoreboard.png)",
+                            thumbnails(found, out, translated), claims])
     claims = [name for name in EVERY if is_claim(name)
               and any((name, level) in found for level in LEVELS)]
     claims.sort(key=lambda name: not claim_of(name)[0][1:].isdigit())  # C1 to C12 first
@@ -478,15 +479,17 @@ def gallery(found, out):
     return [Path(out, name) for name in GALLERY]
 
 
-def thumbnails(found, out, columns=3):
-    """A table in Markdown: every figure, small, its headline and the verdict below it."""
+def thumbnails(found, out, words=None, columns=3):
+    """A table in Markdown: every figure, small, and below it its headline (translated by `words`
+    the claim or question) and the verdict."""
     cells = []
     for (name, level), each in found.items():
         path = f"{'robust/' if level == 'robust' else ''}{name}.png"
-        text = headline(name, out, level).replace("|x|", "\\|x\\|")
+        text = claim_of(name)[1] if words else headline(name, out, level)
         verdict = f" ({ASKED[level]}: {each['verdict']})" if each["verdict"] else ""
+        text = f"{each['claim']}: {text}{verdict}".replace("|x|", "\\|x\\|")
         cells.append(f'<a href="{path}"><img src="{path}" alt="{name}" width="280"></a><br>'
-                     f"{each['claim']}: {text}{verdict}")
+                     + (words(text) if words else text))
     cells += [""] * (-len(cells) % columns)
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     return "\n".join(f"| {' | '.join(row)} |" for row in ([""] * columns, ["---"] * columns, *rows))
@@ -692,6 +695,28 @@ JAPANESE = {
         "クリッピングすると方向平滑性は下がり、要素ごとのクリッピングで最も下がる",
     "The picture is the same for nonlinear regression with an MLP before the attention":
         "アテンションの前に MLP を置く非線形回帰でも結果は同じである",
+    "Question": "問い",
+    "How large is Adam's lead over SGD, and what changes it?":
+        "Adam は SGD にどれだけ勝るか、何がその差を変えるか",
+    "What does the model see, and how heavy are the tails of x?":
+        "モデルは何を見るか、x の裾はどれほど重いか",
+    "How finely must a step be scaled to do what Adam does?":
+        "Adam と同じことをするには、更新量をどれほど細かく正規化すればよいか",
+    "Is SGD's rate at its limit?": "SGD の学習率は安定限界に達しているか",
+    "Which optimizer should I take, and does the bench say so for another model?":
+        "どの手法を選べばよいか、試験台の答えはほかのモデルにも当てはまるか",
+    "Do gradients explode or vanish in training?": "学習中に勾配は爆発したり消失したりするか",
+    "At which initial scale and depth do models train?": "どの初期値の大きさと深さで学習できるか",
+    "What helps against data as it comes, and what does it cost?":
+        "現実のデータの乱れには何が効くか、その代償は何か",
+    "Why is SGD slow here, and which rate does each layer want?":
+        "SGD はなぜここで遅いのか、各層に適した学習率はどれか",
+    "What keeps SGD's rate low once training is under way?":
+        "学習が進んだ後、SGD の学習率を何が抑えるか",
+    "Do the 2 L - 1 numbers of `polynomial` behave as the whole model does?":
+        "`polynomial` の 2 L - 1 個の数は、モデル全体と同じように振る舞うか",
+    "What is in the weights: is a trained layer a step of gradient descent?":
+        "重みには何があるか: 学習した層は勾配降下法の 1 ステップか",
     " of ": "/",
 }
 

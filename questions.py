@@ -275,8 +275,8 @@ def draw_lead(figure, arrays, found):
 
 
 def row_of_lead(ax, y, lengths, three, shades):
-    """The medians of a condition at the height y, and the interval of the longest run, from (median,
-    low, high) at each length."""
+    """The medians of a condition at the height y, and the interval of the longest run, from the
+    (median, low, high) of each length."""
     for length, (middle, low, high) in zip(map(int, lengths), three):
         if length == lengths[-1]:
             ax.plot([low, high], [y, y], color=shades[length], lw=1.5)
