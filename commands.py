@@ -43,11 +43,11 @@ EXAMPLES = """
 examples:
   python experiments.py adam_vs_sgd                  a first look, also as C1 or adam-vs-sgd
   python experiments.py C1 --robust                  the same claim asked harder
-  python experiments.py C1 C2 --quick                two of them, in seconds
+  python experiments.py C1 C2 --quick                two of them, on two seeds
   python experiments.py depth --full                 the paper's protocol; goes on if interrupted
   python experiments.py C1 --lr SGD=0.05             another learning rate
   python experiments.py screen --optimizers SGD Adam mine.Lion     your own, class Lion in mine.py
-  python experiments.py C1 --redraw --slides         draw again what is kept, a panel a file
+  python experiments.py C1 --redraw --slides --out figures    what is kept, a panel a file
   python experiments.py report --out results         what a folder holds; writes its gallery
 """
 
@@ -86,7 +86,7 @@ def command_line():
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--full", action="store_true",
                         help="the paper's protocol: 6 seeds, 10,000 steps, or what the test needs")
-    budget.add_argument("--quick", action="store_true", help="2 seeds, at most 100 steps: seconds")
+    budget.add_argument("--quick", action="store_true", help="2 seeds, at most 100 steps")
     parser.add_argument("--robust", action="store_true", help="the claim asked harder (robust.py)")
     parser.add_argument("--seeds", type=whole, help="how many")
     parser.add_argument("--steps", type=whole, help="iterations of each run (draws of noise)")
@@ -207,7 +207,10 @@ def run(name, level, out, arguments):
         return run_once(name, level, out, arguments)
     for row in arguments[rows]:
         kept = rows_kept(name, level, out, arguments, rows)
-        if not kept or row not in kept[1]["configuration"][rows]:
+        if kept and row in kept[1]["configuration"][rows]:
+            runs.say(f"{name}, {row}: is there already, whatever has changed since; delete "
+                     f"{place(level, out) / name}.json to measure all again")
+        else:
             run_once(name, level, out, arguments | {rows: (row,)}, kept, rows)
     return load(name, out, level)[1]
 
@@ -316,6 +319,9 @@ def load(name, out, level="published"):
     """(arrays, finding) of an experiment that is kept in a folder. Raises ValueError if there is
     none, or one of another version."""
     path = place(level, out) / f"{name}.json"
+    if not path.exists():
+        raise ValueError(f"{path}: got no such file, wants a finding (those of this repository are "
+                         "in figures: --out figures)")
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         found = {field: kept[field] for field in FIELDS}
@@ -578,7 +584,8 @@ def status_of(given):
     """Do what is asked for; returns the exit status."""
     level = "robust" if given.robust else "published"
     names = [name for name in NAMES[level] if name in given.names or given.names == ["all"]]
-    spends = given.full or given.quick or given.seeds or given.steps or given.lr or given.optimizers
+    spends = (given.full or given.quick or given.seeds or given.steps or given.lr
+              or given.optimizers or given.rows)
     if spends and given.names == ["list"]:
         raise ValueError("name: got no experiment, wants one first, as in: adam_vs_sgd --lr 0.01")
     if spends and (given.redraw or given.names == ["report"]):

@@ -88,9 +88,9 @@ class Setting(NamedTuple):
     std: float = 0.05  # of the initial entries
     batch: int = 1000
     fixed: bool = False  # one batch for all steps
-    clipping: str = "global"  # or "coordinates", or "none"
-    schedule: str = "constant"  # or "linear", "cosine": the rate falls to 0 within the run; or
-    # "warm-up": it rises from 0 to the full rate over the first tenth
+    clipping: str = "global"  # or "none"
+    schedule: str = "constant"  # or "linear": the rate falls to 0 within the run; or "warm-up": it
+    # rises from 0 to the full rate over the first tenth
 
 
 def about_x(setting):

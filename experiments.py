@@ -12,8 +12,9 @@ the paper. The command line does, for each,
                      turns a number into so many seeds from `first` on; iterations
     optimizers, lr   classes, the first two compared; {class's name: rate} instead of the setting's
     settings         {name: Setting}, the paper's three unless said otherwise
-    run              a dict of arrays, the first axis the optimizers: loss, grad_norm, snapshots of
-                     `train`; values of `along`, which measures at snapshots of the same runs
+    run              what `stacked(train, ...)` gives, (seeds, optimizers, ...): loss, grad_norm,
+                     snapshots; or `stacked(along, ...)`: values, measured at snapshots of such runs
+    typical          the median over several evaluation batches
     point            the number of a snapshot, one every 50 steps
     arrays           what is drawn, by name; kept in NAME.npz, from which the figure is drawn again
     parts            what was measured and what is claimed of it (verdicts.py); `found` has them by
@@ -32,8 +33,8 @@ from optimizers import SGD, Adam, SignDescent
 from plotting import curves, dots, listed, losses, note, reference, tails
 from training import (CLIPPED, FRESH, FRESHER, about_rates, along, at_best_rates, best_in_words,
                       best_rate, block_centres, by_name, clipped_smoothness, condition, contestants,
-                      experiment, final_loss, gradient_norm, grid, labels_of, log_slope, moment,
-                      noise_norms, points_of, rates_of, ratio, running_median, smoothness,
+                      experiment, final_loss, gradient_norm, grid, labels_of, log_slope,
+                      noise_norms, points_of, rates_of, ratio, running_median, skewness, smoothness,
                       spectral_norm, spread, stacked, steps_to, sweep, tail, tail_shares, train,
                       without_start)
 from verdicts import Part, short
@@ -55,12 +56,10 @@ def adam_vs_sgd(seeds=6, steps=667, optimizers=BOTH, lr=None, settings=PAPER_SET
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)  # (class, arguments) each
         run = stacked(train, [(setting, both, seed, steps) for seed in seeds])
-        loss, norm = run["loss"], run["grad_norm"]  # (seeds, optimizers, steps)
-        final = final_loss(loss)  # (seeds, optimizers)
-        parts += gaps(name, names, final, above=1)
+        loss = run["loss"]  # (seeds, optimizers, steps)
+        parts += gaps(name, names, final_loss(loss), above=1)
         arrays |= {f"{name} rates": rates_of(both),
-                   f"{name} loss": running_median(loss),  # (seeds, optimizers, blocks)
-                   f"{name} norm": running_median(norm)}
+                   f"{name} loss": running_median(loss)}  # (seeds, optimizers, blocks)
     return arrays, parts
 
 
@@ -110,7 +109,7 @@ def gradient_noise(seeds=6, draws=1000, settings=PAPER_SETTINGS):
     for name, setting in settings.items():
         norms, null = noise_norms(setting, seeds, draws)  # null: of Gaussian vectors
         parts.append(Part(f"{name} skewness", f"{name}: skewness of the noise norm",
-                          moment(norms, 3), above=0))
+                          skewness(norms), above=0))
         arrays[f"{name} tail"] = tail(norms)  # (seeds, shares)
         arrays[f"{name} null"] = np.median(tail(null), axis=(0, 1))
     return arrays, parts
@@ -134,32 +133,28 @@ gradient_noise.full = dict(draws=10_000)
 
 
 @experiment()
-def condition_number(seeds=6, steps=751, optimizers=BOTH, lr=None, batches=1,
-                     settings=PAPER_SETTINGS):
+def condition_number(seeds=6, steps=751, optimizers=BOTH, lr=None, settings=PAPER_SETTINGS):
     """C3: R_med is larger along SGD's path than along Adam's.
 
     Figure 3 and table 1. R_med = max |H_ii| / median |H_ii| over the diagonal of the Hessian H of
     the loss, at the published rates. Claimed, of SGD's over Adam's, per seed, on one evaluation
     batch of 1,000 prompts: above 1 at iterations 750 and 1250 (of a run that has neither: at its
-    last snapshot). Primary: the last of them. The arrays have the path, too, a median over
-    `batches`.
+    last snapshot). Primary: the last of them.
     """
     names = [optimizer.__name__ for optimizer in optimizers]
     last = (steps - 1) // 50 * 50
     iterations = [t for t in PRINTED if t <= last] or [last]
-    path = sorted({t for t in PATH if t <= last} | set(iterations))
-    arrays, parts = labels_of(settings, optimizers=names, iteration=path,
-                              iterations=iterations), []
+    arrays, parts = labels_of(settings, optimizers=names, iterations=iterations), []
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
-        values = stacked(along, [  # (seeds, optimizers, points, batches)
-            (condition, setting, both, seed, steps, tuple(t // 50 for t in path), batches)
-            for seed in seeds])["values"]
-        arrays |= {f"{name} rates": rates_of(both), f"{name} path": np.median(values, axis=-1)}
+        values = stacked(along, [
+            (condition, setting, both, seed, steps, tuple(t // 50 for t in iterations))
+            for seed in seeds])["values"][..., 0]  # (seeds, optimizers, iterations)
+        arrays[f"{name} rates"] = rates_of(both)
         paper = PAPER_C3[name] if setting is PAPER_SETTINGS.get(name) else {}
-        for t in iterations:
-            one = values[:, :, path.index(t), 0]  # (seeds, optimizers)
-            over, (mean, std) = ratio(one[:, 0], one[:, 1]), paper.get(t, (np.nan, np.nan))
+        for k, t in enumerate(iterations):
+            over = ratio(values[:, 0, k], values[:, 1, k])  # (seeds,)
+            mean, std = paper.get(t, (np.nan, np.nan))
             parts += [
                 Part(f"{name} {t}", f"{name}, iteration {t}, first batch", over, above=1,
                      primary=t == iterations[-1]),
@@ -173,7 +168,6 @@ def condition_number(seeds=6, steps=751, optimizers=BOTH, lr=None, batches=1,
     return arrays, parts
 
 
-PATH = (0, 50, 100, 150, 250, 400, 750, 1250, 2000, 3000, 4500, 7000, 9950)  # iterations
 PRINTED = (750, 1250)  # those of table 1 of the paper
 PAPER_C3 = {  # there: mean (standard deviation) of the ratio over seeds
     "Setting 1": {750: (1.76, 0.40), 1250: (1.58, 0.41)},
@@ -214,7 +208,7 @@ def draw_condition_number(figure, arrays, found):
             f"{plotting.rates(figure, arrays)}")
 
 
-condition_number.full = dict(steps=10_000, batches=3)
+condition_number.full = dict(steps=10_000)
 
 
 @experiment()
@@ -226,7 +220,7 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None, setting
     the path without its first tenth: SGD's minus Adam's above 0.
     """
     names, points = [optimizer.__name__ for optimizer in optimizers], points_of(steps, 50)
-    arrays, parts = labels_of(settings, optimizers=names, iteration=50 * np.array(points)), []
+    arrays, parts = labels_of(settings, optimizers=names), []
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
         path = stacked(along, [(smoothness, setting, both, seed, steps, points)
@@ -389,13 +383,12 @@ def larger_model(seeds=6, steps=38, optimizers=BOTH, lr=None):
     """
     names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, 2 * steps // 5)
     both = contestants(LARGE, optimizers, lr)
-    run = stacked(train, [(LARGE, both, seed, steps, 500) for seed in seeds])
-    loss, norm = run["loss"], run["grad_norm"]  # (seeds, optimizers, steps)
+    loss = stacked(train, [(LARGE, both, seed, steps, 500) for seed in seeds])["loss"]
     norms, null = noise_norms(LARGE, seeds, draws)
     parts = gaps(LARGE.name, names, final_loss(loss), above=1) + [
-        Part("skewness", f"{LARGE.name}: skewness of the noise norm", moment(norms, 3), above=0)]
+        Part("skewness", f"{LARGE.name}: skewness of the noise norm", skewness(norms), above=0)]
     return {"optimizers": names, "iteration": block_centres(steps), "share": tail_shares(draws),
-            "rates": rates_of(both), "loss": running_median(loss), "norm": running_median(norm),
+            "rates": rates_of(both), "loss": running_median(loss),
             f"{LARGE.name} tail": tail(norms),
             f"{LARGE.name} null": np.median(tail(null), axis=(0, 1))}, parts
 
@@ -413,7 +406,7 @@ def draw_larger_model(figure, arrays, found):
     noise.legend(loc="upper right")
     note(noise, f"skewness {found['skewness']}")
     return (f"C7: in the larger model {first}'s final loss is {plotting.times(gap)} {second}'s",
-            f"{LARGE.name}. Running medians over blocks of a fiftieth of the steps; line: median "
+            "Running medians over blocks of a fiftieth of the steps; line: median "
             "over seeds, band: smallest to largest. Final loss: median over the last tenth of the "
             "steps; the ratio is the median over seeds. Noise: share of the draws whose norm "
             "exceeds r times the median of their seed, at initialisation; the number: what one "
@@ -439,19 +432,17 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=1):
     """
     settings = {setting.name: setting for setting in (SPHERICAL, LIGHT_TAILS, SETTING_3)}
     names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, steps // 5)
-    points = points_of(steps, 10)
-    arrays, parts = {"optimizers": names, "iteration": block_centres(steps),
-                     "point": 50 * np.array(points), "share": tail_shares(draws)}, []
+    points, arrays, parts = points_of(steps, 10), {"optimizers": names}, []
     half, wide, first = {}, {}, {}  # by setting: (seeds, optimizers), (seeds,), (seeds,)
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
         loss = stacked(train, [(setting, both, seed, steps) for seed in seeds])["loss"]
-        norms, null = noise_norms(setting, seeds, draws)
         values = stacked(along, [(condition, setting, both, seed, steps, points, batches)
                                  for seed in seeds])["values"]
         # loss (seeds, optimizers, steps), values: R_med (seeds, optimizers, points, batches)
         over = ratio(values[:, 0], values[:, 1])  # (seeds, points, batches)
-        half[name], wide[name] = steps_to(0.5, loss), spread(norms)
+        half[name] = steps_to(0.5, loss)
+        wide[name] = spread(noise_norms(setting, seeds, draws)[0])
         first[name] = without_start(over[..., 0])
         parts += gaps(name, names, final_loss(loss),
                       **{} if setting is LIGHT_TAILS else dict(above=1))
@@ -462,10 +453,7 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=1):
                  without_start(np.median(over, axis=-1)))]
         parts += [Part(f"{name} steps {each}", f"{name}: steps of {each} to half the loss",
                        half[name][:, i]) for i, each in enumerate(names)]
-        arrays |= {f"{name} loss": running_median(loss),
-                   f"{name} R_med": np.median(values, axis=-1),
-                   f"{name} tail": tail(norms), f"{name} null": np.median(tail(null), axis=(0, 1)),
-                   f"{name} protocol": f"{rates_of(both)}, clip {setting.clip:g}"}
+        arrays[f"{name} protocol"] = f"{rates_of(both)}, clip {setting.clip:g}"
     light, heavy = SPHERICAL.name, SETTING_3.name
     parts += [Part("noise", "Heavy / spherical: 99 % quantile over median of the noise norm",
                    wide[heavy] / wide[light], above=1),
@@ -529,7 +517,7 @@ def depth(seeds=6, steps=125, optimizers=BOTH, lr=None, batches=1):
     """
     names, draws = [optimizer.__name__ for optimizer in optimizers], max(5, steps // 5)
     points, parts = points_of(steps, 10), []
-    final, noises, first, typical = [], [], [], []  # by depth: (seeds, optimizers), (seeds,) thrice
+    final, noises, first = [], [], []  # by depth: (seeds, optimizers), (seeds,), (seeds,)
     for setting in DEEP:
         both = contestants(setting, optimizers, lr)
         final.append(final_loss(stacked(train, [(setting, both, seed, steps)
@@ -540,13 +528,12 @@ def depth(seeds=6, steps=125, optimizers=BOTH, lr=None, batches=1):
         # values: R_med (seeds, optimizers, points, batches)
         along_path = ratio(values[:, 0], values[:, 1])  # (seeds, points, batches)
         first.append(without_start(along_path[..., 0]))
-        typical.append(without_start(np.median(along_path, axis=-1)))
         if setting is not DEEP[0]:
             parts += gaps(setting.name, names, final[-1])
         parts += [Part(f"{setting.name} noise", f"{setting.name}: 99 % quantile over median of the "
                        "noise norm", noises[-1]),
                   Part(f"{setting.name} R_med", f"{setting.name}: ratio of R_med, typical batch",
-                       typical[-1])]
+                       without_start(np.median(along_path, axis=-1)))]
     final = np.array(final)  # (depths, seeds, optimizers)
     gap = ratio(final[..., 0], final[..., 1])  # (depths, seeds)
     layers, half = [setting.layers for setting in DEEP], len(DEEP) // 2
@@ -562,13 +549,12 @@ def depth(seeds=6, steps=125, optimizers=BOTH, lr=None, batches=1):
     parts += [Part(f"loss {each}", f"final loss {each}, L = {listed(layers[:1])} over {layers[-1]}",
                    ratio(final[0, :, i], final[-1, :, i]), above=1)
               for i, each in enumerate(names)]
-    if layers[0] == 2:
-        lower = (final[0] < BETWEEN_PLATEAUS).sum(axis=0)  # (optimizers,)
-        parts.append(Part("plateaus", "L = 2: seeds that end on the lower of the two plateaus, "
-                          "0.054", ", ".join(f"{each} {lower[i]} of {len(seeds)}"
-                                             for i, each in enumerate(names))))
+    lower = (final[0] < BETWEEN_PLATEAUS).sum(axis=0)  # (optimizers,)
+    parts.append(Part("plateaus", "L = 2: seeds that end on the lower of the two plateaus, 0.054",
+                      ", ".join(f"{each} {lower[i]} of {len(seeds)}"
+                                for i, each in enumerate(names))))
     arrays = {"optimizers": names, "layers": layers, "spread": np.transpose(noises),
-              "first ratio": np.transpose(first), "typical ratio": np.transpose(typical)}
+              "first ratio": np.transpose(first)}
     arrays |= {f"final {each}": final[..., i].T for i, each in enumerate(names)}  # (seeds, depths)
     return arrays, parts
 
@@ -628,7 +614,7 @@ def learning_rates(seeds=3, steps=150, optimizers=BOTH, lr=None, settings=PAPER_
     is tested in robust.py, on other seeds.
     """
     candidates, lengths = by_name(optimizers), [each for each in LENGTHS if each <= steps]
-    rates = grid(settings, candidates, sgd=(0.005, 0.5))
+    rates = grid(settings, candidates)
     tried = sweep(settings, candidates, rates, seeds, steps)
     arrays, parts = labels_of(settings, optimizers=list(candidates)), []
     for (name, each), by_rate in tried.items():
@@ -831,7 +817,7 @@ clipping.full = dict(steps=10_000)
 
 
 @experiment(FRESHER)
-def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=1):
+def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None):
     """C12: The picture is the same for nonlinear regression with an MLP before the attention.
 
     As in the authors' code: y = <w, f(x)> with a fixed random ReLU network f of width 10; a
@@ -840,29 +826,27 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=1)
     Adam at 0.01, seeds from 2000 on.
     Claimed: SGD's final loss over Adam's above 1; the noise norm has a right tail, skewness above
     0; R_med and v^T H v larger along SGD's path (medians over the path without its first tenth, on
-    one evaluation batch of 1,000 prompts). Drawn is the typical of so many batches.
+    one evaluation batch of 1,000 prompts).
     """
     names, points = [optimizer.__name__ for optimizer in optimizers], points_of(steps, 10)
     setting, draws = NONLINEAR_TASK, max(5, steps // 4)
     both = contestants(setting, optimizers, lr)
     loss = stacked(train, [(setting, both, seed, steps) for seed in seeds])["loss"]
-    norms, null = noise_norms(setting, seeds, draws)
+    norms, _ = noise_norms(setting, seeds, draws)
     R, curvature = (stacked(along, [
-        (measure, setting, both, seed, steps, points, batches) for seed in seeds])["values"]
-        for measure in (condition, smoothness))  # (seeds, optimizers, points, batches) each
-    height = without_start(curvature[..., 0])  # (seeds, optimizers)
+        (measure, setting, both, seed, steps, points) for seed in seeds])["values"][..., 0]
+        for measure in (condition, smoothness))  # (seeds, optimizers, points) each
+    height = without_start(curvature)  # (seeds, optimizers)
     parts = gaps(setting.name, names, final_loss(loss), above=1) + [
-        Part("skewness", "MLP: skewness of the noise norm", moment(norms, 3), above=0),
+        Part("skewness", "MLP: skewness of the noise norm", skewness(norms), above=0),
         Part("R_med", "MLP: ratio of R_med, first batch",
-             without_start(ratio(R[:, 0], R[:, 1])[..., 0]), above=1),
+             without_start(ratio(R[:, 0], R[:, 1])), above=1),
         Part("smoothness", "MLP, first batch: difference of v^T H v", height[:, 0] - height[:, 1],
              above=0),
         Part("medians", "MLP, first batch: medians of v^T H v", ", ".join(
             f"{each} {short(np.median(height[:, i]), 2)}" for i, each in enumerate(names)))]
-    return {"optimizers": names, "iteration": block_centres(steps), "loss": running_median(loss),
-            "point": 50 * np.array(points), "share": tail_shares(draws), "MLP tail": tail(norms),
-            "MLP null": np.median(tail(null), axis=(0, 1)),
-            "R_med": np.median(R, axis=-1), "smoothness": np.median(curvature, axis=-1)}, parts
+    return {"optimizers": names, "iteration": block_centres(steps),
+            "loss": running_median(loss)}, parts
 
 
 def draw_nonlinear_regression(figure, arrays, found):
@@ -883,7 +867,7 @@ def draw_nonlinear_regression(figure, arrays, found):
             f"{found['medians']}; skewness of the noise {found['skewness']}.")
 
 
-nonlinear_regression.full = dict(seeds=8, steps=10_000, batches=3)
+nonlinear_regression.full = dict(seeds=8, steps=10_000)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Adam against SGD on linear attention: claim C1 in Setting 1, whole, with numpy alone.
 
-A prompt Z has n context columns (x, y), together C, and a query column q = (x, 0). y is <w, x>, w
-another one in each prompt; the query's y is the target. M leaves the query out, and a layer is
+A prompt Z has n context columns (x, y), together C, and a query column q = (x, 0). Here y = <w, x>,
+with another w in each prompt; the query's y is the target. A layer of linear attention has the
+scores Z^T Q Z and the values P Z M, where M leaves the query out:
 
     Z' = Z + (1/n) P Z M Z^T Q Z = A Z,  A = I + P G Q,  G = (1/n) Z M Z^T = (1/n) C C^T.
 
 A layer multiplies every column by A, so q' = A q and G' = A G A^T: of a prompt, G and q are all
-that is needed. The prediction is minus the last entry of the last q. dX is dLoss/dX.
+that is needed. Layers subtract their guess from the label, so the prediction is minus the last
+entry of the last q. dX is dLoss/dX.
 """
 
 import numpy as np
@@ -51,11 +53,11 @@ def loss_and_grad(params, G, q, target):
 
     grad, dq, dG = np.zeros_like(params), np.zeros_like(q), np.zeros_like(G)
     dq[d] = -2 * error / batch
-    for l in reversed(range(L)):  # so far dq and dG belong to q' and G'
+    for l in reversed(range(L)):  # dq and dG are those of this layer's q' and G'
         (P, Q), (G, q, A) = params[l], kept[l]
-        dA = mul(dq, T(q)) + mul(dG + T(dG), A, G)  # q' = A q, G' = A G A^T; G = G^T
+        dA = mul(dq, T(q)) + mul(dG + T(dG), A, G)  # q' = A q, G' = A G A^T (A twice; G = G^T)
         grad[l] = mul(dA, T(Q), G).sum(axis=2), mul(G, T(P), dA).sum(axis=2)  # A = I + P G Q
-        if l > 0:  # now to q and G; nobody asks for those of the prompt itself
+        if l > 0:  # now those of its q and G; of the first layer's nobody asks for them
             dq, dG = mul(T(A), dq), mul(T(A), dG, A) + mul(T(P), dA, T(Q))
     grad[:, :, d] = grad[:, :, :, d] = 0  # trained are the d x d blocks that act on x
     return (error**2).mean(), grad
@@ -88,8 +90,8 @@ def train(seed, steps):
                              for stream in np.random.SeedSequence(seed).spawn(2))
     start = np.zeros((L, 2, D, D))
     start[:, :, :d, :d] = 0.05 * weight_rng.standard_normal((L, 2, d, d))
-    start[:, 0, d, d] = 1  # P's corner; it stays 1
-    rules, params = (SGD(lr=0.02), Adam(lr=0.02)), [start, start]  # the paper's; try 0.2
+    start[:, 0, d, d] = 1  # P's corner: what a layer adds to the label is not scaled; it stays 1
+    rules, params = (SGD(lr=0.02), Adam(lr=0.02)), [start, start]  # the paper's; try SGD(0.2)
     loss = np.zeros((2, steps))
     for t in range(steps):
         prompts = draw_prompts(batch_rng)

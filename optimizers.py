@@ -145,12 +145,6 @@ def clip_global_norm(grad, limit):
     return grad * (limit / norm) if norm > limit else grad.copy()
 
 
-def clip_coordinates(grad, limit):
-    """Every entry of grad limited to [-limit, limit]."""
-    _require("limit", limit)
-    return np.clip(_array("grad", grad), -limit, limit)
-
-
 def _check(lr, weight_decay, **fractions):
     _require("lr", lr)
     _require("weight_decay", weight_decay, lambda x: 0 <= x < 1e300, ">= 0")

@@ -96,7 +96,8 @@ def picture(draw, arrays, found, verdict="", style=STYLE):
         text = in_symbols(headline)
         lines = 1 + len(text) // letters  # of about the same length
         text = textwrap.fill(text, min(letters, len(text) // lines + 12))
-        figure.suptitle(f"{text}\n{verdict}".strip())
+        below = textwrap.fill(verdict, letters) if len(verdict) > letters else verdict
+        figure.suptitle(f"{text}\n{below}".strip())
         figure.headline = headline
         for ax in figure.axes:  # where every run diverged: a log scale wants limits all the same
             if ax.get_xscale() == "log" and ax.get_xlim()[0] <= 0:
@@ -111,11 +112,13 @@ def picture(draw, arrays, found, verdict="", style=STYLE):
 
 
 def slides(draw, arrays, found, verdict=""):
-    """A figure for each panel, which fills it, in larger type."""
-    count = len(panels_of(picture(draw, arrays, found)))
-    for number in range(count):
+    """A figure for each panel, which fills it, in larger type, if that is not one of many rows."""
+    for number, panel in enumerate(panels_of(picture(draw, arrays, found))):
+        rows = panel.get_yticks() if isinstance(
+            panel.yaxis.get_major_locator(), matplotlib.ticker.FixedLocator) else ()
+        style = SLIDE if len(rows) < 10 else STYLE
         with warnings.catch_warnings(action="ignore"):  # of nine panels without room
-            figure = picture(draw, arrays, found, verdict, SLIDE)
+            figure = picture(draw, arrays, found, verdict, style)
         panels = panels_of(figure)
         keep = panels[number]
         for text in (keep.title, keep.xaxis.label, keep.yaxis.label):
@@ -123,11 +126,11 @@ def slides(draw, arrays, found, verdict=""):
         for other in panels:  # a title stands for its column
             if other.get_subplotspec().colspan == keep.get_subplotspec().colspan:
                 keep.title.set(text=keep.get_title() or other.get_title(),
-                               fontsize=SLIDE["axes.titlesize"])
+                               fontsize=style["axes.titlesize"])
         keep.tick_params(labelleft=keep.get_yticks().size > 0, labelbottom=True)
         for ax in [ax for ax in figure.axes if ax is not keep]:
             ax.remove()
-        with matplotlib.style.context(["default", SLIDE]):
+        with matplotlib.style.context(["default", style]):
             keep.set_subplotspec(GridSpec(1, 1, figure=figure)[0])
             spread_labels(figure)
         yield figure
@@ -520,13 +523,13 @@ def reference(ax, y, dashes=":"):
     ax.axhline(y, color="#000000", ls=dashes, lw=1.5)
 
 
-def dots(ax, labels, groups, look=PLAIN, series=(0, 1), label=None, places=None, **axes):
+def dots(ax, labels, groups, look=PLAIN, series=(0, 1), label=None, **axes):
     """For each label a group of values: every one a pale mark, and a dark bar at their median,
-    which is the number of a finding, or a cross at the top if that is infinite; at these places.
-    Of several series, (which, of how many), each has its look and stands beside the others."""
-    places, (which, count) = range(len(labels)) if places is None else places, series
-    wide = 0.8 / count if count > 1 else 0.5  # between the places, which are 1 apart
-    for place, values in zip(places, groups):
+    which is the number of a finding, or a cross at the top if that is infinite. Of several series,
+    (which, of how many), each has its look and stands beside the others."""
+    which, count = series
+    wide = 0.8 / count if count > 1 else 0.5  # between groups, which are 1 apart
+    for place, values in enumerate(groups):
         x = place + (which - (count - 1) / 2) * wide
         ax.plot(x + 0.3 * wide * scattered(len(values)), values, look["marker"], ms=5, mew=0,
                 alpha=0.45 if len(values) < 50 else 0.1, color=look["color"])
@@ -538,8 +541,8 @@ def dots(ax, labels, groups, look=PLAIN, series=(0, 1), label=None, places=None,
                     color=look["color"], solid_capstyle="butt", zorder=3)
     if label:
         ax.plot([], [], look["marker"], ls="-", lw=3.5, color=look["color"], label=label)
-    ax.set_xticks(places, labels, fontsize=0.9 * matplotlib.rcParams["font.size"])
-    ax.set(xlim=(places[0] - 0.5, places[-1] + 0.5), **axes)
+    ax.set_xticks(range(len(labels)), labels, fontsize=0.9 * matplotlib.rcParams["font.size"])
+    ax.set(xlim=(-0.5, len(labels) - 0.5), **axes)
 
 
 def scattered(count):
@@ -548,26 +551,37 @@ def scattered(count):
     return np.random.default_rng(0).permutation(np.linspace(-1, 1, count) if count > 1 else [0.0])
 
 
-def forest(ax, labels, groups, look=PLAIN, shift=0.0, label=None, **axes):
+def forest(ax, labels, groups, look=PLAIN, shift=0.0, label=None, looks={}, **axes):
     """For each label, from top to bottom, a group of values (seeds,) on a horizontal line: every
-    one a pale dot, the median a marker, a line for its interval. A group may be None."""
-    for i, values in enumerate(groups):
+    one a pale dot, the median a marker, a line for its interval. A group may be None. Rows that
+    `looks` has, {label: look}, have their own."""
+    usual = look
+    for i, (row, values) in enumerate(zip(labels, groups)):
         if values is None:  # a line for something else
             continue
+        look = looks.get(row, usual)
         y, good = shift - i, np.isfinite(values)
         ax.plot(np.asarray(values)[good], np.full(good.sum(), y), "o", ms=4, alpha=0.3,
                 color=look["color"])
         middle, low, high = interval(values)
         if np.isfinite(middle):
-            ax.plot([low, min(high, np.max(np.asarray(values)[good]))], [y, y], lw=2,
-                    color=look["color"])
+            if np.isfinite(low):  # with less than six seeds there is no interval
+                ax.plot([low, min(high, np.max(np.asarray(values)[good]))], [y, y], lw=2,
+                        color=look["color"])
             ax.plot(middle, y, look["marker"], ms=9, color=look["color"], zorder=3)
         else:  # the median run diverged
             ax.plot(0.97, y, "X", ms=10, color=look["color"], transform=ax.get_yaxis_transform())
     if label:
-        ax.plot([], [], look["marker"] + "-", color=look["color"], label=label)
-    ax.set_yticks(-np.arange(len(labels)), labels)
+        ax.plot([], [], usual["marker"] + "-", color=usual["color"], label=label)
     ax.set(ylim=(0.6 - len(labels), 0.6), **axes)
+    row_labels(ax, -np.arange(len(labels)), labels)
+
+
+def row_labels(ax, heights, labels):
+    """At these heights, in type that fits between rows 1 apart; after the limits are set."""
+    lines = 1 + max(label.count("\n") for label in labels)
+    ax.set_yticks(heights, labels, fontsize=min(0.93 * matplotlib.rcParams["font.size"],
+                                                310 / np.ptp(ax.get_ylim()) / lines))
 
 
 def beside(ax, parts, shift=0.0, below=False):

@@ -125,21 +125,23 @@ CONDITIONS = {
 def lead(seeds=6, steps=40, conditions=("Setting 1", "heavy-tailed x", "L = 2")):
     """Question: How large is Adam's lead over SGD, and what changes it?
 
-    Each line of CONDITIONS changes one thing of Setting 1. SGD (in one line with a rate for each
-    layer) and Adam, each at its best rate for each length (`best_rates`: pilot seeds 0 to 3, a grid
-    that grows), are compared on fresh seeds after a quarter of the steps and all of them at a
-    constant rate (Setting 1: after four times as many, too), and, if the model is linear, after all
-    of them at a rate that falls to 0. Measured: SGD's final loss over Adam's; it is said which is
-    lower if its interval lies beside 1, and "alike" if it lies within 0.8 and 1.25. Where batches
-    have another size the final losses are those on fresh prompts. After the longest constant run:
-    the share of its steps after which the better optimizer first reaches the other's final loss;
-    whether both are at a floor (neither has fallen by a fifth since the length before) or one is
-    still falling (its median over the last eighth is below 0.9 of that over the eighth before). At
-    the rates for so many steps: SGD's steps over Adam's to half the loss of predicting 0, and v^T H
-    v (typical of three batches, the path without its first tenth). At the start: the noise norm's
-    99 % over its 50 % quantile, over that of Gaussian vectors. Without attention the loss reaches
-    0, so that rounding is what is left of it: compared are the steps to a millionth of the first
-    loss.
+    A line of CONDITIONS says what differs from Setting 1. SGD (in one line with a rate for each
+    layer) and Adam are compared on fresh seeds, at the lengths and schedules of the line, each at
+    its best rate for that length (`best_rates`; one line keeps the published rates). Measured:
+
+    ratio    SGD's final loss over Adam's. One is lower if the interval lies beside 1; "alike" if it
+             lies within 0.8 and 1.25. On other batches the final losses are those on fresh prompts.
+             Without attention the loss reaches 0, and rounding is what is left: compared are the
+             shares of the steps to a millionth of the first loss
+    share    of the longest constant run: after which part of its steps the better optimizer first
+             reaches the other's final loss (unless that is one on fresh prompts)
+    state    then: both at a floor (neither has fallen by a fifth since the length before), or still
+             falling (the median over the last eighth is below 0.9 of that over the eighth before)
+    half     at the rates for `steps`: SGD's steps over Adam's to half the loss of predicting 0
+    v^T H v  at these rates, SGD's over Adam's: typical of three batches, the median over the path
+             without its first tenth
+    noise    at the start, on fresh batches: the 99 % over the 50 % quantile of the noise norm, over
+             that of Gaussian vectors
     """
     require(steps > 1, "steps", steps, "2 or more, for a quarter of them is measured, too")
     arrays, parts = {}, []
@@ -181,15 +183,16 @@ def one_condition(name, condition, seeds, steps):
         if kind == "constant":
             *_, before, last = lengths
             if condition.end is not steps_to_a_millionth:
-                parts += after_the_longest(name, last, runs[last], runs[before]["ends"])
+                parts += after_the_longest(name, last, runs[last], runs[before]["ends"],
+                                           condition.end is final)
             parts += at_these_rates(name, setting, chosen[lengths[1]], seeds, lengths[1],
                                     runs[lengths[1]]["loss"])
     return arrays, parts
 
 
-def after_the_longest(name, length, run, before):
-    """Parts of the longest run: losses (seeds, 2, steps) and ends, and the ends `before`, of the
-    length before it."""
+def after_the_longest(name, length, run, before, of_training):
+    """Parts of the longest run: losses (seeds, 2, steps) and ends, which may be those of training;
+    and the ends `before`, of the length before it."""
     loss, ends = run["loss"], run["ends"]
     share = [steps_to(max(both), path[np.argmin(both)]) / length for both, path in zip(ends, loss)]
     eighth = max(1, length // 8)
@@ -199,9 +202,9 @@ def after_the_longest(name, length, run, before):
         words = {"both at a floor": (np.median(ends / before, axis=0) > 0.8).all(),
                  "still falling": (late < 0.9 * earlier).any()}
     return [Part(f"{name} share", f"{name}, {length:,} steps: share after which the better one is "
-                 "where the other ends", share),
-            Part(f"{name} state", f"{name}, {length:,} steps", ", ".join(
-                word for word, so in words.items() if so) or "settled")]
+                 "where the other ends", share)] * of_training + [
+        Part(f"{name} state", f"{name}, {length:,} steps", ", ".join(
+            word for word, so in words.items() if so) or "settled")]
 
 
 def at_these_rates(name, setting, both, seeds, length, loss):
@@ -239,7 +242,8 @@ def draw_lead(figure, arrays, found):
     3), median and interval of SGD / Adam; right the same of "falling"."""
     groups = {key.removesuffix(" group"): str(word) for key, word in arrays.items()
               if key.endswith(" group")}
-    rows = [name for name in CONDITIONS if name in groups and name in SHOWN] or list(groups)
+    rows = [name for name in groups if CONDITIONS[name].end is not steps_to_a_millionth]
+    rows = [name for name in CONDITIONS if name in rows and (name in SHOWN or len(rows) <= 16)]
     lengths = sorted({int(each) for name in rows for kind in ("constant", "falling")
                       for each in arrays[f"{name} {kind}"]})
     shades = dict(zip(lengths, plotting.shades(len(lengths))))
@@ -259,27 +263,36 @@ def draw_lead(figure, arrays, found):
                "SGD lower   $\\leftarrow$   1   $\\rightarrow$   Adam lower")
         ax.grid(False, axis="y")
         ax.axvline(1, color="#000000", lw=1.5, ls=":")
-    both[0].set_yticks(list(heights.values()), [
-        f"{name}, best rates" if name == "Setting 1" else name for name in heights])
+    words = {"Setting 1": "Setting 1, best rates"} | {
+        name: f"{name}, all of P and Q" for name in heights
+        if CONDITIONS[name].setting.full and name != "all of P and Q trained"}
+    for ax in both:
+        plotting.row_labels(ax, list(heights.values()), [words.get(each, each) for each in heights])
     for length, colour in shades.items():
         both[1].plot([], [], "o", ms=11, color=colour, label=f"{length:,} steps")
     both[1].plot([], [], "o", ms=11, mfc="white", mew=2, color="#444444",
                  label="open who ends lower")
     both[1].plot([], [], color="#444444", lw=1.5, label="interval, longest run")
     figure.legend(loc="outside lower center", ncols=len(shades) + 2, columnspacing=1)
+    more = len(groups) - len(rows)
     return ("How far above Adam's loss SGD ends: take the best rates, then change one thing",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
-            "length but in the first row; every row after the second changes one thing of Setting "
-            "1. Thin line: the interval at the longest length; hollow: it holds 1, so it is open "
-            "who ends lower.")
+            "length unless the row says published; a row says what differs from Setting 1 "
+            "(nonlinear attention: all of P and Q trained, too). Thin line: the interval at the "
+            "longest length; hollow: it holds 1, so it is open who ends lower."
+            + f" {more} further rows are in the table." * (more > 0))
 
 
 def row_of_lead(ax, y, lengths, three, shades):
     """The medians of a condition at the height y, and the interval of the longest run, from the
     (median, low, high) of each length."""
     for length, (middle, low, high) in zip(map(int, lengths), three):
-        if length == lengths[-1]:
-            ax.plot([low, high], [y, y], color=shades[length], lw=1.5)
+        if np.isinf(middle):
+            ax.plot(0.97, y, "X", ms=10, color=shades[length], transform=ax.get_yaxis_transform())
+            continue
+        if length == lengths[-1]:  # of runs that are lost the line ends at the median
+            ax.plot([low, high if np.isfinite(high) else middle], [y, y], color=shades[length],
+                    lw=1.5)
         ax.plot(middle, y, "o", color=shades[length], mew=2, ms=11,
                 mfc="white" if low <= 1 <= high else shades[length])
 
@@ -307,7 +320,10 @@ def table_of_lead(arrays, parts):
         last = f"{name} constant {arrays[f'{name} constant'][-1]}"
         besides = [str(parts.get(f"{name} {what}", "")) for what in (
             "share", "state", "half", "smoothness", "noise")]
-        lines.append([name, *cells, f"{parts[f'{last} SGD']}, {parts[f'{last} Adam']}", *besides])
+        both = f"{parts[f'{last} SGD']}, {parts[f'{last} Adam']}"
+        if CONDITIONS[name].end is steps_to_a_millionth:
+            both = f"shares of the steps to a millionth: {both}"
+        lines.append([name, *cells, both, *besides])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -522,11 +538,9 @@ def draw_granularity(figure, arrays, found):
     for ax, name in zip(figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0],
                         shown):
         over = arrays[f"{name} ends"] / arrays[f"{name} ends"][scalings.index("Adam")]
-        for some in (("SGD",), ("Adam",), set(scalings) - set(BOTH_NAMES)):
-            plotting.forest(ax, [SCALED_BY.get(each, each) for each in scalings], [
-                values if each in some else None for each, values in zip(scalings, over)],
-                plotting.LOOKS.get(next(iter(some)), plotting.PLAIN), xscale="log",
-                title=name if len(shown) > 1 else "", xlabel="final loss / Adam's")
+        plotting.forest(ax, [SCALED_BY.get(each, each) for each in scalings], over, looks={
+            SCALED_BY.get(each, each): look for each, look in plotting.LOOKS.items()},
+            xscale="log", title=name if len(shown) > 1 else "", xlabel="final loss / Adam's")
         plotting.beside(ax, [found[f"{name} {each}"] if each in ("SGD", "a layer") else None
                              for each in scalings])
         ax.axhline(0.5 - len(SCALINGS), color="#BBBBBB", lw=1)  # above the fixed layer rates
@@ -645,7 +659,7 @@ def screen(seeds=6, steps=20, models=BENCH,
         besides += [Part(f"{model} {each}", f"{model}: {each}", screened(
             runs[steps], i, taken_in_words(scores[steps][each]), good[i]))
             for i, each in enumerate(candidates)]
-        arrays |= {f"{model} behind": np.exp(behind[model]), f"{model} good": good}
+        arrays[f"{model} behind"] = np.exp(behind[model])
     bench = [model for model in models if model in BENCH] or models[:1]
     here, halfway = (np.mean([each[model] for model in bench], axis=0) for each in (behind, again))
     typical = dict(zip(candidates, np.exp(np.median(here, axis=0))))
@@ -759,10 +773,8 @@ def gradient_norms(seeds=6, steps=30, optimizers=BOTH):
     largest norm of the whole gradient over its median; the share of steps that are clipped.
     """
     depths, candidates = {3: SETTING_1, 8: DEEP[-1]}, by_name(optimizers)
-    moments = {"start": slice(0, 1), "middle": slice(steps // 5, steps // 5 + max(1, steps // 10)),
-               "end": slice(-max(1, steps // 10), None)}
-    arrays, parts = {"depths": list(depths), "optimizers": list(candidates),
-                     "moments": list(moments)}, []
+    moments = slice(0, 1), slice(-max(1, steps // 10), None)  # the first step, and the end
+    arrays, parts = {"depths": list(depths), "optimizers": list(candidates)}, []
     for L, setting in depths.items():
         name = f"L = {L}"
         run, chosen, scores = at_best_rates(setting, candidates, steps, seeds)
@@ -773,8 +785,9 @@ def gradient_norms(seeds=6, steps=30, optimizers=BOTH):
                  "large start": at_rates(large, {steps: chosen}, seeds)[steps]}
         for kind, run in kinds.items():
             norm, whole = run["layer_grad_norm"], run["grad_norm"]  # (seeds, optimizers, steps, L)
-            at = np.array([np.median(norm[:, :, part], axis=2) for part in moments.values()])
-            arrays[f"{name} {kind}"] = np.median(at, axis=1)  # (moments, optimizers, L)
+            at = np.array([np.median(norm[:, :, part], axis=2) for part in moments])
+            if kind == "best rate":
+                arrays[f"{name} {kind}"] = np.median(at, axis=1)  # (moments, optimizers, L)
             for i, each in enumerate(candidates):
                 label, key = f"{name}, {kind}, {each}", f"{name} {kind} {each}"
                 parts += [
@@ -895,7 +908,8 @@ def messy_data(seeds=6, steps=10, kinds=("clean", "Gaussian noise"), remedies=("
         for remedy in remedies:
             setting, arguments = remedied(MESSY[kind], remedy)
             run, _, scores = at_best_rates(setting, {each.__name__: (each, arguments)
-                                                     for each in BOTH}, steps, seeds, late_risk, 1)
+                                                     for each in BOTH}, steps, seeds,
+                                           end=late_risk, worst=1)
             risk[remedy] = run["ends"].T
             label, key = f"{kind}, {remedy}", f"{kind} {remedy}"
             rates.append(Part(f"{key} rates", f"{label}: best rates", best_in_words(scores)))
@@ -1096,15 +1110,12 @@ def draw_polynomial(figure, arrays, found):
     spectrum.legend(loc="lower left")
     labels = [name if name in BOTH_NAMES else f"SGD, {name}" for name in names]
     over = arrays["ends"] / arrays["ends"][names.index("Adam")]
-    for shown in (("SGD",), ("Adam",), set(names) - set(BOTH_NAMES)):
-        plotting.forest(ends, labels, [
-            values if name in shown else None for name, values in zip(names, over)],
-            plotting.LOOKS.get(next(iter(shown)), plotting.PLAIN), xscale="log",
-            xlabel="final loss / Adam's", title="SGD with a rate for each layer")
+    plotting.forest(ends, labels, over, looks=plotting.LOOKS, xscale="log",
+                    xlabel="final loss / Adam's", title="SGD with a rate for each layer")
     plotting.beside(ends, [found[name] if name in ("SGD", "theory") else None for name in names])
     ends.axvline(1, ls=":", color="#000000", lw=1.5)
-    return (f"SGD ends at {found['SGD']} times Adam's loss: the small eigenvalues are left; with "
-            f"theory's rate for each layer at {found['theory']} times",
+    return (f"SGD ends at {found['SGD']} times Adam's loss; with theory's rate for each layer at "
+            f"{found['theory']} times",
             "Setting 1. Left: rho(s)$^2$ of the multiples of the identity nearest to the weights "
             "near the end, median over seeds, and of those of the least loss. Right: SGD with a "
             "constant factor for each layer, from the Hessian at the least loss (theory) or 1 : "
@@ -1157,7 +1168,7 @@ def goes_on(setting, seed, steps, rate, batch, share):
         largest = np.linalg.eigvalsh(x @ x.mT / x.shape[2])[:, -1]
         kept = largest <= np.quantile(largest, share)
         _, grad = linattn.loss_and_grad(params, linattn.compress(Prompts(Z[kept], target[kept])))
-        if not np.isfinite(grad).all():
+        if not np.isfinite(np.linalg.norm(grad)):
             return dict(fall=np.inf)
         params = sgd.step(params, clip(grad, setting))
     first, last = (np.median([loss_at(setting, each, None, evaluation_batch(setting, k))
@@ -1282,8 +1293,8 @@ def draw_reduced_model(figure, arrays, found):
     ax.legend(loc="lower right")
     whole = [found[f"{case} {each}"].median for case in cases for each in BOTH_NAMES]
     return ("2 L - 1 numbers, one or two a layer, end within a factor 2 of the whole model's loss "
-            f"in {sum(0.5 <= each <= 2 for each in whole)} of {len(whole)} cases",
-            "The numbers: in place of each matrix the nearest multiple of the identity, after "
+            f"in {sum(0.5 <= each <= 2 for each in whole)} of {len(whole)} comparisons",
+            "The numbers: in place of each matrix the nearest multiple of the identity, before "
             "every step. Each optimizer at the best rate of the whole model. Grey: within a factor "
             "2. A dot for each seed, line: median and interval.")
 
@@ -1423,8 +1434,8 @@ def draw_what_it_learns(figure, arrays, found):
     plotting.bracket(ax, arrays["depths"][-1], [
         found["L = 4 loss"].median, arrays["least P = g I"][-1]],
         plotting.times(found["L = 4 P = g I"]))
-    return (f"{name}'s layers are nearly multiples of the identity; at L = 4 its loss is "
-            f"{found['L = 4 P = g I']} times that of the best multiples",
+    return (f"{name}'s three layers are nearly multiples of the identity; four layers end at "
+            f"{found['L = 4 P = g I']} times the loss of the best multiples",
             "Setting 1. Weights: one seed, near the end. Line: median over seeds, band: smallest "
             "to largest. Final loss: of training, and of the best steps of gradient descent that "
             "Newton's method found: of one size, of L sizes, and with P = g I in each layer, so "

@@ -14,6 +14,7 @@ and what they hold; not what they import in their turn: after an edit there, del
 """
 
 import contextlib
+import contextvars
 import functools
 import hashlib
 import importlib
@@ -36,6 +37,7 @@ import numpy as np
 
 folder = Path("results", "runs")  # of kept results
 executor = None  # a concurrent.futures.Executor of your own, instead of processes of ours
+pool_here = contextvars.ContextVar("pool_here", default=None)  # that of `one_pool`, in this thread
 keeps = False  # whether this process is a worker
 BASE = "linattn", "mlp", "optimizers", "data", "training"
 SESSION = uuid.uuid4().hex  # this process, its threads and its forks
@@ -105,7 +107,8 @@ def parallel(function, tasks):
     if calls and not multiprocessing.current_process().daemon:
         modules = sorted(modules_of((function, [tasks[i] for i in calls])))
         held = {name: contents_of(name) for name in modules if name in sys.modules}
-        with contextlib.nullcontext(executor) if executor else processes() as pool:
+        there = executor or pool_here.get()
+        with contextlib.nullcontext(there) if there else processes() as pool:
             try:
                 with start_of_workers():
                     futures = {pool.submit(remote, SESSION, folder, held, call): i
@@ -172,6 +175,20 @@ def processes(jobs=None):
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def one_pool():
+    """The same processes for every call of `parallel` in the block, if there are none yet."""
+    if executor or pool_here.get() or multiprocessing.current_process().daemon:
+        yield
+        return
+    with processes() as pool:
+        token = pool_here.set(pool)
+        try:
+            yield
+        finally:
+            pool_here.reset(token)
 
 
 def follow(end):

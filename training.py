@@ -21,7 +21,7 @@ import data
 import linattn
 import mlp
 import optimizers
-from runs import cached, parallel
+from runs import cached, one_pool, parallel
 
 FRESH = 1000  # the first of the seeds that were not looked at before the bounds were set
 FRESHER = 2000  # the same for C12, of which the seeds 1000 to 1004 were looked at
@@ -107,24 +107,18 @@ def rate_left(setting, share):
         return 1.0
     if setting.schedule == "linear":
         return 1 - share
-    if setting.schedule == "cosine":
-        return (1 + np.cos(np.pi * share)) / 2
     if setting.schedule == "warm-up":
         return min(1.0, 10 * share)
-    raise ValueError(f"schedule: got {setting.schedule!r}, wants constant, linear, cosine or "
-                     "warm-up")
+    raise ValueError(f"schedule: got {setting.schedule!r}, wants constant, linear or warm-up")
 
 
 def clip(grad, setting):
-    """By the global norm, or coordinate by coordinate at limit / sqrt(size), so that the norm is at
-    most the limit, too."""
+    """By the global norm, or not at all."""
     if setting.clipping == "global":
         return optimizers.clip_global_norm(grad, setting.clip)
-    if setting.clipping == "coordinates":
-        return optimizers.clip_coordinates(grad, setting.clip / np.sqrt(grad.size))
     if setting.clipping == "none":
         return grad
-    raise ValueError(f"clipping: got {setting.clipping!r}, wants global, coordinates or none")
+    raise ValueError(f"clipping: got {setting.clipping!r}, wants global or none")
 
 
 def contestants(setting, classes=(optimizers.SGD, optimizers.Adam), lr=None, **arguments):
@@ -344,7 +338,8 @@ def last_fifty(loss):
 
 def steps_to(target, loss):
     """After how many steps (...,) the median of the last 50 losses (..., steps) is first below the
-    target; infinitely many if it never is."""
+    target; infinitely many if it never is. Before step 50 the median is that of all losses so far,
+    so that a fast run's count is up to twice that of its first loss below the target."""
     with np.errstate(all="ignore"):
         below = last_fifty(loss) < target
     return np.where(below.any(axis=-1), 1 + below.argmax(axis=-1), np.inf)
@@ -388,12 +383,12 @@ def spread(norms):
     return high / middle
 
 
-def moment(values, order):
-    """Standardised central moment over the last axis: 3 is skewness, 4 is kurtosis."""
+def skewness(values):
+    """The third standardised central moment, over the last axis."""
     with np.errstate(all="ignore"):  # a single draw has no variance
         centred = values - values.mean(axis=-1, keepdims=True)
         scaled = centred / values.std(axis=-1, keepdims=True)  # before the power, which overflows
-        return (scaled**order).mean(axis=-1)
+        return (scaled**3).mean(axis=-1)
 
 
 def tail_shares(draws):
@@ -401,18 +396,17 @@ def tail_shares(draws):
     return np.unique(np.geomspace(1, draws, 200).astype(int)) / draws
 
 
-def tail(norms, unit=None):
+def tail(norms):
     """Of norms (..., draws): the values that these shares of the draws reach or exceed, over their
-    median, or another unit (...,); (..., shares)."""
+    median; (..., shares)."""
     draws = norms.shape[-1]
-    unit = np.median(norms, axis=-1) if unit is None else unit
-    descending = -np.sort(-norms, axis=-1) / unit[..., None]
+    descending = -np.sort(-norms, axis=-1) / np.median(norms, axis=-1)[..., None]
     return descending[..., np.round(tail_shares(draws) * draws).astype(int) - 1]
 
 
 # ---- Each optimizer at its best rate -------------------------------------------------------------
 
-RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def by_name(classes):
@@ -420,22 +414,22 @@ def by_name(classes):
     return {each.__name__: (each, {}) for each in classes}
 
 
-def grid(settings, candidates, sgd=(0.01, 1.0), other=(0.001, 0.1)):
-    """Rates for `sweep`, {(setting's name, candidate's name): rates}: 1, 2 and 5 times powers of
-    ten, from the first number to the second. SGD moves by the gradient times the rate, other
-    optimizers by the rate itself, so it has limits of its own; one of a reader's gets those of the
-    others, whatever it moves by. Where the gradient is clipped at less than 1, x is small and the
-    layers must grow further: SGD wants a hundred times larger rates there, others ten."""
+def grid(settings, candidates):
+    """Rates for `sweep`, {(setting's name, candidate's name): rates}: seven, 1, 2 and 5 times
+    powers of ten. SGD moves by the gradient times the rate, other optimizers by the rate itself, so
+    it has limits of its own; one of a reader's gets those of the others, whatever it moves by.
+    Where the gradient is clipped at less than 1, x is small and the layers must grow further: SGD
+    wants a hundred times larger rates there, others ten."""
     found = {}
     for name, setting in settings.items():
         for each in candidates:
-            low, high = sgd if each == "SGD" else other
+            low, high = (0.005, 0.5) if each == "SGD" else (0.001, 0.1)
             factor = 1 if setting.clip >= 1 else 100 if each == "SGD" else 10
             found[name, each] = [factor * rate for rate in RATES if low <= rate <= high]
     return found
 
 
-def sweep(settings, candidates, rates, seeds, steps, every=50):
+def sweep(settings, candidates, rates, seeds, steps):
     """Train every candidate at each of its rates in every setting, side by side.
 
     settings {name: Setting}, candidates {name: (class, arguments without lr)}, rates as of `grid`.
@@ -444,7 +438,7 @@ def sweep(settings, candidates, rates, seeds, steps, every=50):
     """
     tasks = [(setting, tuple((candidates[each][0], dict(candidates[each][1], lr=rate))
                              for each in candidates for rate in rates[name, each]),
-              seed, steps, every) for name, setting in settings.items() for seed in seeds]
+              seed, steps) for name, setting in settings.items() for seed in seeds]
     results, found = iter(parallel(train, tasks)), {}
     for name in settings:
         runs, i = [next(results) for _ in seeds], 0
@@ -472,25 +466,20 @@ def best_rate(by_rate):
     return min(scores, key=scores.get)
 
 
-def rate_in_words(by_rate):
-    """The best rate, with a warning where it is the first or the last of the grid."""
-    best, rates = best_rate(by_rate), list(by_rate)
-    if not log_loss(by_rate)[best] < np.inf:
-        return "none (diverged at every rate)"
-    return f"{best:g}{' (an end of the grid)' if best in (rates[0], rates[-1]) else ''}"
-
-
 def about_rates(by_rate, used):
-    """What the losses at several rates say of the rate in use."""
-    scores = log_loss(by_rate)
+    """What the losses at several rates say of the rate in use: the best one, with a warning where
+    it is the first or the last of the grid, and those within a factor 2 of its loss."""
+    scores, rates = log_loss(by_rate), list(by_rate)
+    best = best_rate(by_rate)
     good = [rate for rate, score in scores.items()
-            if score < np.inf and score <= min(scores.values()) + np.log(2)]
+            if score < np.inf and score <= scores[best] + np.log(2)]
     final = np.array([final_loss(run["loss"]) for run in by_rate.values()])
     diverged = f"{np.isinf(final).sum()} of {final.size} runs diverged"
     if not good:
         return f"none, {diverged}"
-    return (f"{rate_in_words(by_rate)}, in use {used:g}; within a factor 2 of the best: "
-            f"{min(good):g} to {max(good):g}; {diverged}")
+    end = " (an end of the grid)" if best in (rates[0], rates[-1]) else ""
+    return (f"{best:g}{end}, in use {used:g}; within a factor 2 of the best: {min(good):g} to "
+            f"{max(good):g}; {diverged}")
 
 
 def rates_of(contestants):
@@ -533,12 +522,14 @@ def late_loss(setting, loss, snapshots, length, every):
 def best_rates(setting, candidates, lengths, end=final, worst=None):
     """Each candidate's best rate for each length, from pilots as long as the runs they are for.
 
-    candidates {name: (class, arguments without lr)}. A rate's score is the mean over pilot seeds of
-    the log of `end`, infinite if a pilot diverged or ended above `worst`, the loss of predicting 0.
-    The grid grows until the best rate is inside it; then its neighbours are tried. Of the rates
-    whose loss is within 5 % of the best the lowest is taken, because the cliff is above; it, too,
-    lies inside the grid. A run at a constant rate serves all shorter lengths; under a schedule each
-    length has runs of its own. Returns {length: contestants} and {length: {name: {rate: score}}}.
+    candidates {name: (class, arguments without lr)}; end(setting, loss (steps,), snapshots, length,
+    every) of a run is what is compared, as in `final`. A rate's score is the mean over pilot seeds
+    of its log, infinite if a pilot diverged or ended above `worst`, the loss of predicting 0. The
+    grid grows, ROUNDS times at most, until the best rate is inside it; then its neighbours are
+    tried. Of the rates whose loss is within 5 % of the best the lowest is taken, because the cliff
+    is above; it, too, lies inside the grid. A run at a constant rate serves all shorter lengths;
+    under a schedule each length has runs of its own. Returns {length: contestants} and {length:
+    {name: {rate: score}}}.
     """
     scores = {length: {name: {} for name in candidates} for length in lengths}
     worst = worst or loss_of_0(setting)
@@ -643,7 +634,7 @@ def loss_of_0(setting):
 
 def experiment(first=0):
     """For a function of the books: its arguments are `checked`, and `seeds`, if it is a number,
-    becomes so many seeds from `first` on."""
+    becomes so many seeds from `first` on. All that it computes shares its processes."""
     def decorate(function):
         signature = inspect.signature(function)
 
@@ -654,7 +645,8 @@ def experiment(first=0):
             found = checked(door, bound.arguments)
             if isinstance(found["seeds"], int):
                 found["seeds"] = tuple(range(first, first + found["seeds"]))
-            return function(**found)
+            with one_pool():
+                return function(**found)
         return door
     return decorate
 

@@ -491,8 +491,8 @@ def test_norms_of_layers():
     for ax, L in zip(figure.axes, (3, 8), strict=True):
         norms = arrays[f"L = {L} best rate"]
         lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
-        for label, norm in (("first step", norms[0, 0]), ("SGD, end", norms[2, 0]),
-                            ("Adam, end", norms[2, 1])):
+        for label, norm in (("first step", norms[0, 0]), ("SGD, end", norms[1, 0]),
+                            ("Adam, end", norms[1, 1])):
             np.testing.assert_allclose(lines[label], norm / norm[-1])
         assert f"Adam {parts[f'L = {L} best rate Adam end']}" in ax.texts[0].get_text()
 

@@ -8,8 +8,7 @@ import pytest
 
 import mlp
 import optimizers
-from optimizers import (SGD, Adam, Muon, NormalizedSGD, SignDescent, clip_coordinates,
-                        clip_global_norm)
+from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent, clip_global_norm
 
 GRADS = np.random.default_rng(0).standard_normal((10, 3))
 START = np.array([1.0, -2.0, 0.5])
@@ -128,12 +127,6 @@ def test_clip_global_norm_acts_from_the_limit_on(norm):
     assert not np.shares_memory(clip_global_norm(grad, 2.0), grad)
 
 
-def test_clip_coordinates():
-    grad = np.array([-3.0, 0.2, 0.5, 7.0])
-    assert np.array_equal(clip_coordinates(grad, 0.5), [-0.5, 0.2, 0.5, 0.5])
-    assert np.array_equal(grad, [-3.0, 0.2, 0.5, 7.0])
-
-
 # ---- What goes in and comes out ------------------------------------------------------------------
 
 @pytest.mark.parametrize("cls", (SGD, SignDescent, Adam))
@@ -204,9 +197,7 @@ def test_the_example_of_the_docstring():
     ("params", lambda x: SGD(0.1).step(x, START), (START * np.nan,)),
     ("grad", partial(Adam(0.1).step, START), (START * np.nan, START * 1j)),
     ("limit", partial(clip_global_norm, START), (0,)),
-    ("limit", partial(clip_coordinates, START), (-1,)),
-    ("grad", partial(clip_coordinates, limit=1), ([[1], [2, 3]],)),
-    ("grad", partial(clip_global_norm, limit=1), (np.full(3, 1e300),))))
+    ("grad", partial(clip_global_norm, limit=1), (np.full(3, 1e300), [[1], [2, 3]]))))
 def test_bad_input_is_named(argument, call, values):
     for value in values:
         with pytest.raises(ValueError, match=rf"^{argument}: got .*, wants"):

@@ -203,16 +203,17 @@ def test_which_ends_lower(values, words):
 def test_after_the_longest_run():
     """From losses (seeds, SGD and Adam, steps): the share of the steps after which the better one
     is where the other ends; a floor; still falling."""
-    def said(sgd, adam, before):
+    def said(sgd, adam, before, of_training=True):
         loss = np.array([[sgd, adam]] * 6)
         run = dict(loss=loss, ends=training.final_loss(loss))
         return [part.values if isinstance(part.values, str) else part.values[0] for part in
-                questions.after_the_longest("", 400, run, np.array([before] * 6))]
+                questions.after_the_longest("", 400, run, np.array([before] * 6), of_training)]
 
     flat, t = np.ones(400), np.arange(400)
     fallen = np.where(t < 100, 9.0, 0.5)  # the 26th loss below 1 makes the median of fifty 0.5
     assert said(flat, fallen, (1.0, 0.5)) == [126 / 400, "both at a floor"]
     assert said(flat, fallen, (1.0, 0.7)) == [126 / 400, "settled"]
+    assert said(flat, fallen, (1.0, 0.7), of_training=False) == ["settled"]  # ends of other losses
     assert said(flat, np.exp(-t / 100), (1.0, 1.0))[1] == "still falling"
 
 
@@ -452,8 +453,8 @@ def test_gradient_norms_in_a_world_whose_numbers_are_known(monkeypatch):
             assert found[f"{key} start"] == 2 * 1 and found[f"{key} end"] == pytest.approx(end)
             assert found[f"{key} largest"] == pytest.approx(9 / 1.8)
             assert found[f"{key} clipped"] == 0.5
-            assert arrays[f"L = {L} {kind}"].shape == (3, 2, L)
-            assert arrays[f"L = {L} {kind}"][:, 0, 0] == pytest.approx([2, 50, end])
+        assert arrays[f"L = {L} best rate"].shape == (2, 2, L)
+        assert arrays[f"L = {L} best rate"][:, 0, 0] == pytest.approx([2, 6])
         twice = np.exp(np.log(2) ** 2)
         assert found[f"L = {L} best rate SGD loss"] == pytest.approx(2)
         assert found[f"L = {L} twice the rate Adam loss"] == pytest.approx(2 * twice)

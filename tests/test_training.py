@@ -58,9 +58,6 @@ def by_hand(setting, optimizer, seed, factors):
         layers.append([norms[-1]] if g.ndim == 1 else [np.sqrt((each**2).sum()) for each in g])
         if setting.clipping == "global":
             g = g * min(1, setting.clip / norms[-1])
-        elif setting.clipping == "coordinates":
-            limit = setting.clip / np.sqrt(g.size)
-            g = np.minimum(np.maximum(g, -limit), limit)
         if optimizer == "SGD":
             m = 0.9 * m + g
             step = -0.02 * m
@@ -80,14 +77,13 @@ PAPER = data.Setting("as printed", dict(n=20, d=5), dict(SGD=0.02, Adam=0.02), c
 @pytest.mark.parametrize("changes, factors", (
     ({}, None),  # every gradient is clipped
     (dict(batch=20, clip=9.0), None),  # some are
-    (dict(batch=20, clipping="coordinates", clip=0.5), None), (dict(clipping="none"), None),
+    (dict(clipping="none"), None),
     (dict(batch=20, fixed=True, full=True, std=0.2, layers=2), None),
     (dict(data=dict(n=7, d=2, covariates="gamma")), None),
     (dict(batch=20, activation="softmax", std=0.3, layers=2), None),
     (dict(batch=20, activation="mlp", std=0.3, layers=1), None),
     (dict(batch=20, schedule="linear"), (1, 3 / 4, 1 / 2, 1 / 4)),
-    (dict(batch=20, schedule="warm-up"), (0, 1, 1, 1)),
-    (dict(batch=20, schedule="cosine"), (1, (2 + 2**0.5) / 4, 1 / 2, (2 - 2**0.5) / 4))))
+    (dict(batch=20, schedule="warm-up"), (0, 1, 1, 1))))
 def test_the_protocol_by_hand(changes, factors):
     """Fresh batch, textbook gradient, clip, step. Loss and norm are taken before the step, the norm
     before clipping; snapshots before and after steps 0 and 3, of 0, 1, 2, 3."""
@@ -481,7 +477,7 @@ def test_log_slope():
 
 
 def test_tail_and_spread():
-    """The values that a share of the draws reach, over the median or a unit; q99 / q50."""
+    """The values that a share of the draws reach, over the median; q99 / q50."""
     draws = np.arange(1.0, 1002.0)[::-1][None]  # median 501
     shares, tail = training.tail_shares(1001), training.tail(draws)[0]
     assert shares[0] == 1 / 1001 and shares[-1] == 1 and 100 < len(shares) <= 200
@@ -489,32 +485,29 @@ def test_tail_and_spread():
     assert tail[0] == 1001 / 501 and tail[-1] == 1 / 501
     for share, reached in zip(shares, tail, strict=True):
         assert (draws / 501 >= reached).mean() == pytest.approx(share)
-    assert training.tail(draws, unit=np.array([2.0]))[0, -1] == 0.5
     assert training.spread(np.vstack([draws, 1 + 0 * draws])).tolist() == [991 / 501, 1]
 
 
-@pytest.mark.parametrize("values, skewness, kurtosis", (
-    ([-1, 1, 1, -1], 0, 1), ([0, 0, 0, 5], 2 / 3**0.5, 7 / 3), ([1, 2, 3, 7], 0.833, 2.098)))
-@pytest.mark.parametrize("scale", (1.0, 1e77, 1e-90))
-def test_moment(values, skewness, kurtosis, scale):
-    """Of a fair coin, of one in four, and of numbers whose fourth power overflows."""
+@pytest.mark.parametrize("values, skewness", (
+    ([-1, 1, 1, -1], 0), ([0, 0, 0, 5], 2 / 3**0.5), ([1, 2, 3, 7], 0.833)))
+@pytest.mark.parametrize("scale", (1.0, 1e103, 1e-110))
+def test_skewness(values, skewness, scale):
+    """Of a fair coin, of one in four, and of numbers whose third power overflows."""
     both = scale * np.array([values, values[::-1]], float)
-    for order, wanted in ((3, skewness), (4, kurtosis)):
-        assert training.moment(both, order) == pytest.approx([wanted, wanted], abs=6e-4)
+    assert training.skewness(both) == pytest.approx([skewness, skewness], abs=6e-4)
 
 
 # ---- Each optimizer at its best rate -------------------------------------------------------------
 
 
 def test_the_grid():
-    """1, 2, 5 times powers of ten, between limits of SGD and of all others; wider where the
+    """1, 2, 5 times powers of ten, between limits of SGD and of all others; larger where the
     gradient is clipped at less than 1."""
-    found = training.grid({"usual": SETTING_1, "small": data.SPHERICAL}, ("SGD", "Lion"),
-                          sgd=(0.05, 1.0), other=(0.002, 0.02))
-    for pair, rates in {("usual", "SGD"): [0.05, 0.1, 0.2, 0.5, 1.0],
-                        ("usual", "Lion"): [0.002, 0.005, 0.01, 0.02],
-                        ("small", "SGD"): [5, 10, 20, 50, 100],
-                        ("small", "Lion"): [0.02, 0.05, 0.1, 0.2]}.items():
+    found = training.grid({"usual": SETTING_1, "small": data.SPHERICAL}, ("SGD", "Lion"))
+    for pair, rates in {("usual", "SGD"): [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5],
+                        ("usual", "Lion"): [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1],
+                        ("small", "SGD"): [0.5, 1, 2, 5, 10, 20, 50],
+                        ("small", "Lion"): [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]}.items():
         close(found[pair], rates)
 
 
@@ -527,8 +520,8 @@ def asked(monkeypatch):
     """The tasks, of which none is trained: a loss tells the rate, best at 0.1 on the seeds below
     1000 and at 0.2 on others, and the run who it is. The rate 0.5 diverges."""
     def told(function, tasks):
-        for setting, contestants, seed, steps, every in tasks:
-            done.append((setting, contestants, seed, steps, every))
+        for setting, contestants, seed, steps in tasks:
+            done.append((setting, contestants, seed, steps))
             lr = np.array([arguments["lr"] for _, arguments in contestants])
             loss = 1 + abs(np.log10(lr / (0.1 if seed < 1000 else 0.2)))
             yield dict(loss=np.repeat(np.where(lr == 0.5, NAN, loss)[:, None], steps, 1), who=[
@@ -544,15 +537,14 @@ def test_sweep(asked):
     """Every candidate's run at every rate in every setting, seeds first, none mixed up."""
     rates = {("a", "one"): [0.1, 0.01], ("a", "two"): [0.001],
              ("b", "one"): [5], ("b", "two"): [2, 1]}
-    found = training.sweep(SETTINGS, CANDIDATES, rates, range(2, 5), 4, every=7)
+    found = training.sweep(SETTINGS, CANDIDATES, rates, range(2, 5), 4)
     assert {pair: list(by_rate) for pair, by_rate in found.items()} == rates
     for (name, each), by_rate in found.items():
         for rate, run in by_rate.items():
             who = f"{SETTINGS[name].layers} {'SGD 0.5' if each == 'one' else 'Adam None'} {rate}"
             assert run["who"].tolist() == [f"{who} {seed}" for seed in (2, 3, 4)]
             assert run["loss"].shape == (3, 4)
-    assert [(seed, steps, every) for _, _, seed, steps, every in asked] == 2 * [
-        (2, 4, 7), (3, 4, 7), (4, 4, 7)]
+    assert [(seed, steps) for _, _, seed, steps in asked] == 2 * [(2, 4), (3, 4), (4, 4)]
 
 
 def runs_with(*finals):
@@ -572,18 +564,17 @@ def test_the_best_rate(finals, best, recwarn):
     assert not recwarn.list
 
 
-@pytest.mark.parametrize("finals, best, about", (
-    (([3, 3], [2, 2], [1.5, 1.6], [NAN, 1]), "3",
+@pytest.mark.parametrize("finals, about", (
+    (([3, 3], [2, 2], [1.5, 1.6], [NAN, 1]),
      "3, in use 0.5; within a factor 2 of the best: 1 to 3; 1 of 8 runs diverged"),
-    (([1, 1], [1.9, 1.9], [2.1, 2.1]), "1 (an end of the grid)",
+    (([1, 1], [1.9, 1.9], [2.1, 2.1]),
      "1 (an end of the grid), in use 0.5; within a factor 2 of the best: 1 to 2; "
      "0 of 6 runs diverged"),
-    (([5, 5], [1, 1]), "2 (an end of the grid)",
+    (([5, 5], [1, 1]),
      "2 (an end of the grid), in use 0.5; within a factor 2 of the best: 2 to 2; "
      "0 of 4 runs diverged"),
-    (([NAN, 1], [NAN, INF]), "none (diverged at every rate)", "none, 3 of 4 runs diverged")))
-def test_rates_in_words(finals, best, about):
-    assert training.rate_in_words(runs_with(*finals)) == best
+    (([NAN, 1], [NAN, INF]), "none, 3 of 4 runs diverged")))
+def test_rates_in_words(finals, about):
     assert training.about_rates(runs_with(*finals), 0.5) == about
 
 
