@@ -310,7 +310,7 @@ def test_the_scoreboard():
     (["report", "--full"], "nothing is trained"), (["C1", "--redraw", "--quick"], "nothing is"),
     (["C1", "--full", "--quick"], "not allowed"), (["C10", "--robust"], "full_batch: got a name"),
     (["report", "--out", "nowhere"], "out: got 'nowhere'"),
-    (["C1", "--redraw", "--out", "nowhere"], "got no results"),
+    (["C1", "--redraw", "--out", "nowhere"], "got no such file"),
     (["C1", "--quick", "--out", "/proc/nowhere"], "wants a folder to write in")))
 def test_mistakes_cost_one_line_and_status_2(arguments, words, here, capsys):
     (here / "mine.py").write_text(LION.replace("Lion", "SGD"))
