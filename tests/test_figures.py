@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 import commands
 import plotting
 import questions
+import verdicts
 from verdicts import Measured, short
 
 ROOT = Path(__file__).parent.parent
@@ -141,6 +142,22 @@ def test_a_slide_has_its_own_labels():
     for figure in slides:
         (ax,) = figure.axes
         assert all(text.get_visible() for text in (ax.xaxis.label, ax.yaxis.label, ax.title))
+
+
+@pytest.mark.parametrize("name", ("lead", "depth"))
+def test_nothing_of_a_slide_is_cut_off(name):
+    """Headline, verdict and legend lie on the page, and the names of rows not on each other."""
+    arrays, found = commands.load(name, FIGURES)
+    for figure in commands.draw(name, arrays, found, plotting.slides):
+        figure.draw_without_rendering()
+        page = figure.bbox
+        for each in (figure._suptitle, *figure.legends):
+            box = each.get_window_extent()
+            assert page.x0 <= box.x0 and box.x1 <= page.x1 and box.y1 <= page.y1
+        boxes = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
+        if name == "lead":
+            assert len(boxes) > 9 and all(after.y1 <= before.y0 + 1
+                                          for before, after in zip(boxes, boxes[1:]))
 
 
 def test_the_scoreboard_shows_every_primary_part():
@@ -470,7 +487,7 @@ def test_rows_of_lead():
     """Left the constant rate, right the falling one: a marker a length at its median, from pale to
     dark, hollow where the interval holds 1; a line over the interval of the longest."""
     figure, arrays, _ = strange("published", "lead")
-    names = [text.get_text().removesuffix(", best rates")
+    names = [text.get_text().removesuffix(", best rates").removesuffix(", all of P and Q")
              for text in figure.axes[0].get_yticklabels()]
     for ax, kind in zip(figure.axes, ("constant", "falling"), strict=True):
         for name, y in zip(names, ax.get_yticks(), strict=True):
@@ -570,6 +587,23 @@ def test_dots(ax):
 def test_a_median_that_is_infinite_is_a_cross(ax):
     plotting.dots(ax, ["a"], [[1.0, np.inf, np.inf]])
     assert ax.get_lines()[1].get_marker() == "X" and lines_of(ax)[1][1] == [0.96]
+
+
+def test_a_forest_of_few_seeds_has_no_interval(ax):
+    """A row of its own look; a number above it, and one below, at the median."""
+    mine = dict(color="#009E73", marker="^")
+    plotting.forest(ax, ["a", "b"], [np.arange(1.0, 7), np.arange(1.0, 6)], looks={"b": mine})
+    few = [line for line in ax.get_lines() if set(line.get_ydata()) == {-1}]
+    assert [line.get_marker() for line in few] == ["o", "^"]  # the seeds, the median
+    assert {line.get_color() for line in few} == {"#009E73"}
+    six = [line for line in ax.get_lines() if set(line.get_ydata()) == {0}]
+    assert [1, 6] in [list(line.get_xdata()) for line in six]
+    parts = verdicts.measured([verdicts.Part("a", "", [2.0, 3, 4])])
+    plotting.beside(ax, [None, parts["a"]])
+    plotting.beside(ax, [parts["a"]], 0.5, below=True)
+    above, below = ax.texts
+    assert [above.xy, below.xy] == [(3, -1), (3, 0.5)]
+    assert above.get_position()[1] > 0 > below.get_position()[1]
 
 
 def test_equal_factors_look_equal():

@@ -498,6 +498,17 @@ def test_another_train_under_its_name_is_the_one_that_runs(monkeypatch):
     assert runs.parallel(imported, [(data.SETTING_1, (), 7, 3)])[0]["loss"] == 7
 
 
+def test_one_pool_of_processes(tasks, monkeypatch):
+    """For all calls in the block, also if another one stands in it; then there is none."""
+    made, processes = [], runs.processes
+    monkeypatch.setattr(runs, "processes", lambda jobs=None: made.append(jobs) or processes(1))
+    with runs.one_pool(), runs.one_pool():
+        for x in (1, 2):
+            assert runs.parallel(tasks.power, [(x,)])[0]["y"].tolist() == [0, x**2, 2 * x**2]
+    assert len(made) == 1 and runs.pool_here.get() is None
+
+
+
 @pytest.mark.parametrize("start, count", (
     (None, 0), ("fork" if hasattr(os, "fork") else None, 0), ("spawn", 2)))
 def test_a_readers_executor_is_used_as_it_is(start, count, tasks, monkeypatch):
