@@ -206,9 +206,9 @@ def test_a_report_takes_nothing_from_the_user(kept, monkeypatch, capsys):
     assert out.startswith("| claim |") and err.endswith("read-only\n") and err.count("\n") == 1
 
 
-def test_an_experiment_is_kept_row_by_row(tmp_path, monkeypatch):
-    """Those that the folder has stay, if all other arguments are the same; each names its commit.
-    """
+def test_an_experiment_is_kept_row_by_row(tmp_path, monkeypatch, capsys):
+    """Those that the folder has stay, if all other arguments are the same, and a line says so; each
+    names its commit."""
     def rowed(seeds, steps, conditions):
         done.append((steps, *conditions))
         return ({f"{name} x": np.arange(steps) for name in conditions},
@@ -229,6 +229,8 @@ def test_an_experiment_is_kept_row_by_row(tmp_path, monkeypatch):
             key.split()[0] for key in commands.load("lead", tmp_path)[0])
     assert done == [(3, "a"), (3, "b"), (3, "c"), (4, "a")] and kept == ["a"]
     assert commits == ["a", "a, b", "b"]
+    assert [line[:36] for line in capsys.readouterr().err.splitlines()] == [
+        "experiments.py: lead, b: is there al"]
 
 
 # ---- Verdicts in words ---------------------------------------------------------------------------
