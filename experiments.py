@@ -586,7 +586,6 @@ def draw_depth(figure, arrays, found):
     note(noises, f"deep over shallow ({listed(layers[:half])}): {found['noise']}")
     dots(condition, layers, arrays["first ratio"].T, title="condition number", yscale="log",
          xlabel="layers L", ylabel=f"ratio of $R_{{med}}$, {pair}")
-    plotting.same_decades(noises, condition)
     note(condition, f"deep over L = {layers[0]}: {found['R_med']}")
     reference(condition, 1)
     return (f"C9: depth {CHANGES[found['gap'].decision]} {names[1]}'s lead in final loss, "
@@ -803,9 +802,9 @@ def draw_clipping(figure, arrays, found):
     over that of the direction as it is."""
     gradient, step = plotting.clippings(figure, arrays, {
         key: without_start(arrays[key]) for key in arrays if key.endswith(("gradient", "step"))})
-    own = "not that of" if float(step) >= 1 else f"to {step} at best that of"
-    return (f"C11: coordinates clipped at the median lower v^T H v of the gradient to at most "
-            f"{gradient} of it, {own} {arrays['names'][-1]}'s own step",
+    own = "not" if float(step) >= 1 else f"hardly ({step} at best)"
+    return (f"C11: clipping coordinates lowers v^T H v along the gradient (at the median to "
+            f"{gradient} or less), {own} along {arrays['names'][-1]}'s own step",
             "$v^T H v$ at the same point, for the gradient and for the optimizer's step, with its "
             "coordinates limited to the quantiles 0.9 and 0.5 of their absolute values, and for "
             "its sign, over that of the direction as it is, on one evaluation batch of 1,000 "

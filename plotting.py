@@ -440,7 +440,7 @@ def clippings(figure, arrays, heights):
         over[name] = clipped(ax, {(each, setting): heights[f"{setting}, {name}'s path, {each}"]
                                   for each in ("gradient", "step")
                                   for setting in arrays["settings"]}, arrays["kinds"])
-        ax.set(title=f"along {name}'s path", ylabel="$v^T H v$ / as it is")
+        ax.set(title=f"along {name}'s path", ylabel="$v^T H v$, clipped / unclipped")
     for i, words in enumerate(("the gradient", "the optimizer's own step")):
         panels[0].plot([], [], **look(words, i) | dict(marker=""), label=words)
     for name, marker in zip(arrays["settings"], "osv^DP"):
@@ -590,7 +590,8 @@ def beside(ax, parts, shift=0.0, below=False):
         if part is not None and np.isfinite(part.median):
             ax.annotate(in_symbols(str(part)), (part.median, shift - i), (0, -9 if below else 9),
                         textcoords="offset points", ha="center", va="top" if below else "bottom",
-                        fontsize=matplotlib.rcParams["legend.fontsize"])
+                        fontsize=matplotlib.rcParams["legend.fontsize"],
+                        bbox=dict(facecolor="white", edgecolor="none", pad=1))
 
 
 def heat(ax, values, rows, columns, together=None, **labels):

@@ -260,7 +260,7 @@ def draw_lead(figure, arrays, found):
             row_of_lead(ax, y, arrays[f"{name} {kind}"], arrays[f"{name} {kind} ratio"], shades)
     for ax, title in zip(both, ("at a constant rate", "at a rate that falls to 0")):
         ax.set(xscale="log", ylim=(y - 0.6, 0.6), title=title, xlabel="SGD's final loss / Adam's\n"
-               "SGD lower   $\\leftarrow$   1   $\\rightarrow$   Adam lower")
+               "below 1 SGD ends lower, above 1 Adam")
         ax.grid(False, axis="y")
         ax.axvline(1, color="#000000", lw=1.5, ls=":")
     words = {"Setting 1": "Setting 1, best rates"} | {
@@ -274,8 +274,11 @@ def draw_lead(figure, arrays, found):
                  label="open who ends lower")
     both[1].plot([], [], color="#444444", lw=1.5, label="interval, longest run")
     figure.legend(loc="outside lower center", ncols=len(shades) + 2, columnspacing=1)
-    more = len(groups) - len(rows)
-    return ("How far above Adam's loss SGD ends: take the best rates, then change one thing",
+    more, tuned = len(groups) - len(rows), [name for name in rows if CONDITIONS[name].tuned]
+    middles = [arrays[f"{name} constant ratio"][list(arrays[f"{name} constant"]).index(
+        arrays[f"{name} constant"][1]), 0] for name in tuned]  # after `steps`
+    return (f"At the best rates SGD ends at {short(min(middles), 2)} to {short(max(middles), 2)} "
+            "times Adam's loss: each row changes one thing",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
             "length unless the row says published; a row says what differs from Setting 1 "
             "(nonlinear attention: all of P and Q trained, too). Thin line: the interval at the "
@@ -540,7 +543,8 @@ def draw_granularity(figure, arrays, found):
         over = arrays[f"{name} ends"] / arrays[f"{name} ends"][scalings.index("Adam")]
         plotting.forest(ax, [SCALED_BY.get(each, each) for each in scalings], over, looks={
             SCALED_BY.get(each, each): look for each, look in plotting.LOOKS.items()},
-            xscale="log", title=name if len(shown) > 1 else "", xlabel="final loss / Adam's")
+            xscale="log", xlabel="final loss / Adam's",
+            title=name if len(shown) > 1 else "what is normalised")
         plotting.beside(ax, [found[f"{name} {each}"] if each in ("SGD", "a layer") else None
                              for each in scalings])
         ax.axhline(0.5 - len(SCALINGS), color="#BBBBBB", lw=1)  # above the fixed layer rates
@@ -617,8 +621,8 @@ def draw_edge_of_stability(figure, arrays, found):
     ax.annotate("above: diverges on a quadratic", (0.98, 1), (0, 6), ha="right",
                 xycoords=ax.get_yaxis_transform(), textcoords="offset points")
     note(ax, f"band: all seeds at the {names[-1]}")
-    return (f"At the learning rate 0.2 SGD starts at its stability limit ({found['0.2 start']} of "
-            f"it), then stays far below ({found['0.2']} of it)",
+    return (f"At the learning rate 0.2 SGD starts at {found['0.2 start']} of its stability limit; "
+            f"then the median seed stays far below, at {found['0.2']}",
             "Setting 1. The limit is 2 (1 + momentum) / lr, beyond which gradient descent with "
             "momentum diverges on a quadratic. Line: median over seeds, band: smallest to largest; "
             "typical of the evaluation batches of 1,000 prompts; a band at the highest rate alone.")
@@ -786,8 +790,8 @@ def gradient_norms(seeds=6, steps=30, optimizers=BOTH):
         for kind, run in kinds.items():
             norm, whole = run["layer_grad_norm"], run["grad_norm"]  # (seeds, optimizers, steps, L)
             at = np.array([np.median(norm[:, :, part], axis=2) for part in moments])
-            if kind == "best rate":
-                arrays[f"{name} {kind}"] = np.median(at, axis=1)  # (moments, optimizers, L)
+            if kind == "best rate":  # (moments, optimizers, L), over the last layer's
+                arrays[f"{name} {kind}"] = np.median(ratio(at, at[..., -1:]), axis=1)
             for i, each in enumerate(candidates):
                 label, key = f"{name}, {kind}, {each}", f"{name} {kind} {each}"
                 parts += [
@@ -805,11 +809,11 @@ def gradient_norms(seeds=6, steps=30, optimizers=BOTH):
 
 
 def draw_gradient_norms(figure, arrays, found):
-    """A panel a depth: of "L = DEPTH best rate" (moments, optimizers, layers) the norms over the
-    last layer's, at the end a line for each optimizer, at the first step one for all."""
+    """A panel a depth: "L = DEPTH best rate" (moments, optimizers, layers), the norms over the last
+    layer's, at the end a line for each optimizer, at the first step one for all."""
     names, depths = [str(each) for each in arrays["optimizers"]], [int(L) for L in arrays["depths"]]
     for L, ax in zip(depths, figure.subplots(1, len(depths), sharey=True, squeeze=False)[0]):
-        over = arrays[f"L = {L} best rate"] / arrays[f"L = {L} best rate"][..., -1:]
+        over = arrays[f"L = {L} best rate"]
         ax.plot(1 + np.arange(L), over[0, 0], ":", marker="o", color="#444444", label="first step")
         for i, each in enumerate(names):
             ax.plot(1 + np.arange(L), over[-1, i], **plotting.look(each, i), label=f"{each}, end")
@@ -822,9 +826,8 @@ def draw_gradient_norms(figure, arrays, found):
                   key=lambda part: np.nan_to_num(part.median))
     return ("Gradients start alike in all layers; in the end the first layer's norm is up to "
             f"{largest} times the last one's",
-            "Setting 1, at the best rates, before clipping. Lines: medians over seeds of the norm, "
-            "at the first step and over the last tenth of the steps; above the panel the medians "
-            "of the ratio.")
+            "Setting 1, at the best rates, before clipping; medians over seeds, at the first step "
+            "and over the last tenth of the steps.")
 
 
 gradient_norms.full = dict(seeds=6, steps=300)
@@ -875,10 +878,13 @@ def draw_initialization(figure, arrays, found):
     for ax, (title, values) in zip(figure.subplots(len(names), 2).T.flat, maps.items()):
         heat(ax, values, depths, arrays["scales"], list(maps.values()), title=title,
              xlabel="initial std (X: blew up)")
-    lost = [f"{std:g}" for i, std in enumerate(arrays["scales"]) if all(
-        np.isinf(arrays[f"{depths[-1]}, full matrices {each}"][i]).all() for each in names)]
-    words = f"every run is lost from an initial std of {lost[0]} on" if lost else "some runs last"
-    return (f"{depths[-1]} with all of P and Q trained: {words}",
+    lost = {where: [f"{std:g}" for i, std in enumerate(arrays["scales"]) if all(
+        np.isinf(arrays[f"{depths[-1]}, {where} {each}"][i]).all() for each in names)]
+        for where in PLACES}
+    words = [f"with {what} {f'from an initial std of {lost[where][0]}' if lost[where] else 'never'}"
+             for where, what in (("full matrices", "all of P and Q trained"),
+                                 ("blocks", "the paper's blocks"))]
+    return (f"{depths[-1]} is lost by every seed {', '.join(words)}",
             "Setting 1. Final loss: median over the last tenth of the steps, median over seeds, "
             "each case at its best rate; a cross where runs diverged or ended above 1,000; the "
             "loss of predicting 0 is 5.")
@@ -979,8 +985,8 @@ def draw_messy_data(figure, arrays, found):
     kinds = [key.removesuffix(" risk") for key in arrays if key.endswith(" risk")]
     ax = figure.subplots()
     risk = np.array([np.median(arrays[f"{kind} risk"][:, 1], axis=-1) for kind in kinds])
-    heat(ax, np.where(risk > 1000, np.inf, np.maximum(risk, 1e-4)), kinds,
-         [str(each) for each in arrays["remedies"]],
+    words = [str(each).replace("over |x|", "x / |x|") for each in arrays["remedies"]]
+    heat(ax, np.where(risk > 1000, np.inf, np.maximum(risk, 1e-4)), kinds, words,
          title="risk of Adam: squared error / E target$^2$ (framed: the lowest of a row)",
          xlabel="remedy", ylabel="data")
     printed = np.array([[short(max(each, 1e-4), 2) for each in row] for row in risk])
@@ -989,9 +995,9 @@ def draw_messy_data(figure, arrays, found):
         ax.plot(j + np.array([-0.48, 0.48, 0.48, -0.48, -0.48]),
                 i + np.array([-0.46, -0.46, 0.46, 0.46, -0.46]), color="#AA4499", lw=4)
     kind, best = kinds[-1], str(arrays["remedies"][risk[-1].argmin()])
-    unbroken = best.replace(" ", "\N{NO-BREAK SPACE}")
-    return (f"The best remedy depends on the data: for {kind} it is \"{unbroken}\" (Adam's risk "
-            f"falls from {found[f'{kind} none Adam']} to {found[f'{kind} {best} Adam']})",
+    unbroken = words[risk[-1].argmin()].replace(" ", "\N{NO-BREAK SPACE}")
+    return (f"The best remedy depends on the data: for {kind} it is {unbroken} (Adam's risk: "
+            f"{found[f'{kind} {best} Adam']}, without a remedy {found[f'{kind} none Adam']})",
             "Squared error on clean targets over their mean square, median over seeds, typical "
             "batch; 1 is that of predicting 0; below 10$^{-4}$ drawn as 10$^{-4}$; X: the "
             "median diverged or is above 1,000. Adam at its best rate in every cell.")
@@ -1183,20 +1189,20 @@ def draw_stable_rate(figure, arrays, found):
     row = figure.subplots(1, len(names), sharey=True)
     for name, ax in zip(names, row):
         dots(ax, [f"{rate:g}" for rate in arrays["rates"]], arrays[name].T, yscale="log",
-             title=f"batches of {name}", xlabel="SGD's learning rate",
+             title=f"{name} a batch", xlabel="SGD's learning rate",
              ylabel="final loss / loss at the beginning")
-        note(ax, f"no seed's loss rises up to {found[f'{name} stable']}")
+        note(ax, f"safe up to {found[f'{name} stable']}")
         ax.tick_params(axis="x", rotation=45)
         reference(ax, 1)
     low = row[0].get_ylim()[0]  # of all, before the first is cut
     for ax in row:
         plotting.limits(ax, low, 100)
-    return (f"SGD in batches of {names[0]}: no loss rises up to a learning rate of "
+    return (f"With batches of {names[0]} SGD is safe up to a learning rate of "
             f"{found[f'{names[0]} stable']}, without the rarest prompts up to "
             f"{found[f'{names[2]} stable']}",
             "Setting 1, from SGD's weights after 200 steps at a rate of 0.1. The loss on "
-            "evaluation batches with all prompts; above 1 it has risen; an arrow: above 100. A "
-            "mark for each seed, bar: median.")
+            "evaluation batches with all prompts; above 1 it has risen; safe: it does not for any "
+            "seed; an arrow: above 100. A mark for each seed, bar: median.")
 
 
 stable_rate.full = dict(seeds=10, steps=200, batch=8000)
@@ -1284,16 +1290,17 @@ def draw_reduced_model(figure, arrays, found):
     cases = [key.removesuffix(" over") for key in arrays if key.endswith(" over")]
     ax = figure.subplots()
     ax.axvspan(0.5, 2, color="#EEEEEE", lw=0)
+    ax.text(0.51, 0.97, "within a factor 2", transform=ax.get_xaxis_transform(), va="top")
     for i, each in enumerate(BOTH_NAMES):
         plotting.forest(ax, cases, [found[f"{case} {each}"].values for case in cases],
                         plotting.look(each), 0.2 * (0.5 - i), each, xscale="log",
-                        xlabel="final loss of the whole model / of the numbers, at the same rate")
+                        xlabel="final loss, whole model / numbers, at the same rate")
         plotting.beside(ax, [found[f"{case} {each}"] for case in cases], 0.2 * (0.5 - i), i)
     ax.axvline(1, ls=":", color="#000000", lw=1.5)
     ax.legend(loc="lower right")
     whole = [found[f"{case} {each}"].median for case in cases for each in BOTH_NAMES]
-    return ("2 L - 1 numbers, one or two a layer, end within a factor 2 of the whole model's loss "
-            f"in {sum(0.5 <= each <= 2 for each in whole)} of {len(whole)} comparisons",
+    return ("A model of 2 L - 1 numbers ends within a factor 2 of the whole model's loss in "
+            f"{sum(0.5 <= each <= 2 for each in whole)} of {len(whole)} comparisons",
             "The numbers: in place of each matrix the nearest multiple of the identity, before "
             "every step. Each optimizer at the best rate of the whole model. Grey: within a factor "
             "2. A dot for each seed, line: median and interval.")

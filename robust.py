@@ -448,8 +448,8 @@ def draw_generalized_smoothness(figure, arrays, found):
             reference(ax, slope)
             ax.text(0.01, slope, words, transform=ax.get_yaxis_transform(), va="bottom")
         plotting.limits(ax, inside.min() - 0.1, inside.max() + 0.1)
-    return ("C5: within parts of the path v^T H v grows like the gradient norm to the power "
-            f"{plotting.span(found, names, '{} slope')}",
+    return ("C5: curvature grows with the gradient norm within parts of the path (slope of v^T H v "
+            f"{plotting.span(found, names, '{} slope')})",
             "Mean slope of log against log within parts of the path of one optimizer up to "
             f"iteration {int(arrays['last']):,}; a mark for each seed, bar: median; an arrow: "
             f"beyond the axis. {plotting.rates(figure, arrays)}")

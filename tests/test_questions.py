@@ -455,6 +455,7 @@ def test_gradient_norms_in_a_world_whose_numbers_are_known(monkeypatch):
             assert found[f"{key} clipped"] == 0.5
         assert arrays[f"L = {L} best rate"].shape == (2, 2, L)
         assert arrays[f"L = {L} best rate"][:, 0, 0] == pytest.approx([2, 6])
+        assert arrays[f"L = {L} best rate"][:, 0, -1] == pytest.approx([1, 1])
         twice = np.exp(np.log(2) ** 2)
         assert found[f"L = {L} best rate SGD loss"] == pytest.approx(2)
         assert found[f"L = {L} twice the rate Adam loss"] == pytest.approx(2 * twice)
