@@ -1189,7 +1189,7 @@ def draw_stable_rate(figure, arrays, found):
     row = figure.subplots(1, len(names), sharey=True)
     for name, ax in zip(names, row):
         dots(ax, [f"{rate:g}" for rate in arrays["rates"]], arrays[name].T, yscale="log",
-             title=f"{name} a batch", xlabel="SGD's learning rate",
+             title=name, xlabel="SGD's learning rate",
              ylabel="final loss / loss at the beginning")
         note(ax, f"safe up to {found[f'{name} stable']}")
         ax.tick_params(axis="x", rotation=45)
