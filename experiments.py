@@ -225,14 +225,20 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None, setting
         both = contestants(setting, optimizers, lr)
         path = stacked(along, [(smoothness, setting, both, seed, steps, points)
                                for seed in seeds])["values"][..., 0]  # (seeds, optimizers, points)
-        height = without_start(path)  # (seeds, optimizers)
-        words = ", ".join(f"{each} {short(np.median(height[:, i]), 2)}"
-                          for i, each in enumerate(names))
-        parts += [Part(f"{name} difference", f"{name}, first batch: difference of v^T H v",
-                       height[:, 0] - height[:, 1], above=0),
-                  Part(f"{name} medians", f"{name}, first batch: medians of v^T H v", words)]
+        parts += smoother(name, f"{name}, first batch", both, path, above=0)
         arrays |= {f"{name} rates": rates_of(both), f"{name} first batch": path}
     return arrays, parts
+
+
+def smoother(key, label, both, path, start=0.1, **bound):
+    """Parts from v^T H v (seeds, optimizers, points): SGD's median minus Adam's, without this share
+    of the points at the start."""
+    height = without_start(path, start)  # (seeds, optimizers)
+    words = ", ".join(f"{each.__name__} {short(np.median(height[:, i]), 2)}"
+                      for i, (each, _) in enumerate(both))
+    return [Part(f"{key} difference", f"{label}: difference of v^T H v",
+                 height[:, 0] - height[:, 1], **bound),
+            Part(f"{key} medians", f"{label}: medians of v^T H v", words)]
 
 
 def draw_directional_smoothness(figure, arrays, found):

@@ -463,9 +463,8 @@ def granularity(seeds=6, steps=30, settings=("Setting 1",)):
         _, low, high = interval(over["SGD"])
         if low > 1 or high < 1:
             parts += [Part(f"{name} share {each}",
-                           f"{name}: share of the log gap that {each} closes",
-                           np.log(ratio(ends["SGD"], ends[each])) / np.log(over["SGD"]))
-                      for each in ends if each not in ("SGD", "Adam")]
+                           f"{name}: share of the log gap that {each} closes", closed(ends, each))
+                      for each in ends if each not in BOTH_NAMES]
         if setting.activation == "linear":
             spectra = stacked(block_spectra, [(setting, seed) for seed in seeds])["values"]
             P, Q = (np.median(spectra[:, which:-2:2], axis=(1, 2)) for which in (0, 1))  # (seeds,)
@@ -480,6 +479,12 @@ def granularity(seeds=6, steps=30, settings=("Setting 1",)):
             for each, (_, arguments) in fixed.items()]
         arrays |= {f"{name} ends": np.array(list(ends.values())), "scalings": list(ends)}
     return arrays, parts
+
+
+def closed(ends, name):
+    """The share of the log gap from SGD to Adam that another one closes, of final losses {name:
+    (seeds,)}, seed by seed."""
+    return np.log(ratio(ends["SGD"], ends[name])) / np.log(ratio(ends["SGD"], ends["Adam"]))
 
 
 SCALINGS = {  # from none to one for each parameter
@@ -1041,8 +1046,7 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
     _, low, high = interval(over["SGD"])
     if low > 1 or high < 1:
         parts += [Part(f"share {each}", f"share of the log gap that {each} closes",
-                       np.log(ratio(ends["SGD"], ends[each])) / np.log(over["SGD"]))
-                  for each in factors]
+                       closed(ends, each)) for each in factors]
     s = np.quantile(spectra.s, np.linspace(0.001, 0.999, 200))
     curves = [poly.rho(best[3], s) ** 2]
     for i, each in enumerate(BOTH):

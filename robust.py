@@ -14,6 +14,7 @@ import linattn
 import plotting
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SETTINGS, SETTING_1,
                   SETTING_3, SPHERICAL)
+from experiments import smoother
 from optimizers import SGD, Adam
 from plotting import (curves, dots, in_settings, listed, note, numbers, reference,
                       smoothness_axis, tails)
@@ -356,17 +357,6 @@ def smoothness_of(setting, both, seeds, steps, points, batches):
     """v^T H v (seeds, optimizers, points, batches)."""
     return stacked(along, [(smoothness, setting, both, seed, steps, points, batches)
                            for seed in seeds])["values"]
-
-
-def smoother(key, label, both, path, start=0.1, **bound):
-    """Parts from v^T H v (seeds, optimizers, points): SGD's median minus Adam's, without this share
-    of the points at the start."""
-    height = without_start(path, start)  # (seeds, optimizers)
-    words = ", ".join(f"{each.__name__} {short(np.median(height[:, i]), 2)}"
-                      for i, (each, _) in enumerate(both))
-    return [Part(f"{key} difference", f"{label}: difference of v^T H v",
-                 height[:, 0] - height[:, 1], **bound),
-            Part(f"{key} medians", f"{label}: medians of v^T H v", words)]
 
 
 def draw_directional_smoothness(figure, arrays, found):
