@@ -275,8 +275,9 @@ def draw_lead(figure, arrays, found):
     both[1].plot([], [], color="#444444", lw=1.5, label="interval, longest run")
     figure.legend(loc="outside lower center", ncols=len(shades) + 2, columnspacing=1)
     more, tuned = len(groups) - len(rows), [name for name in rows if CONDITIONS[name].tuned]
-    middles = [arrays[f"{name} constant ratio"][list(arrays[f"{name} constant"]).index(
-        arrays[f"{name} constant"][1]), 0] for name in tuned]  # after `steps`
+    middles = [three[-1, 0] for name in tuned for three in (
+        arrays[f"{name} constant ratio"], arrays[f"{name} falling ratio"]) if len(three)]
+    middles = middles or [np.nan]  # only the published rates
     return (f"At the best rates SGD ends at {short(min(middles), 2)} to {short(max(middles), 2)} "
             "times Adam's loss: each row changes one thing",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "

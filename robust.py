@@ -40,8 +40,8 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5, settings=PAPER_S
     below a target, each at the rate with the fewest steps. The target is the lowest of LADDER,
     fractions of d, that both reach on all pilot seeds; a run that does not get there counts as
     infinitely many steps. Such a target is near the level at which a run ends; so the same is
-    measured for the next two higher ones. A limit: mean and quantiles of the loss of single
-    prompts, at the best rates for the final loss and at the published ones.
+    measured for the next two higher ones. A limit: quantiles of the loss of single prompts, at the
+    published rates, and at the best ones for the final loss, where it is their mean, too.
     """
     rates, target = chosen_rates(settings, optimizers, steps)
     confirmed = sweep(settings, by_name(optimizers), at_chosen(rates), seeds, steps)
@@ -74,8 +74,7 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5, settings=PAPER_S
             which, rates[name, each.__name__]["final loss"]))) for each in optimizers)
             for name in settings}  # of a reader's optimizer, of which none is published, the best
         more_arrays, more_parts = single_prompts(words, settings, both, seeds, steps, batches)
-        arrays |= more_arrays if which == "final loss" else {}  # drawn are the best rates
-        parts += more_parts
+        arrays, parts = arrays | more_arrays, parts + more_parts
     return arrays, parts
 
 
@@ -123,9 +122,10 @@ QUANTILES = 0.5, 0.9, 0.99, 0.999, 0.9999
 
 
 def single_prompts(words, settings, contestants, seeds, steps, batches):
-    """C1, limit: mean and quantiles of the squared error over single prompts at the last snapshot
-    of these {setting: contestants}, SGD's over Adam's, on so many batches of 1,000 prompts; `words`
-    name the rates. Where the ratio falls below 1 Adam has stopped being lower."""
+    """C1, limit: quantiles of the squared error over single prompts at the last snapshot of these
+    {setting: contestants}, SGD's over Adam's, on so many batches of 1,000 prompts; `words` name the
+    rates; at the best ones also the mean, and what is drawn. Where the ratio falls below 1 Adam has
+    stopped being lower."""
     last = (steps - 1) // 50
     arrays, parts = {"quantiles": QUANTILES, "last": 50 * last}, []
     for name, setting in settings.items():
@@ -138,10 +138,11 @@ def single_prompts(words, settings, contestants, seeds, steps, batches):
         parts += [Part(f"{name} {words} {q:g}", f"{name}, {words}, limit: quantile {q:g} of the "
                        f"prompts' loss at iteration {50 * last:,}, {pair}", values)
                   for q, values in zip(QUANTILES, over)]
-        mean = errors.mean(axis=-1)  # (seeds, optimizers)
-        parts.append(Part(f"{name} {words} mean", f"{name}, {words}, limit: mean of the prompts' "
-                          f"loss, {pair}", ratio(mean[:, 0], mean[:, 1])))
-        arrays[f"{name} {words} quantiles"] = quantiles.transpose(1, 2, 0)
+        if words == "best rates":
+            mean = errors.mean(axis=-1)  # (seeds, optimizers)
+            parts.append(Part(f"{name} {words} mean", f"{name}, {words}, limit: mean of the "
+                              f"prompts' loss, {pair}", ratio(mean[:, 0], mean[:, 1])))
+            arrays[f"{name} {words} quantiles"] = quantiles.transpose(1, 2, 0)
     return arrays, parts
 
 
