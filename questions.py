@@ -268,12 +268,7 @@ def draw_lead(figure, arrays, found):
         if CONDITIONS[name].setting.full and name != "all of P and Q trained"}
     for ax in both:
         plotting.row_labels(ax, list(heights.values()), [words.get(each, each) for each in heights])
-    for length, colour in shades.items():
-        both[1].plot([], [], "o", ms=11, color=colour, label=f"{length:,} steps")
-    both[1].plot([], [], "o", ms=11, mfc="white", mew=2, color="#444444",
-                 label="open who ends lower")
-    both[1].plot([], [], color="#444444", lw=1.5, label="interval, longest run")
-    figure.legend(loc="outside lower center", ncols=len(shades) + 2, columnspacing=1)
+    legend_of_lead(figure, shades)
     more, tuned = len(groups) - len(rows), [name for name in rows if CONDITIONS[name].tuned]
     middles = [three[-1, 0] for name in tuned for three in (
         arrays[f"{name} constant ratio"], arrays[f"{name} falling ratio"]) if len(three)]
@@ -285,6 +280,16 @@ def draw_lead(figure, arrays, found):
             "(nonlinear attention: all of P and Q trained, too). Thin line: the interval at the "
             "longest length; hollow: it holds 1, so it is open who ends lower."
             + f" {more} further rows are in the table." * (more > 0))
+
+
+def legend_of_lead(figure, shades):
+    """Below the panels: a dot for each length, {steps: colour}, and what is hollow or thin."""
+    ax, grey = figure.axes[-1], "#444444"
+    for length, colour in shades.items():
+        ax.plot([], [], "o", ms=11, color=colour, label=f"{length:,} steps")
+    ax.plot([], [], "o", ms=11, mfc="white", mew=2, color=grey, label="open who ends lower")
+    ax.plot([], [], color=grey, lw=1.5, label="interval, longest run")
+    figure.legend(loc="outside lower center", ncols=len(shades) + 2, columnspacing=1)
 
 
 def row_of_lead(ax, y, lengths, three, shades):
