@@ -366,7 +366,7 @@ robust condition_number 0: {Setting 1 750}
 robust condition_number 0: {Setting 1 1250}
 robust generalized_smoothness 0: medians: {Setting 1 slope}, {Setting 2 slope}, {Setting 3 slope}
 robust generalized_smoothness 1: medians: {Setting 1 spectral slope}, {Setting 2 spectral slope}
-robust softmax_vs_linear 0: softmax (0.005): {softmax loss}
+robust softmax_vs_linear 0: softmax (0.002): {softmax loss}
 robust larger_model 0: skewness {skewness medians}
 robust heavy_tails 0: heavy-tailed / on the sphere: {gain}
 robust heavy_tails 1: heavy-tailed / on the sphere: {R_med}
