@@ -168,7 +168,6 @@ def draw_adam_vs_sgd(figure, arrays, found):
              title="loss of single prompts", xlabel="quantile over prompts",
              ylabel=f"{one} / {other}")
     single.legend(loc="lower left")
-    plotting.same_decades(final, single)
     for ax in (final, single):
         reference(ax, 1)
     rarest = f"best rates {arrays['quantiles'][-1]:g}"
