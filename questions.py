@@ -254,7 +254,8 @@ def draw_lead(figure, arrays, found):
         y -= 2 if new and heights else 1
         if new and heights:
             both[0].text(0.01, y + 1, groups[name].upper(), color="#777777", va="center",
-                         transform=both[0].get_yaxis_transform(), fontsize="small", weight="bold")
+                         transform=both[0].get_yaxis_transform(), fontsize="small", weight="bold",
+                         bbox=dict(facecolor="white", edgecolor="none", pad=1))
         heights[name] = y
         for ax, kind in zip(both, ("constant", "falling")):
             row_of_lead(ax, y, arrays[f"{name} {kind}"], arrays[f"{name} {kind} ratio"], shades)
