@@ -242,8 +242,8 @@ def draw_lead(figure, arrays, found):
     3), median and interval of SGD / Adam; right the same of "falling"."""
     groups = {key.removesuffix(" group"): str(word) for key, word in arrays.items()
               if key.endswith(" group")}
-    rows = [name for name in groups if CONDITIONS[name].end is not steps_to_a_millionth]
-    rows = [name for name in CONDITIONS if name in rows and (name in SHOWN or len(rows) <= 16)]
+    rows = [name for name in CONDITIONS if name in groups and (name in SHOWN or len(groups) <= 16)]
+    rows = rows or list(groups)
     lengths = sorted({int(each) for name in rows for kind in ("constant", "falling")
                       for each in arrays[f"{name} {kind}"]})
     shades = dict(zip(lengths, plotting.shades(len(lengths))))
@@ -264,21 +264,21 @@ def draw_lead(figure, arrays, found):
                "below 1 SGD ends lower, above 1 Adam")
         ax.grid(False, axis="y")
         ax.axvline(1, color="#000000", lw=1.5, ls=":")
-    words = {"Setting 1": "Setting 1, best rates"} | {
+    words = {"Setting 1": "Setting 1, best rates", "no attention": "no attention, by steps"} | {
         name: f"{name}, all of P and Q" for name in heights
-        if CONDITIONS[name].setting.full and name != "all of P and Q trained"}
+        if CONDITIONS[name].setting.full and name not in ("all of P and Q trained", "no attention")}
     for ax in both:
         plotting.row_labels(ax, list(heights.values()), [words.get(each, each) for each in heights])
     legend_of_lead(figure, shades)
-    more, tuned = len(groups) - len(rows), [name for name in rows if CONDITIONS[name].tuned]
-    middles = [three[-1, 0] for name in tuned for three in (
+    more = len(groups) - len(rows)
+    middles = [three[-1, 0] for name in rows for three in (
         arrays[f"{name} constant ratio"], arrays[f"{name} falling ratio"]) if len(three)]
-    middles = middles or [np.nan]  # only the published rates
-    return (f"At the best rates SGD ends at {short(min(middles), 2)} to {short(max(middles), 2)} "
-            "times Adam's loss: each row changes one thing",
+    return (f"SGD ends at {short(min(middles), 2)} to {short(max(middles), 2)} times Adam's loss: "
+            "each row changes one thing",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
             "length unless the row says published; a row says what differs from Setting 1 "
-            "(nonlinear attention: all of P and Q trained, too). Thin line: the interval at the "
+            "(nonlinear attention: all of P and Q trained, too; no attention: steps are compared). "
+            "Thin line: the interval at the "
             "longest length; hollow: it holds 1, so it is open who ends lower."
             + f" {more} further rows are in the table." * (more > 0))
 
