@@ -1250,11 +1250,14 @@ def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
                   for series, values in zip(("whole model", "numbers alone"), over)]
         for i, each in enumerate(("SGD", "Adam")):
             whole = ratio(run["ends"][:, i], same["ends"][:, i])
-            off = off_identity(run["snapshots"][:, i, -1, 0])[..., :-1, :]  # without the last layer
+            off = off_identity(run["snapshots"][:, i, :, 0])[..., :-1, :].mean(axis=(2, 3))
             parts += [Part(f"{name} {each}", f"{name}, {each}: final loss of the whole model / of "
                            "the numbers, at the same rate", whole),
-                      Part(f"{name} off {each}", f"{name}, {each}: share off the identity, all but "
-                           "the last layer", off.mean(axis=(1, 2)))]
+                      Part(f"{name} off early {each}", f"{name}, {each}: share off the identity, "
+                           "all but the last layer, after a twentieth of the steps",
+                           off[:, :2][:, -1]),
+                      Part(f"{name} off {each}", f"{name}, {each}: the same near the end",
+                           off[:, -1])]
         parts += [Part(f"{name} {each}", f"{name}: final loss {each} / Adam", ratio(values, adam))
                   for each, values in zip(fixed, others)]
         parts += [Part(f"{name} rates", f"{name}: best rates", best_in_words(scores)),

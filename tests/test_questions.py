@@ -705,17 +705,18 @@ def test_reduced_model_in_a_world_whose_numbers_are_known(monkeypatch):
         return 0.1 * {SGD: 8, Adam: 1, questions.SGDOfNumbers: 2, questions.AdamOfNumbers: 0.5}[rule]
 
     OfLevels(level, monkeypatch)
-    monkeypatch.setattr(questions, "off_identity", lambda weights: np.tile(
-        [[[0.25, 0.5], [0.75, 0.1], [9, 9]]], (len(weights), 1, 1)))
+    monkeypatch.setattr(questions, "off_identity", lambda weights: np.linspace(
+        0, 19, weights.shape[1])[:, None, None] * np.tile(
+            [[[0.25, 0.5], [0.75, 0.1], [9, 9]]], (len(weights), 1, 1, 1)))
     monkeypatch.setattr(questions, "theory", lambda setting: (
         (1.0, 1.0) if setting == SETTING_1 else (0.5, 2.0)))
     arrays, parts = questions.reduced_model(seeds=6, steps=20, cases=("Setting 1", "n = 80"))
     found = medians(parts)
     for name in ("Setting 1", "n = 80"):
-        keys = "whole model", "numbers alone", "SGD", "Adam", "off SGD"
+        keys = "whole model", "numbers alone", "SGD", "Adam", "off early SGD", "off SGD"
         higher = np.exp(np.log(2) ** 2)
         assert [found[f"{name} {key}"] for key in keys] == pytest.approx(
-            [8, 4, 4 / higher, 2 / higher, 0.4])
+            [8, 4, 4 / higher, 2 / higher, 0.4, 7.6])
         assert found[f"{name} theory"] == pytest.approx(3 if name == "Setting 1" else 2)
         assert np.median(arrays[f"{name} over"], axis=1) == pytest.approx([8, 4])
     assert found["n = 80 theory of Setting 1"] == pytest.approx(3)
