@@ -1033,7 +1033,8 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
     rate (`best_rates`). Measured: final losses over Adam's; where SGD / Adam is decided, the share
     of the log gap that each closes, seed by seed. At the end of SGD's and Adam's runs: the share of
     the weights off the multiples of the identity; and, of the nearest multiples, the share of the
-    loss that is due to eigenvalues below their 10 % quantile.
+    loss that is due to eigenvalues below their 10 % quantile. Along theirs and those with theory's
+    factors: the last layer's c, and near the end its share of the best one.
     """
     spectra = poly.spectra(generator(2310), SETTING_1.data)
     best = {L: poly.best(spectra, L)[0][0] for L in (1, 2, 3, 4)}
@@ -1064,11 +1065,16 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
                        "identity", off),
                   Part(f"small {each.__name__}", f"{each.__name__}: share of the loss due to "
                        "eigenvalues below their 10 % quantile", small)]
+    last = last_c(run["snapshots"][:, :3, :, 0])  # of SGD, Adam and theory: (seeds, 3, points)
+    parts += [Part(f"last {each}", f"{each}: the last layer's c over the best one", path[:, -1])
+              for each, path in zip(ends, np.moveaxis(last, 1, 0) / best[3][-1, 1])]
     parts += [Part(f"loss {each}", f"final loss {each}", values) for each, values in ends.items()]
     parts += [Part("rates", "best rates", best_in_words(scores)), *(
         Part(f"factors {each}", f"factors, {each}", " : ".join(f"{it:.2g}" for it in values))
         for each, values in factors.items())]
     return {"s": s, "names": list(ends), "ends": np.array(list(ends.values())), "rest": curves,
+            "iteration": every_of([steps]) * np.arange(last.shape[2]), "last": last,
+            "best last": best[3][-1, 1],
             "spectrum": np.histogram(np.log10(spectra.s), 60, (-2, 1))[0]}, parts
 
 
@@ -1096,6 +1102,11 @@ def what_is_left(weights, spectra, s):
             [poly.rho(each, s) ** 2 for each in near])
 
 
+def last_c(weights):
+    """The last layer's c of weights (..., layers, 2, d, d)."""
+    return poly.projected(weights)[..., -1, 1]
+
+
 def block_roots(numbers, spectra):
     """Root of the largest eigenvalue of each layer's block of the Hessian, (layers,)."""
     H = poly.hessian(numbers, spectra)  # in g_1, c_1, g_2, c_2, ..., c_L
@@ -1105,8 +1116,11 @@ def block_roots(numbers, spectra):
 
 def draw_polynomial(figure, arrays, found):
     """Left "rest" (1 + seeds + seeds, points), rho^2 of the best numbers, SGD's and Adam's, against
-    "s", over the histogram "spectrum"; right "ends" (candidates, seeds) over Adam's."""
-    spectrum, ends = figure.subplots(1, 2, width_ratios=(5, 4))
+    "s", over the histogram "spectrum"; below it "last" (seeds, 3, points) against
+    "iteration", and "best last"; right "ends" (candidates, seeds) over Adam's."""
+    panels = figure.subplot_mosaic([["spectrum", "ends"], ["last", "ends"]], width_ratios=(5, 4),
+                                   height_ratios=(3, 2))
+    spectrum, last, ends = (panels[each] for each in ("spectrum", "last", "ends"))
     names, count = [str(each) for each in arrays["names"]], arrays["ends"].shape[1]
     best, *rest = arrays["rest"]
     edges = np.logspace(-2, 1, len(arrays["spectrum"]) + 1)
@@ -1126,6 +1140,10 @@ def draw_polynomial(figure, arrays, found):
         spectrum.set_xlim(arrays["s"][[0, -1]])
     spectrum.legend(loc="lower left")
     labels = [name if name in BOTH_NAMES else f"SGD, {name}" for name in names]
+    curves(last, arrays["iteration"], arrays["last"], labels[:3], xlabel="iteration",
+           ylabel="c of the last layer", xlim=(0, max(1, arrays["iteration"][-1])))
+    reference(last, arrays["best last"])
+    plotting.at_end(last, arrays["iteration"][-1], arrays["best last"], "least loss", "#000000")
     over = arrays["ends"] / arrays["ends"][names.index("Adam")]
     plotting.forest(ends, labels, over, looks=plotting.LOOKS, xscale="log",
                     xlabel="final loss / Adam's", title="SGD with a rate for each layer")
@@ -1134,9 +1152,10 @@ def draw_polynomial(figure, arrays, found):
     return (f"SGD ends at {found['SGD']} times Adam's loss; with theory's rate for each layer at "
             f"{found['theory']} times",
             "Setting 1. Left: rho(s)$^2$ of the multiples of the identity nearest to the weights "
-            "near the end, median over seeds, and of those of the least loss. Right: SGD with a "
-            "constant factor for each layer, from the Hessian at the least loss (theory) or 1 : "
-            "1 : k; each at its best rate; a dot for each seed, line: median and interval.")
+            "near the end, median over seeds, and of those of the least loss; below, what Q of the "
+            "last layer multiplies x by, median and smallest to largest. Right: SGD with a "
+            "constant factor for each layer, from the Hessian at the least loss (theory) or 1 : 1 "
+            ": k; each at its best rate; a dot for each seed, line: median and interval.")
 
 
 polynomial.full = dict(seeds=10, steps=600, ratios=(3, 10, 30, 100, 300))

@@ -247,6 +247,15 @@ def test_a_panel_of_curves(level, name, panel, names, key):
         assert lines[each].get_color() == plotting.look(each, i)["color"]
 
 
+def test_the_path_of_the_last_layer():
+    figure, arrays, _ = strange("published", "polynomial")
+    lines = {line.get_label(): line for line in figure.axes[2].get_lines()}
+    for i, each in enumerate(("SGD", "Adam", "SGD, theory")):
+        np.testing.assert_allclose(lines[each].get_xydata().T, [
+            arrays["iteration"], np.median(arrays["last"][:, i], axis=0)])
+    assert any(set(line.get_ydata()) == {arrays["best last"]} for line in lines.values())
+
+
 @pytest.mark.parametrize("level, name, panel, of", (
     ("published", "gradient_noise", 1, "Setting 2"), ("robust", "gradient_noise", 2, "Setting 3"),
     ("published", "larger_model", 1, "L = 8, d = 20, n = 60"),

@@ -619,6 +619,12 @@ def test_what_is_left():
     np.testing.assert_allclose(rest, [[0.25, 1]] * 2)
 
 
+def test_the_last_layers_c():
+    """The mean of the diagonal of the last Q, not of the last P or of an earlier Q."""
+    W = np.arange(16.0).reshape(2, 2, 2, 2)  # (layers, P and Q, d, d)
+    assert questions.last_c(np.array([W, 2 * W])) == pytest.approx([13.5, 27])
+
+
 def test_polynomial_in_a_world_whose_numbers_are_known(monkeypatch):
     """SGD ends at 8 times Adam's loss, with layer rates at its last factor: 2 by theory, 4 for
     1 : 1 : 8."""
@@ -632,6 +638,8 @@ def test_polynomial_in_a_world_whose_numbers_are_known(monkeypatch):
     monkeypatch.setattr(questions.poly, "best", lambda spectra, L: (
         -np.ones((1, L, 2)), np.ones(1)))
     monkeypatch.setattr(questions, "conditions", lambda numbers, spectra: {"one rate": 1234.5})
+    monkeypatch.setattr(questions, "last_c", lambda weights: np.multiply.outer(
+        np.ones(6), [[-0.1, -0.2], [-0.3, -0.9], [-0.5, -0.6]]))
     monkeypatch.setattr(questions, "what_is_left", lambda weights, spectra, s: (
         np.full(6, 0.25), np.full(6, 0.5), [s] * 6))
     arrays, parts = questions.polynomial(seeds=6, steps=20, ratios=(8,))
@@ -641,6 +649,8 @@ def test_polynomial_in_a_world_whose_numbers_are_known(monkeypatch):
     assert found["factors theory"] == "0.5 : 1 : 2" and found["factors 1 : 1 : 8"] == "0.5 : 0.5 : 4"
     assert (found["off Adam"], found["small SGD"], found["L = 1 one rate"]) == (
         0.25, 0.5, "1.23e+03")
+    assert [found[f"last {key}"] for key in ("SGD", "Adam", "theory")] == [0.2, 0.9, 0.6]
+    assert arrays["last"].shape == (6, 3, 2) and arrays["best last"] == -1
     assert arrays["ends"][0] == pytest.approx([0.8] * 6) and len(arrays["rest"]) == 13
 
 
