@@ -272,14 +272,16 @@ def judged(name, level, arguments, parts):
 
 
 def commit():
-    """Of the source, "" outside of its own repository."""
-    root = Path(__file__).parent
+    """Of the source, with "-dirty" if a module has changed since; "" outside of its own
+    repository."""
+    git = ["git", "-C", Path(__file__).parent, "--git-dir", ".git"]
     try:
-        return subprocess.run(["git", "--git-dir", root / ".git", "--work-tree", root, "describe",
-                               "--always", "--dirty"],
-                              capture_output=True, text=True).stdout.strip()
+        name, changed = (
+            subprocess.run([*git, *words], capture_output=True, text=True).stdout.strip()
+            for words in (("describe", "--always"), ("status", "--porcelain", "-uno", "*.py")))
     except OSError:
         return ""
+    return name + "-dirty" * bool(changed)
 
 
 def place(level, out):

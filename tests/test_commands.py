@@ -277,6 +277,20 @@ def test_the_commit_is_ours_or_none(tmp_path, monkeypatch):
     assert commands.commit() == ""
 
 
+def test_a_commit_is_dirty_if_a_module_has_changed(tmp_path, monkeypatch):
+    """A figure that an earlier row has drawn anew is none."""
+    for name in ("a.py", "a.json"):
+        (tmp_path / name).write_text("1")
+    subprocess.run("git init -q; git add .; git -c user.name=a -c user.email=b commit -q -m a",
+                   shell=True, cwd=tmp_path, check=True)
+    monkeypatch.setattr(commands, "__file__", str(tmp_path / "a.py"))
+    clean = commands.commit()
+    (tmp_path / "a.json").write_text("2")
+    assert clean and commands.commit() == clean
+    (tmp_path / "a.py").write_text("2")
+    assert commands.commit() == f"{clean}-dirty"
+
+
 def test_the_scoreboard():
     """The verdict of each level, grey where there is none; above how many are reproduced."""
     parts = measured([Part("one", "a part", [2.0, 3, 4, 5, 6, 7], above=1)])
