@@ -1318,9 +1318,9 @@ def theory(setting):
 
 
 def draw_reduced_model(figure, arrays, found):
-    """A row a case, those of "CASE over": of the parts the whole model's final loss over that of
+    """A row a case, those with "CASE over": of the parts the whole model's final loss over that of
     the numbers, for each optimizer."""
-    cases = [key.removesuffix(" over") for key in arrays if key.endswith(" over")]
+    cases = [name for name in REDUCED if f"{name} over" in arrays]
     ax = figure.subplots()
     ax.axvspan(0.5, 2, color="#EEEEEE", lw=0)
     ax.text(0.51, 0.97, "within a factor 2", transform=ax.get_xaxis_transform(), va="top")
