@@ -1165,13 +1165,13 @@ polynomial.full = dict(seeds=10, steps=600, ratios=(3, 10, 30, 100, 300))
 def stable_rate(seeds=6, steps=50, batch=2000):
     """Question: What keeps SGD's rate low once training is under way?
 
-    SGD trains Setting 1 for 200 steps at a rate of 0.1; from there, with no momentum yet, it goes
-    on for so many steps at each of RATES_BEYOND: on batches of 1,000 prompts; of `batch` prompts;
-    and of 1,000 without the 1 % whose S, (1/n) sum x_i x_i^T, has the largest eigenvalues. If the
-    noise of small batches limits the rate, larger ones allow more; if rare prompts do, it helps to
-    leave them out. Measured: the loss at the end over that at the beginning, both the median of
-    twenty evaluation batches of 1,000 prompts, the rare ones included; and the highest rate up to
-    which it lies below 1 for every seed.
+    SGD trains Setting 1, for BEFORE; from there, with no momentum yet, it goes on for so many steps
+    at each of RATES_BEYOND: on batches of 1,000 prompts; of `batch` prompts; and of 1,000 without
+    the 1 % whose S, (1/n) sum x_i x_i^T, has the largest eigenvalues. If the noise of small batches
+    limits the rate, larger ones allow more; if rare prompts do, it helps to leave them out.
+    Measured: the loss at the end over that at the beginning, both the median of twenty evaluation
+    batches of 1,000 prompts, the rare ones included; and the highest rate up to which it lies below
+    1 for every seed.
     """
     batches = {"1,000 prompts": (1000, 1), f"{batch:,} prompts": (batch, 1),
                "1,000 without the rarest": (1000, 0.99)}
@@ -1188,6 +1188,7 @@ def stable_rate(seeds=6, steps=50, batch=2000):
     return arrays, parts
 
 
+BEFORE = dict(steps=200, lr=0.1)
 RATES_BEYOND = 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7
 
 
@@ -1196,7 +1197,8 @@ RATES_BEYOND = 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7
 def goes_on(setting, seed, steps, rate, batch, share):
     """The loss after so many more steps over that before them, infinite if it is lost: on batches
     from which this share of the prompts is kept, those of the lowest largest eigenvalue of S."""
-    start = params = train(setting, ((SGD, dict(lr=0.1)),), seed, 201)["snapshots"][0, -1, 0]
+    start = params = train(setting, ((SGD, dict(lr=BEFORE["lr"])),), seed, BEFORE["steps"] + 1,
+                           BEFORE["steps"])["snapshots"][0, -1, 0]
     rng, sgd = generator([2310, seed]), SGD(lr=rate)
     for _ in range(steps):
         Z, target = sample_prompts(rng, batch, **setting.data)
@@ -1230,9 +1232,9 @@ def draw_stable_rate(figure, arrays, found):
     return (f"With batches of {names[0]} SGD is safe up to a learning rate of "
             f"{found[f'{names[0]} stable']}, without the rarest prompts up to "
             f"{found[f'{names[2]} stable']}",
-            "Setting 1, from SGD's weights after 200 steps at a rate of 0.1. The loss on "
+            "Setting 1, from SGD's weights after {steps} steps at a rate of {lr}. The loss on "
             "evaluation batches with all prompts; above 1 it has risen; safe: it does not for any "
-            "seed; an arrow: above 100. A mark for each seed, bar: median.")
+            "seed; an arrow: above 100. A mark for each seed, bar: median.".format(**BEFORE))
 
 
 stable_rate.full = dict(seeds=10, steps=200, batch=8000)
