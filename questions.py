@@ -994,7 +994,7 @@ def ridge_risk(setting):
 
 def draw_messy_data(figure, arrays, found):
     """A map of Adam's risk: "KIND risk" (remedies, optimizers, seeds); the best of a row framed."""
-    kinds = [key.removesuffix(" risk") for key in arrays if key.endswith(" risk")]
+    kinds = [kind for kind in MESSY if f"{kind} risk" in arrays]
     ax = figure.subplots()
     risk = np.array([np.median(arrays[f"{kind} risk"][:, 1], axis=-1) for kind in kinds])
     words = [str(each).replace("over |x|", "x / |x|") for each in arrays["remedies"]]
