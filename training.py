@@ -365,8 +365,11 @@ def points_of(steps, count, every=50):
 
 def without_start(path, start=0.1):
     """The median over a path (..., points) without its first tenth, or another share of it; NaN if
-    a run diverged."""
-    return np.median(path[..., int(start * path.shape[-1]) :], axis=-1)
+    a run had diverged at its end. A point before that which is NaN, for the step moved nothing,
+    does not count."""
+    path = path[..., int(start * path.shape[-1]) :]
+    gone = np.isnan(path[..., -1])
+    return np.where(gone, np.nan, np.nanmedian(np.where(gone[..., None], 0, path), axis=-1))
 
 
 def log_slope(x, y):

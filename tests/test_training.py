@@ -464,8 +464,9 @@ def test_points_of_a_path():
     assert training.points_of(10_000, 3) == (0, 99, 199)
     assert training.points_of(51, 50) == (0, 1) and training.points_of(50, 50) == (0,)
     assert training.points_of(100, 3, every=10) == (0, 4, 9)
-    path = np.array([[100.0] + 9 * [1.0], 9 * [2.0] + [NAN], 5 * [1.0] + 5 * [9.0]])
-    equal(training.without_start(path), [1, NAN, 9])
+    path = np.array([[100.0] + 9 * [1.0], 9 * [2.0] + [NAN], 5 * [1.0] + 5 * [9.0],
+                     [1.0, NAN] + 7 * [NAN] + [3.0], 10 * [NAN]])
+    equal(training.without_start(path), [1, NAN, 9, 3, NAN])
     assert training.without_start(np.arange(4.0), start=0.5) == 2.5
 
 
