@@ -477,7 +477,7 @@ def test_grids_of_rates():
         [list(a["candidates"]).index(each) for each in a["ranked"]]]),
     ("polynomial", 1, lambda a, f: a["ends"] / a["ends"][list(a["names"]).index("Adam")]),
     ("reduced_model", 0, lambda a, f: [
-        f[f"{each} SGD"].values for each in commands.questions.REDUCED if f"{each} over" in a])))
+        f[f"{each} SGD"].values for each in questions.REDUCED if f"{each} over" in a])))
 def test_a_forest(name, panel, groups):
     """From top to bottom: a dot for each seed, and a marker at their median."""
     figure, arrays, parts = strange("published", name)
