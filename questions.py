@@ -1132,7 +1132,7 @@ def draw_polynomial(figure, arrays, found):
     for each, some in (("SGD", rest[:count]), ("Adam", rest[count:])):
         spectrum.plot(arrays["s"], np.median(some, axis=0), **dict(plotting.look(each), marker=""),
                       label=each)
-    spectrum.plot(arrays["s"], best, color="#444444", ls=":", lw=1.5, label="least loss possible")
+    spectrum.plot(arrays["s"], best, color="#444444", ls=":", lw=1.5, label="best numbers")
     spectrum.set(xscale="log", yscale="log", ylim=(1e-9, 20), title="what is left to learn",
                  xlabel="eigenvalue s of a prompt's covariance (grey: how many)",
                  ylabel="$\\rho(s)^2$, squared error at s")
@@ -1143,7 +1143,7 @@ def draw_polynomial(figure, arrays, found):
     curves(last, arrays["iteration"], arrays["last"], labels[:3], xlabel="iteration",
            ylabel="c of the last layer", xlim=(0, max(1, arrays["iteration"][-1])))
     reference(last, arrays["best last"])
-    plotting.at_end(last, arrays["iteration"][-1], arrays["best last"], "least loss", "#000000")
+    plotting.at_end(last, arrays["iteration"][-1], arrays["best last"], "best numbers", "#000000")
     over = arrays["ends"] / arrays["ends"][names.index("Adam")]
     plotting.forest(ends, labels, over, looks=plotting.LOOKS, xscale="log",
                     xlabel="final loss / Adam's", title="SGD with a rate for each layer")
@@ -1152,7 +1152,7 @@ def draw_polynomial(figure, arrays, found):
     return (f"SGD ends at {found['SGD']} times Adam's loss; with theory's rate for each layer at "
             f"{found['theory']} times",
             "Setting 1. Left: rho(s)$^2$ of the multiples of the identity nearest to the weights "
-            "near the end, median over seeds, and of those of the least loss; below, what Q of the "
+            "near the end, median over seeds, and of the best ones; below, what Q of the "
             "last layer multiplies x by, median and smallest to largest. Right: SGD with a "
             "constant factor for each layer, from the Hessian at the least loss (theory) or 1 : 1 "
             ": k; each at its best rate; a dot for each seed, line: median and interval.")
