@@ -1066,8 +1066,8 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
                   Part(f"small {each.__name__}", f"{each.__name__}: share of the loss due to "
                        "eigenvalues below their 10 % quantile", small)]
     last = last_c(run["snapshots"][:, :3, :, 0])  # of SGD, Adam and theory: (seeds, 3, points)
-    parts += [Part(f"last {each}", f"{each}: the last layer's c over the best one", path[:, -1])
-              for each, path in zip(ends, np.moveaxis(last, 1, 0) / best[3][-1, 1])]
+    parts += [Part(f"last {each}", f"{each}: the last layer's c over the best one",
+                   last[:, i, -1] / best[3][-1, 1]) for i, each in enumerate(list(ends)[:3])]
     parts += [Part(f"loss {each}", f"final loss {each}", values) for each, values in ends.items()]
     parts += [Part("rates", "best rates", best_in_words(scores)), *(
         Part(f"factors {each}", f"factors, {each}", " : ".join(f"{it:.2g}" for it in values))
