@@ -757,7 +757,7 @@ def draw_screen(figure, arrays, found):
     names, ranked = ([str(each) for each in arrays[key]] for key in ("candidates", "ranked"))
     order = [names.index(each) for each in ranked]
     bench, ends = figure.subplots(1, 2, sharex=True, sharey=True)
-    plotting.forest(bench, ranked, arrays["bench behind"].T[order], title="all settings together")
+    plotting.forest(bench, ranked, arrays["bench behind"].T[order], title="the bench, all settings together")
     looks = list(zip(arrays["models"], plotting.OTHER_LOOKS))
     for i, (model, look) in enumerate(looks):
         shift = 0.5 * (0.5 - i / max(1, len(looks) - 1))  # from top to bottom
