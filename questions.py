@@ -1008,7 +1008,7 @@ def draw_messy_data(figure, arrays, found):
                 i + np.array([-0.46, -0.46, 0.46, 0.46, -0.46]), color="#AA4499", lw=4)
     kind, best = kinds[-1], str(arrays["remedies"][risk[-1].argmin()])
     unbroken = words[risk[-1].argmin()].replace(" ", "\N{NO-BREAK SPACE}")
-    return (f"The best remedy depends on the data: for {kind} it is {unbroken} (Adam's risk: "
+    return (f"The best remedy depends on the data: with {kind} {unbroken} does best (Adam's risk: "
             f"{found[f'{kind} {best} Adam']}, without a remedy {found[f'{kind} none Adam']})",
             "Squared error on clean targets over their mean square, median over seeds, typical "
             "batch; 1 is that of predicting 0; below 10$^{-4}$ drawn as 10$^{-4}$; X: the "
