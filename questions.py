@@ -232,8 +232,8 @@ def lower(values):
 
 
 SHOWN = ("Setting 1, published rates", "Setting 1", "n = 5 (Setting 2)", "heavy-tailed x",
-         "x on the sphere", "variances 16-fold", "L = 2", "L = 6", "L = 8", "batch 16",
-         "one fixed batch", "SGD, a rate for each layer", "Adam with beta2 = 0.999",
+         "x on the sphere", "variances 16-fold", "L = 2", "L = 6", "batch 16", "one fixed batch",
+         "no clipping", "SGD, a rate for each layer", "Adam with beta2 = 0.999",
          "all of P and Q trained", "softmax attention", "softmax + MLP")  # sixteen can be read
 
 
