@@ -757,7 +757,8 @@ def draw_screen(figure, arrays, found):
     names, ranked = ([str(each) for each in arrays[key]] for key in ("candidates", "ranked"))
     order = [names.index(each) for each in ranked]
     bench, ends = figure.subplots(1, 2, sharex=True, sharey=True)
-    plotting.forest(bench, ranked, arrays["bench behind"].T[order], title="the bench, all settings together")
+    plotting.forest(bench, ranked, arrays["bench behind"].T[order],
+                    title="the bench, all settings together")
     looks = list(zip(arrays["models"], plotting.OTHER_LOOKS))
     for i, (model, look) in enumerate(looks):
         shift = 0.5 * (0.5 - i / max(1, len(looks) - 1))  # from top to bottom
@@ -1276,7 +1277,7 @@ def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
                            "the numbers, at the same rate", whole),
                       Part(f"{name} off early {each}", f"{name}, {each}: share off the identity, "
                            "all but the last layer, after a twentieth of the steps",
-                           off[:, :2][:, -1]),
+                           off[:, :2][:, -1]),  # the second snapshot, if there are two
                       Part(f"{name} off {each}", f"{name}, {each}: the same near the end",
                            off[:, -1])]
         parts += [Part(f"{name} {each}", f"{name}: final loss {each} / Adam", ratio(values, adam))
