@@ -467,10 +467,12 @@ def gallery(found, out):
                         report(found, out, figures="", source="../")])
     if ("lead", "published") in found:
         arrays, lead = load("lead", out)
+        parts, steps = lead["parts"], lead["configuration"]["steps"]
         text += ("\n\n## lead, row by row\n\nSGD's final loss over Adam's, median [interval]: Adam "
-                 "ends lower unless a word says otherwise; alike: within 0.8 and 1.25.\n\n"
-                 + questions.table_of_lead(arrays, lead["parts"]) + "\n\n"
-                 + questions.tails_and_depth(arrays, lead["parts"])).rstrip()
+                 "ends lower unless a word says otherwise; alike: within 0.8 and 1.25. Times "
+                 "Setting 1's: seed by seed; a condition changes the lead where 1 lies outside of "
+                 "the interval.\n\n" + questions.table_of_lead(arrays, parts, steps) + "\n\n"
+                 + questions.tails_and_depth(parts, steps)).rstrip()
     claims = report(found, out, translated, "", "../").split("\n\n")[0]
     japanese = "\n\n".join(["# わかったこと", "![すべての主張と項目](scoreboard.png)",
                             thumbnails(found, out, translated), claims])

@@ -307,16 +307,17 @@ def row_of_lead(ax, y, lengths, three, shades):
                 mfc="white" if low <= 1 <= high else shades[length])
 
 
-def table_of_lead(arrays, parts):
+def table_of_lead(arrays, parts, steps):
     """What was measured, a line a condition, in Markdown: SGD / Adam with its interval at each
-    length, the final losses at the longest, the share, the state, and what was measured besides."""
+    length; after so many steps, what it is times that of Setting 1; the final losses at the longest
+    length, the share, the state, and what was measured besides."""
     rows = [name for name in CONDITIONS if f"{name} group" in arrays]
     ends = {kind: sorted({int(each) for name in rows for each in arrays[f"{name} {kind}"]})
             for kind in ("constant", "falling")}
     heads = [f"{length:,} steps{', rate to 0' if kind == 'falling' else ''}"
              for kind, lengths in ends.items() for length in lengths]
-    lines = [["condition", *heads, "final losses", "share", "state", "steps to half", "v^T H v",
-              "noise"]]
+    lines = [["condition", *heads, f"times Setting 1's, {steps:,} steps", "the same, rate to 0",
+              "final losses", "share", "state", "steps to half", "v^T H v", "noise"]]
     for name in rows:
         cells = []
         for kind, lengths in ends.items():
@@ -327,6 +328,8 @@ def table_of_lead(arrays, parts):
                 low, high = map(short, parts[key].interval)
                 words = str(parts[f"{key} lower"]).replace("Adam lower", "").strip(", ")
                 cells.append(f"{short(parts[key].median)} [{low}, {high}] {words}".strip())
+        cells += [in_words(changed(parts, name, "Setting 1", f"{kind} {steps}"))
+                  for kind in ("constant", "falling")]
         last = f"{name} constant {arrays[f'{name} constant'][-1]}"
         besides = [str(parts.get(f"{name} {what}", "")) for what in (
             "share", "state", "half", "smoothness", "noise")]
@@ -338,21 +341,33 @@ def table_of_lead(arrays, parts):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def tails_and_depth(arrays, parts):
+def changed(parts, name, than, run):
+    """SGD / Adam of one row over that of another, seed by seed (seeds,); `run` as "constant 1000".
+    None of a row and itself, if one of them has no such run, or compares no losses."""
+    both = [parts[f"{row} {run}"].values for row in (name, than) if f"{row} {run}" in parts
+            and CONDITIONS[row].end is not steps_to_a_millionth]
+    return ratio(*both) if len(both) == 2 and name != than else None
+
+
+def in_words(values):
+    """Median and interval, of (seeds,) or None."""
+    return "" if values is None else "{} [{}, {}]".format(*map(short, interval(values)))
+
+
+def tails_and_depth(parts, steps):
     """What depth does to SGD / Adam, and what heavy tails change of it, from four rows with one
     E|x|^2, seed by seed: a sentence for each schedule; "" if a row is missing."""
-    rows, sentences = ("Setting 1", "L = 6", "heavy-tailed x", "heavy-tailed x, L = 6"), []
-    if not all(f"{name} group" in arrays for name in rows):
-        return ""
+    sentences = []
     for kind in ("constant", "falling"):
-        length = arrays[f"L = 6 {kind}"][-1]
-        three, six, heavy, both = (parts[f"{name} {kind} {length}"].values for name in rows)
-        gaussian, heavy = ratio(six, three), ratio(both, heavy)  # (seeds,) each
-        factors = ("{} [{}, {}]".format(*map(short, interval(values)))
-                   for values in (gaussian, heavy, ratio(heavy, gaussian)))
+        run = f"{kind} {steps}"
+        gaussian = changed(parts, "L = 6", "Setting 1", run)
+        heavy = changed(parts, "heavy-tailed x, L = 6", "heavy-tailed x", run)
+        if gaussian is None or heavy is None:
+            return ""
         sentences.append("From three to six layers SGD / Adam changes {} times with Gaussian x, {} "
                          "times with heavy-tailed x, and the second over the first is {} "
-                         "({} rate, {:,} steps).".format(*factors, kind, length))
+                         "({} rate, {:,} steps).".format(*map(in_words, (
+                             gaussian, heavy, ratio(heavy, gaussian))), kind, steps))
     return " ".join(sentences)
 
 
@@ -1339,8 +1354,8 @@ def draw_reduced_model(figure, arrays, found):
     return ("A model of 2 L - 1 numbers ends within a factor 2 of the whole model's loss in "
             f"{sum(0.5 <= each <= 2 for each in whole)} of {len(whole)} comparisons",
             "The numbers: in place of each matrix the nearest multiple of the identity, before "
-            "every step. Each optimizer at the best rate of the whole model. Grey: within a factor "
-            "2. A dot for each seed, line: median and interval.")
+            "every step. Each optimizer at the best rate of the whole model. A dot for each seed, "
+            "line: median and interval.")
 
 
 reduced_model.full = dict(seeds=10, steps=600, cases=tuple(REDUCED))

@@ -265,28 +265,33 @@ def test_lead_in_a_world_whose_numbers_are_known(monkeypatch):
     assert [schedule for schedule, lengths, *_ in tuned if lengths] == ["constant", "linear", "warm-up"]
     assert tuned[0][1:] == ([400, 1600], dict(SGD=(SGD, {}), Adam=(Adam, {})), training.final)
     assert arrays["n = 80 constant ratio"].tolist() == [[6, 6, 6]] * 2
-    table = questions.table_of_lead(arrays, verdicts.measured(parts)).splitlines()
-    assert table[0].startswith("| condition | 400 steps | 1,600 steps | 1,600 steps, rate to 0 |")
+    table = questions.table_of_lead(arrays, verdicts.measured(parts), 1600).splitlines()
+    assert table[0].startswith("| condition | 400 steps | 1,600 steps | 1,600 steps, rate to 0 | "
+                               "times Setting 1's, 1,600 steps | the same, rate to 0 | final")
     six, less = "6.00 [6.00, 6.00]", "1.10 [1.10, 1.10] alike"
-    assert table[2].startswith(f"| n = 80 | {six} | {six} | {less} | 6.0, 1.0 |")
-    assert table[3].startswith(f"| warm-up | {less} | {less} |  | 1.1, 1.0 |")
+    assert table[2].startswith(f"| n = 80 | {six} | {six} | {less} |  |  | 6.0, 1.0 |")
+    assert table[3].startswith(f"| warm-up | {less} | {less} |  |  |  | 1.1, 1.0 |")
+    setting_1 = [verdicts.Part(f"Setting 1 {run} 1600", "", each * np.array([1, 1, 2, 2, 2, 4]))
+                 for run, each in (("constant", 3), ("falling", 1.1))]
+    table = questions.table_of_lead(arrays, verdicts.measured(parts + setting_1), 1600).splitlines()
+    times = "1.00 [0.500, 2.00]", "0.500 [0.250, 1.00]"
+    assert f"| {less} | {times[0]} | {times[1]} | 6.0, 1.0 |" in table[2]
+    assert f"| {less} |  | 0.183 [0.0917, 0.367] |  | 1.1, 1.0 |" in table[3]
 
 
 def test_tails_and_depth():
     """Seed by seed, of four rows; nothing is said if one is missing."""
     rows = {"Setting 1": 2, "L = 6": 8, "heavy-tailed x": 3, "heavy-tailed x, L = 6": 6}
-    arrays = {key: value for name in rows for key, value in (
-        (f"{name} group", ""), (f"{name} constant", [250, 1000]), (f"{name} falling", [1000]))}
     luck = np.array([1, 2, 1, 0.5, 4, 1])
     parts = verdicts.measured(verdicts.Part(f"{name} {kind} 1000", "", each * luck ** (each == 8))
                               for name, each in rows.items() for kind in ("constant", "falling"))
-    said = questions.tails_and_depth(arrays, parts)
+    said = questions.tails_and_depth(parts, 1000)
     for kind in ("constant", "falling"):
         assert (f"changes 4.00 [2.00, 16.0] times with Gaussian x, 2.00 [2.00, 2.00] times with "
                 f"heavy-tailed x, and the second over the first is 0.500 [0.125, 1.00] ({kind} "
                 "rate, 1,000 steps)") in said
-    del arrays["L = 6 group"]
-    assert questions.tails_and_depth(arrays, parts) == ""
+    del parts["L = 6 falling 1000"]
+    assert questions.tails_and_depth(parts, 1000) == ""
 
 
 # ---- The other questions in a made-up world ------------------------------------------------------
