@@ -81,7 +81,7 @@ def command_line():
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.error = lambda message: parser.exit(
         2, f"experiments.py: {' '.join(message.split())}\n")
-    parser.add_argument("names", nargs="*", metavar="name", type=meant, default="list",
+    parser.add_argument("names", nargs="*", metavar="name", type=meant, default=["list"],
                         help="an experiment, or its claim as C1; all; report; list")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--full", action="store_true",
@@ -142,12 +142,12 @@ def optimizer(text):
             return found
         reason = "it is no class"
     except Exception as error:  # whatever happens in the reader's module
-        reason = f"{type(error).__name__}: {error}{taken(error)}"
+        reason = f"{type(error).__name__}: {error}{hidden_file(error)}"
     raise argparse.ArgumentTypeError(f"got {text!r}, wants a class of optimizers.py, or "
                                      f"MODULE.CLASS of your own{close} ({reason})")
 
 
-def taken(error):
+def hidden_file(error):
     """What is to be said if an error is of a module of ours that hides a file of the reader's."""
     ours = Path(__file__).parent
     return "".join(f"; a module of ours has the name of {path}: give yours another"
@@ -489,10 +489,10 @@ def gallery(found, out):
     return [Path(out, name) for name in GALLERY]
 
 
-def thumbnails(found, out, words=None, columns=3):
+def thumbnails(found, out, words=None):
     """A table in Markdown: every figure, small, and below it its headline (translated by `words`
     the claim or question) and the verdict."""
-    cells = []
+    cells, columns = [], 3
     for (name, level), each in found.items():
         path = f"{'robust/' if level == 'robust' else ''}{name}.png"
         text = claim_of(name)[1] if words else headline(name, out, level)
@@ -565,7 +565,6 @@ def main(arguments=None):
     try:
         sys.path.append(os.getcwd())  # for the reader's own optimizers
         given = command_line().parse_intermixed_args(arguments)
-        given.names = [given.names] if isinstance(given.names, str) else given.names
         return status_of(given)
     except BrokenPipeError:  # the reader of our output left; the files are saved
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -670,7 +669,7 @@ def next_step(name, given, arguments):
     full = defaults(function) | function.full
     spent = [key for key in ("seeds", "steps", "draws") if key in full]
     more = np.prod([full[key] / arguments[key] for key in spent])
-    much = f"   ({float(f'{more:.2g}'):,g} times the {spent[-1]})" if more > 1 else ""
+    much = f"   ({float(f'{more:.2g}'):,g} times as many {spent[-1]} in all)" if more > 1 else ""
     return shlex.join(words) + much
 
 

@@ -81,14 +81,13 @@ class Setting(NamedTuple):
     name: str
     data: dict  # arguments of sample_prompts
     lr: dict  # learning rate of each optimizer
-    clip: float = 1.0  # limit of the gradient's global norm
+    clip: float = 1.0  # limit of the gradient's global norm; np.inf: no clipping
     layers: int = 3
     activation: str = "linear"  # or another of linattn's, or of training.py's `gradient_of`
     full: bool = False  # train all of P and Q, not only their top-left blocks
     std: float = 0.05  # of the initial entries
     batch: int = 1000
     fixed: bool = False  # one batch for all steps
-    clipping: str = "global"  # or "none"
     schedule: str = "constant"  # or "linear": the rate falls to 0 within the run; or "warm-up": it
     # rises from 0 to the full rate over the first tenth
 

@@ -13,7 +13,7 @@ the paper. The command line does, for each,
     optimizers, lr   classes, the first two compared; {class's name: rate} instead of the setting's
     settings         {name: Setting}, the paper's three unless said otherwise
     run              what `stacked(train, ...)` gives, (seeds, optimizers, ...): loss, grad_norm,
-                     snapshots; or `stacked(along, ...)`: values, measured at snapshots of such runs
+                     snapshots; `values_along` measures at snapshots of such runs
     typical          the median over several evaluation batches
     point            the number of a snapshot, one every 50 steps
     arrays           what is drawn, by name; kept in NAME.npz, from which the figure is drawn again
@@ -31,12 +31,12 @@ from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SET
                   SETTING_3, SPHERICAL)
 from optimizers import SGD, Adam, SignDescent
 from plotting import curves, dots, listed, losses, note, reference, tails
-from training import (CLIPPED, FRESH, FRESHER, about_rates, along, at_best_rates, best_in_words,
-                      best_rate, block_centres, by_name, clipped_smoothness, condition, contestants,
+from training import (CLIPPED, FRESH, FRESHER, about_rates, at_best_rates, best_in_words, best_rate,
+                      block_centres, by_name, clipped_smoothness, condition, contestants,
                       experiment, final_loss, gradient_norm, grid, labels_of, log_slope,
-                      noise_norms, points_of, rates_of, ratio, running_median, skewness, smoothness,
-                      spectral_norm, spread, stacked, steps_to, sweep, tail, tail_shares, train,
-                      without_start)
+                      noise_norms, noise_tails, points_of, rates_of, ratio, running_median,
+                      skewness, smoothness, spectral_norm, spread, stacked, steps_to, sweep,
+                      tail_shares, train, values_along, without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
@@ -110,8 +110,7 @@ def gradient_noise(seeds=6, draws=1000, settings=PAPER_SETTINGS):
         norms, null = noise_norms(setting, seeds, draws)  # null: of Gaussian vectors
         parts.append(Part(f"{name} skewness", f"{name}: skewness of the noise norm",
                           skewness(norms), above=0))
-        arrays[f"{name} tail"] = tail(norms)  # (seeds, shares)
-        arrays[f"{name} null"] = np.median(tail(null), axis=(0, 1))
+        arrays |= noise_tails(name, norms, null)
     return arrays, parts
 
 
@@ -147,9 +146,8 @@ def condition_number(seeds=6, steps=751, optimizers=BOTH, lr=None, settings=PAPE
     arrays, parts = labels_of(settings, optimizers=names, iterations=iterations), []
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
-        values = stacked(along, [
-            (condition, setting, both, seed, steps, tuple(t // 50 for t in iterations))
-            for seed in seeds])["values"][..., 0]  # (seeds, optimizers, iterations)
+        values = values_along(condition, setting, both, seeds, steps, tuple(
+            t // 50 for t in iterations))[..., 0]  # (seeds, optimizers, iterations)
         arrays[f"{name} rates"] = rates_of(both)
         paper = PAPER_C3[name] if setting is PAPER_SETTINGS.get(name) else {}
         for k, t in enumerate(iterations):
@@ -159,7 +157,7 @@ def condition_number(seeds=6, steps=751, optimizers=BOTH, lr=None, settings=PAPE
                 Part(f"{name} {t}", f"{name}, iteration {t}, first batch", over, above=1,
                      primary=t == iterations[-1]),
                 Part(f"{name} {t} mean", f"{name}, iteration {t}: mean (std)",
-                     mean_std(over.mean(), over.std(ddof=min(1, len(over) - 1)))
+                     mean_std(over.mean(), over.std(ddof=min(1, len(over) - 1)))  # of one seed 0
                      + (f", paper {mean_std(mean, std)}" if t in paper else ""))]
             arrays |= {f"{name}, iteration {t} first batch": over,
                        f"{name}, iteration {t} paper": (mean, std)}
@@ -223,8 +221,8 @@ def directional_smoothness(seeds=6, steps=667, optimizers=BOTH, lr=None, setting
     arrays, parts = labels_of(settings, optimizers=names), []
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
-        path = stacked(along, [(smoothness, setting, both, seed, steps, points)
-                               for seed in seeds])["values"][..., 0]  # (seeds, optimizers, points)
+        path = values_along(smoothness, setting, both, seeds, steps, points)[..., 0]
+        # path (seeds, optimizers, points)
         parts += smoother(name, f"{name}, first batch", both, path, above=0)
         arrays |= {f"{name} rates": rates_of(both), f"{name} first batch": path}
     return arrays, parts
@@ -280,10 +278,10 @@ def generalized_smoothness(seeds=6, steps=500, optimizers=(Adam,), lr=None,
     arrays, parts = labels_of(settings, iteration=50 * np.array(points)), []
     for name, setting in settings.items():
         adam = contestants(setting, optimizers, lr)
-        norm, curvature, spectral = (stacked(along, [
-            (measure, setting, adam, seed, steps, at) for seed in seeds])["values"][:, 0, :, 0]
+        norm, curvature, spectral = (
+            values_along(measure, setting, adam, seeds, steps, at)[:, 0, :, 0]  # (seeds, points)
             for measure, at in ((gradient_norm, points), (smoothness, points),
-                                (spectral_norm, points[::2])))  # (seeds, points) each
+                                (spectral_norm, points[::2])))
         slopes = [log_slope(x, y) for x, y in zip(norm, curvature)]
         spectral_slopes = [log_slope(x[::2], y) for x, y in zip(norm, spectral)]
         good = np.isfinite(norm) & np.isfinite(curvature)
@@ -346,21 +344,27 @@ def softmax_vs_linear(seeds=6, steps=125, optimizers=(Adam,), lr=None):
     for kind, setting in kinds.items():
         loss[kind] = stacked(train, [(setting, adams[kind], seed, steps)
                                      for seed in seeds])["loss"][:, 0]
+    return {"iteration": block_centres(steps), "kinds": [
+        f"{kind} ({arguments['lr']:g})" for kind, ((_, arguments),) in adams.items()],
+        "loss": np.stack([running_median(values) for values in loss.values()], axis=1)
+        }, attention_parts(loss)
+
+
+def attention_parts(loss, words=""):
+    """Parts of C6 from {kind: losses (seeds, steps)}; the words go into their labels."""
     end = {kind: final_loss(values) for kind, values in loss.items()}  # (seeds,) each
     half = {kind: steps_to(SETTING_1.data["d"] / 2, values) for kind, values in loss.items()}
     parts = []
     for kind in ("relu", "softmax", "softmax/n"):
         claim = {} if kind == "relu" else dict(above=1)
-        parts += [Part(f"{kind} steps ratio", f"{kind} / linear: steps to half the loss",
+        parts += [Part(f"{kind} steps ratio", f"{kind} / linear{words}: steps to half the loss",
                        ratio(half[kind], half["linear"]), **claim),
-                  Part(f"{kind} loss ratio", f"{kind} / linear: final loss",
+                  Part(f"{kind} loss ratio", f"{kind} / linear{words}: final loss",
                        ratio(end[kind], end["linear"]), **claim, primary=False)]
-    for kind in kinds:
-        parts += [Part(f"{kind} loss", f"{kind}: final loss", end[kind]),
-                  Part(f"{kind} steps", f"{kind}: steps to half the loss", half[kind])]
-    return {"iteration": block_centres(steps), "kinds": [
-        f"{kind} ({arguments['lr']:g})" for kind, ((_, arguments),) in adams.items()],
-        "loss": np.stack([running_median(values) for values in loss.values()], axis=1)}, parts
+    for kind in loss:
+        parts += [Part(f"{kind} loss", f"{kind}{words}: final loss", end[kind]),
+                  Part(f"{kind} steps", f"{kind}{words}: steps to half the loss", half[kind])]
+    return parts
 
 
 def draw_softmax_vs_linear(figure, arrays, found):
@@ -394,9 +398,8 @@ def larger_model(seeds=6, steps=38, optimizers=BOTH, lr=None):
     parts = gaps(LARGE.name, names, final_loss(loss), above=1) + [
         Part("skewness", f"{LARGE.name}: skewness of the noise norm", skewness(norms), above=0)]
     return {"optimizers": names, "iteration": block_centres(steps), "share": tail_shares(draws),
-            "rates": rates_of(both), "loss": running_median(loss),
-            f"{LARGE.name} tail": tail(norms),
-            f"{LARGE.name} null": np.median(tail(null), axis=(0, 1))}, parts
+            "rates": rates_of(both), "loss": running_median(loss)} | noise_tails(
+                LARGE.name, norms, null), parts
 
 
 def draw_larger_model(figure, arrays, found):
@@ -443,8 +446,7 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=1):
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
         loss = stacked(train, [(setting, both, seed, steps) for seed in seeds])["loss"]
-        values = stacked(along, [(condition, setting, both, seed, steps, points, batches)
-                                 for seed in seeds])["values"]
+        values = values_along(condition, setting, both, seeds, steps, points, batches)
         # loss (seeds, optimizers, steps), values: R_med (seeds, optimizers, points, batches)
         over = ratio(values[:, 0], values[:, 1])  # (seeds, points, batches)
         half[name] = steps_to(0.5, loss)
@@ -529,8 +531,7 @@ def depth(seeds=6, steps=125, optimizers=BOTH, lr=None, batches=1):
         final.append(final_loss(stacked(train, [(setting, both, seed, steps)
                                                 for seed in seeds])["loss"]))
         noises.append(spread(noise_norms(setting, seeds, draws)[0]))
-        values = stacked(along, [(condition, setting, both, seed, steps, points, batches)
-                                 for seed in seeds])["values"]
+        values = values_along(condition, setting, both, seeds, steps, points, batches)
         # values: R_med (seeds, optimizers, points, batches)
         along_path = ratio(values[:, 0], values[:, 1])  # (seeds, points, batches)
         first.append(without_start(along_path[..., 0]))
@@ -778,9 +779,8 @@ def clipping(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=1, settings=P
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)[:2]
         arrays[f"{name} rates"] = rates_of(both)
-        values = np.median(stacked(along, [
-            (clipped_smoothness, setting, both, seed, steps, points, batches)
-            for seed in seeds])["values"], axis=3)
+        values = np.median(values_along(clipped_smoothness, setting, both, seeds, steps, points,
+                                        batches), axis=3)
         for i, each in enumerate(names):  # values: (seeds, optimizers, points, directions, kinds)
             for k, direction in enumerate(("gradient", "step")):
                 path = np.stack([values[:, i, :, k, kind] for kind in range(len(CLIPPED))], axis=1)
@@ -838,9 +838,8 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None):
     both = contestants(setting, optimizers, lr)
     loss = stacked(train, [(setting, both, seed, steps) for seed in seeds])["loss"]
     norms, _ = noise_norms(setting, seeds, draws)
-    R, curvature = (stacked(along, [
-        (measure, setting, both, seed, steps, points) for seed in seeds])["values"][..., 0]
-        for measure in (condition, smoothness))  # (seeds, optimizers, points) each
+    R, curvature = (values_along(measure, setting, both, seeds, steps, points)[..., 0]
+                    for measure in (condition, smoothness))  # (seeds, optimizers, points) each
     height = without_start(curvature)  # (seeds, optimizers)
     parts = gaps(setting.name, names, final_loss(loss), above=1) + [
         Part("skewness", "MLP: skewness of the noise norm", skewness(norms), above=0),

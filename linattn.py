@@ -224,6 +224,7 @@ def compress(prompts):
 
 
 def _gram(Z):
+    """G (batch, D, D) and q (batch, D) of prompts Z (batch, D, n+1)."""
     C = Z[:, :, :-1]
     return C @ C.mT / C.shape[2], np.ascontiguousarray(Z[:, :, -1])
 
@@ -419,7 +420,8 @@ def _embed(params, D, count=2):
 
 
 def _over_chunks(backprop, params, arrays, *options):
-    """Mean loss and gradient over all prompts, a cache-sized chunk at a time."""
+    """Mean loss and gradient (or what else `backprop` sums) over all prompts, a cache-sized chunk
+    at a time."""
     loss, grad, batch = 0.0, 0.0, len(arrays[-1])
     size = max(1, CHUNK // max(arrays[0].shape[1:]) ** 2)
     for start in range(0, batch, size):

@@ -50,8 +50,8 @@ def _mlp_parts(params, D, layers):
 
 
 def _mlp_forward(W1, b1, W2, b2, Z):
-    """x, a and h, a column for each point of each prompt, and C, q: columns (f, y) of the
-    attention's prompt."""
+    """x [d, batch * (n+1)], a and h [hidden, batch * (n+1)], a column for each point of each
+    prompt; and the attention's prompts, of columns (f, y), [batch, D, n+1]."""
     batch, D, columns = Z.shape
     d = D - 1
     x = Z[:, :d].transpose(1, 0, 2).reshape(d, -1)  # [batch, d, n+1] -> [d, batch * (n+1)]

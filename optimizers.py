@@ -138,8 +138,9 @@ class Adam:
 
 
 def clip_global_norm(grad, limit):
-    """grad scaled down, if need be, to the norm `limit`; ValueError if its own norm overflows."""
-    _require("limit", limit)
+    """grad scaled down, if need be, to the norm `limit`, which may be np.inf; ValueError if its own
+    norm overflows."""
+    _require("limit", limit, lambda x: x > 0)
     grad = _array("grad", grad)
     norm = _norm(grad)
     return grad * (limit / norm) if norm > limit else grad.copy()

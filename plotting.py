@@ -226,7 +226,7 @@ def panels_of(figure):
 
 def drop_repeated_labels(ax, figure):
     """Of panels in a row the y label at the left alone, of panels in a column the title at the top
-    and the x label at the bottom alone, where they are the same, and so is the axis."""
+    alone, where they are the same, and the x label at the bottom alone, where the axis is, too."""
     place = ax.get_subplotspec()
     if place is None or ax.get_label() == "<colorbar>":
         return
@@ -276,7 +276,8 @@ def curves(ax, x, series, names, path=True, first=0, **labels):
         elif path:  # it diverged before the first point
             ax.plot(x[0], 0.96, "X", color=style["color"], ms=10, label=str(name),
                     transform=ax.get_xaxis_transform())
-        for each in values[path & np.isfinite(values[:, 0]) & ~np.isfinite(values[:, -1])]:
+        lost = np.isfinite(values[:, 0]) & ~np.isfinite(values[:, -1])
+        for each in values[lost] if path else ():
             last = np.flatnonzero(np.isfinite(each))[-1]
             ax.plot(x[last], each[last], "X", color=style["color"], ms=10)
     ax.set(**labels)
@@ -555,24 +556,23 @@ def forest(ax, labels, groups, look=PLAIN, shift=0.0, label=None, looks={}, **ax
     """For each label, from top to bottom, a group of values (seeds,) on a horizontal line: every
     one a pale dot, the median a marker, a line for its interval. A group may be None. Rows that
     `looks` has, {label: look}, have their own."""
-    usual = look
     for i, (row, values) in enumerate(zip(labels, groups)):
         if values is None:  # a line for something else
             continue
-        look = looks.get(row, usual)
+        style = looks.get(row, look)
         y, good = shift - i, np.isfinite(values)
         ax.plot(np.asarray(values)[good], np.full(good.sum(), y), "o", ms=4, alpha=0.3,
-                color=look["color"])
+                color=style["color"])
         middle, low, high = interval(values)
         if np.isfinite(middle):
             if np.isfinite(low):  # with less than six seeds there is no interval
                 ax.plot([low, min(high, np.max(np.asarray(values)[good]))], [y, y], lw=2,
-                        color=look["color"])
-            ax.plot(middle, y, look["marker"], ms=9, color=look["color"], zorder=3)
+                        color=style["color"])
+            ax.plot(middle, y, style["marker"], ms=9, color=style["color"], zorder=3)
         else:  # the median run diverged
-            ax.plot(0.97, y, "X", ms=10, color=look["color"], transform=ax.get_yaxis_transform())
+            ax.plot(0.97, y, "X", ms=10, color=style["color"], transform=ax.get_yaxis_transform())
     if label:
-        ax.plot([], [], usual["marker"] + "-", color=usual["color"], label=label)
+        ax.plot([], [], look["marker"] + "-", color=look["color"], label=label)
     ax.set(ylim=(0.6 - len(labels), 0.6), **axes)
     row_labels(ax, -np.arange(len(labels)), labels)
 

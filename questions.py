@@ -16,14 +16,15 @@ import plotting
 import polynomial as poly
 from data import (DEEP, NONLINEAR_TASK, SETTING_1, SETTING_2, SETTING_3, SPHERICAL, Prompts,
                   Setting, sample_prompts)
-from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent
+from optimizers import SGD, Adam, Muon, NormalizedSGD, SignDescent, clip_global_norm
 from plotting import curves, dots, heat, note, reference
 from runs import cached
-from training import (FRESH, PILOTS, along, at_best_rates, at_rates, best_in_words, best_rates,
-                      by_name, clip, contestants, evaluation_batch, evaluation_prompts, every_of,
-                      experiment, final, final_loss, generator, initial, late_loss, loss_at,
+from training import (FRESH, PILOTS, at_best_rates, at_rates, best_in_words, best_rates, by_name,
+                      contestants, evaluation_batch, evaluation_prompts, every_of, experiment,
+                      final, final_loss, generator, good_rates, initial, late_loss, loss_at,
                       loss_of_0, noise_norms, points_of, ratio, require, smoothness, spread,
-                      stacked, steps_to, streams, taken, taken_in_words, train, without_start)
+                      stacked, steps_to, streams, taken, taken_in_words, train, values_along,
+                      without_start)
 from verdicts import Part, interval, short
 
 BOTH = (SGD, Adam)
@@ -63,10 +64,10 @@ def other(data={}, **changes):
 def variances(setting, largest, rotated=False):
     """The setting with variances of x in geometric steps, the largest so many times the smallest,
     of mean 1; along the axes, or along those of a random rotation, always the same."""
-    along_axes = np.geomspace(1, largest, setting.data["d"])
-    R = np.linalg.qr(generator(2310).standard_normal(2 * along_axes.shape))[0] if rotated else 1
-    covariance = R * (along_axes / along_axes.mean()) @ np.transpose(R) if rotated else np.diag(
-        along_axes / along_axes.mean())
+    d = setting.data["d"]
+    along_axes = np.geomspace(1, largest, d) / np.geomspace(1, largest, d).mean()
+    R = np.linalg.qr(generator(2310).standard_normal((d, d)))[0] if rotated else np.eye(d)
+    covariance = R * along_axes @ R.T
     return setting._replace(data=setting.data | dict(
         covariance=tuple(map(tuple, covariance.tolist()))))
 
@@ -101,7 +102,7 @@ CONDITIONS = {
     "batch 250": Condition("noise", other(batch=250), constant=LONG, end=late_loss),
     "batch 4,000": Condition("noise", other(batch=4000), end=late_loss),
     "one fixed batch": Condition("noise", other(fixed=True), end=late_loss),
-    "no clipping": Condition("optimizer", other(clipping="none")),
+    "no clipping": Condition("optimizer", other(clip=np.inf)),
     "SGD without momentum": Condition("optimizer", SETTING_1, dict(momentum=0.0)),
     "SGD with momentum 0.97": Condition("optimizer", SETTING_1, dict(momentum=0.97)),
     "SGD, a rate for each layer": Condition("optimizer", SETTING_1, dict(factors=THEORY),
@@ -201,19 +202,18 @@ def after_the_longest(name, length, run, before, of_training):
     with np.errstate(all="ignore"):
         words = {"both at a floor": (np.median(ends / before, axis=0) > 0.8).all(),
                  "still falling": (late < 0.9 * earlier).any()}
-    return [Part(f"{name} share", f"{name}, {length:,} steps: share after which the better one is "
-                 "where the other ends", share)] * of_training + [
-        Part(f"{name} state", f"{name}, {length:,} steps", ", ".join(
-            word for word, so in words.items() if so) or "settled")]
+    parts = [Part(f"{name} share", f"{name}, {length:,} steps: share after which the better one is "
+                  "where the other ends", share)] if of_training else []
+    return parts + [Part(f"{name} state", f"{name}, {length:,} steps", ", ".join(
+        word for word, so in words.items() if so) or "settled")]
 
 
 def at_these_rates(name, setting, both, seeds, length, loss):
     """Parts at the rates of one length, of which the losses are (seeds, 2, length)."""
     half, every = steps_to(loss_of_0(setting) / 2, loss), every_of([length])
     points = points_of(length, 10, every)
-    height = without_start(np.median(stacked(along, [
-        (smoothness, setting, both, seed, length, points, 3, every) for seed in seeds])["values"],
-        axis=-1))  # (seeds, 2)
+    height = without_start(np.median(values_along(
+        smoothness, setting, both, seeds, length, points, 3, every), axis=-1))  # (seeds, 2)
     norms, null = noise_norms(setting, seeds, max(5, length // 4))
     return [Part(f"{name} half", f"{name}: steps to half the loss of predicting 0, SGD / Adam",
                  ratio(half[:, 0], half[:, 1])),
@@ -610,12 +610,12 @@ def edge_of_stability(seeds=6, steps=200, batches=1):
     for rate in rates:
         sgd = ((SGD, dict(lr=rate)),)
         run = stacked(train, [(SETTING_1, sgd, seed, steps) for seed in seeds])
-        found = stacked(along, [(sharpness, SETTING_1, sgd, seed, steps, points, batches)
-                                for seed in seeds])["values"][:, 0]  # (seeds, points, batches)
+        found = values_along(sharpness, SETTING_1, sgd, seeds, steps, points, batches)[:, 0]
+        # found (seeds, points, batches)
         limit, typical = 2 * (1 + 0.9) / rate, np.median(found, axis=-1)  # (seeds, points)
         clipped = run["grad_norm"][:, 0] > SETTING_1.clip
-        recent = np.array([[seed[max(0, at - 50) : at + 1].any() for at in t]
-                           for seed in clipped])  # (seeds, points)
+        recent = np.array([[steps_of[max(0, at - 50) : at + 1].any() for at in t]
+                           for steps_of in clipped])  # (seeds, points)
         parts += [
             Part(f"{rate:g} start", f"rate {rate:g}: at the start", typical[:, 0] / limit),
             Part(f"{rate:g}", f"rate {rate:g}: largest eigenvalue / limit",
@@ -735,14 +735,6 @@ def behind_best(ends):
     best = ends.min(axis=1, keepdims=True)
     with np.errstate(all="ignore"):
         return np.where(np.isinf(ends), np.inf, np.where(ends == best, 0, np.log(ends / best)))
-
-
-def good_rates(scores):
-    """(lowest, highest) rate of {rate: score} whose loss is within a factor 2 of the best one's;
-    NaN if all were lost."""
-    good = [rate for rate, score in scores.items()
-            if score < np.inf and score <= min(scores.values()) + np.log(2)]
-    return (min(good), max(good)) if good else (np.nan, np.nan)
 
 
 def screened(run, i, rate, good):
@@ -874,13 +866,13 @@ def initialization(seeds=6, steps=5, optimizers=BOTH, depths=(2, 8)):
     arrays, parts, rates = {"scales": scales, "optimizers": list(candidates)}, [], []
     for label, setting in {f"L = {L}, {where}": SETTING_1._replace(layers=L, full=full)
                            for L in depths for where, full in PLACES.items()}.items():
-        final = []
+        ends = []  # of a scale (optimizers, seeds)
         for std in scales:
             run, _, scores = at_best_rates(setting._replace(std=std), candidates, steps, seeds)
-            final.append(run["ends"].T)
+            ends.append(run["ends"].T)
             rates.append(Part(f"{label} {std} rates", f"{label}, std {std}: best rates",
                               best_in_words(scores)))
-        for each, values in zip(candidates, np.stack(final, axis=1)):  # (scales, seeds)
+        for each, values in zip(candidates, np.stack(ends, axis=1)):  # (scales, seeds)
             good, diverged = (values < setting.data["d"] / 2).all(axis=1), np.isinf(values).any(
                 axis=1)
             words = [f"{word} at std {', '.join(f'{std:g}' for std in np.array(scales)[so])}"
@@ -973,7 +965,7 @@ def remedied(setting, remedy):
     """(setting, optimizers' arguments) with a remedy; without clipping unless it is that."""
     prepared = {"over |x|": "scaled", "whitened": "whitened", "whitened, decay": "whitened"}
     setting = setting._replace(
-        clipping="global" if remedy == "clipping" else "none",
+        clip=setting.clip if remedy == "clipping" else np.inf,
         data=dict(setting.data, prepared=prepared.get(remedy, "nothing")))
     return setting, dict(weight_decay=0.01) if "decay" in remedy else {}
 
@@ -1072,11 +1064,11 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
         parts += [Part(f"share {each}", f"share of the log gap that {each} closes",
                        closed(ends, each)) for each in factors]
     s = np.quantile(spectra.s, np.linspace(0.001, 0.999, 200))
-    curves = [poly.rho(best[3], s) ** 2]
+    left = [poly.rho(best[3], s) ** 2]
     for i, each in enumerate(BOTH):
         weights = run["snapshots"][:, i, -1, 0]  # (seeds, layers, 2, d, d)
         off, small, rest = what_is_left(weights, spectra, s)
-        curves += rest
+        left += rest
         parts += [Part(f"off {each.__name__}", f"{each.__name__}: share of the weights off the "
                        "identity", off),
                   Part(f"small {each.__name__}", f"{each.__name__}: share of the loss due to "
@@ -1088,7 +1080,7 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
     parts += [Part("rates", "best rates", best_in_words(scores)), *(
         Part(f"factors {each}", f"factors, {each}", " : ".join(f"{it:.2g}" for it in values))
         for each, values in factors.items())]
-    return {"s": s, "names": list(ends), "ends": np.array(list(ends.values())), "rest": curves,
+    return {"s": s, "names": list(ends), "ends": np.array(list(ends.values())), "rest": left,
             "iteration": every_of([steps]) * np.arange(last.shape[2]), "last": last,
             "best last": best[3][-1, 1],
             "spectrum": np.histogram(np.log10(spectra.s), 60, (-2, 1))[0]}, parts
@@ -1224,7 +1216,7 @@ def goes_on(setting, seed, steps, rate, batch, share):
         _, grad = linattn.loss_and_grad(params, linattn.compress(Prompts(Z[kept], target[kept])))
         if not np.isfinite(np.linalg.norm(grad)):
             return dict(fall=np.inf)
-        params = sgd.step(params, clip(grad, setting))
+        params = sgd.step(params, clip_global_norm(grad, setting.clip))
     first, last = (np.median([loss_at(setting, each, None, evaluation_batch(setting, k))
                               for k in range(20)]) for each in (start, params))
     return dict(fall=last / first if np.isfinite(last) else np.inf)
@@ -1292,7 +1284,7 @@ def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
                            "the numbers, at the same rate", whole),
                       Part(f"{name} off early {each}", f"{name}, {each}: share off the identity, "
                            "all but the last layer, after a twentieth of the steps",
-                           off[:, :2][:, -1]),  # the second snapshot, if there are two
+                           off[:, min(1, off.shape[1] - 1)]),  # the second snapshot, if any
                       Part(f"{name} off {each}", f"{name}, {each}: the same near the end",
                            off[:, -1])]
         parts += [Part(f"{name} {each}", f"{name}: final loss {each} / Adam", ratio(values, adam))

@@ -2,9 +2,10 @@
 
 The names are those of experiments.py. The first line of each docstring says the claim again, the
 second which objection is tested: that rates were not tuned, that one batch decides, that noise was
-compared with nothing. Seeds start at 1000 (FRESH), so none was looked at before the bounds were
-set; rates are chosen on seeds from 0 on. `NAME.full` has the arguments of `--full`; the defaults
-are a first look. Words and axes as in experiments.py. Nothing here is in the paper.
+compared with nothing. Seeds start at 1000 (FRESH; C9's at 1100, C12's at 2000), so none was looked
+at before the bounds were set; rates are chosen on seeds from 0 on. `NAME.full` has the arguments of
+`--full`; the defaults are a first look. Words and axes as in experiments.py. Nothing here is in the
+paper.
 """
 
 import numpy as np
@@ -14,17 +15,17 @@ import linattn
 import plotting
 from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SETTINGS, SETTING_1,
                   SETTING_3, SPHERICAL)
-from experiments import smoother
+from experiments import PRINTED, attention_parts, smoother
 from optimizers import SGD, Adam
 from plotting import (curves, dots, in_settings, listed, note, numbers, reference,
                       smoothness_axis, tails)
 from runs import cached
-from training import (FRESH, FRESHER, about_rates, along, at_best_rates, best_in_words, best_rate,
+from training import (FRESH, FRESHER, about_rates, at_best_rates, best_in_words, best_rate,
                       block_centres, by_name, condition, contestants, diagonal, evaluation_batch,
                       experiment, final_loss, gradient_norm, grid, labels_of, linear_alone,
-                      log_slope, loss_at, noise_norms, points_of, r_med, rates_of, ratio, require,
-                      running_median, skewness, smoothness, spectral_norm, spread, stacked,
-                      steps_to, sweep, tail, tail_shares, train, without_start)
+                      log_slope, loss_at, noise_norms, noise_tails, points_of, r_med, rates_of,
+                      ratio, require, running_median, skewness, smoothness, spectral_norm, spread,
+                      stacked, steps_to, sweep, tail_shares, train, values_along, without_start)
 from verdicts import Part, short
 
 BOTH = (SGD, Adam)
@@ -131,8 +132,8 @@ def single_prompts(words, settings, contestants, seeds, steps, batches):
     for name, setting in settings.items():
         both = contestants[name]
         pair = " / ".join(each.__name__ for each, _ in both[:2])
-        errors = stacked(along, [(squared_errors, setting, both, seed, steps, (last,), batches)
-                                 for seed in seeds])["values"].reshape(len(seeds), len(both), -1)
+        errors = values_along(squared_errors, setting, both, seeds, steps, (last,), batches)
+        errors = errors.reshape(len(seeds), len(both), -1)  # the prompts of all batches
         quantiles = np.quantile(errors, QUANTILES, axis=-1)  # (quantiles, seeds, optimizers)
         over = ratio(quantiles[..., 0], quantiles[..., 1])  # (quantiles, seeds)
         parts += [Part(f"{name} {words} {q:g}", f"{name}, {words}, limit: quantile {q:g} of the "
@@ -197,8 +198,7 @@ def gradient_noise(seeds=12, draws=600, settings=PAPER_SETTINGS):
         norms, null = noise_norms(setting, seeds, draws)
         parts += against_gaussian(f"{name} spread", f"{name}: 99 % quantile over median of the "
                                   "noise norm", spread(norms), spread(null))
-        arrays |= {f"{name} tail": tail(norms),  # (seeds, shares)
-                   f"{name} null": np.median(tail(null), axis=(0, 1))}
+        arrays |= noise_tails(name, norms, null)
     return arrays, parts
 
 
@@ -240,7 +240,7 @@ def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, po
     is said of other iterations.
     """
     last = (steps - 1) // 50 * 50
-    iterations = [t for t in (750, 1250) if t <= last] or [last]
+    iterations = [t for t in PRINTED if t <= last] or [last]
     require(len(pooled) == 2, "pooled", pooled, "how many seeds, and how many batches")
     few, many = seeds[: pooled[0]], pooled[1]
     arrays, parts, limits = labels_of(
@@ -249,8 +249,7 @@ def condition_number(seeds=6, steps=300, optimizers=BOTH, lr=None, batches=3, po
 
     def ratios(setting, both, seeds, batches, t, together=False):
         """SGD's R_med over Adam's, (seeds, batches), or (seeds,) for all batches together."""
-        H = stacked(along, [(diagonal, setting, both, seed, steps, (t // 50,), batches)
-                            for seed in seeds])["values"][:, :, 0]
+        H = values_along(diagonal, setting, both, seeds, steps, (t // 50,), batches)[:, :, 0]
         # H (seeds, optimizers, batches, params)
         R = r_med(H.mean(axis=2) if together else H)  # the mean of Hessians is that on all
         return ratio(R[:, 0], R[:, 1])
@@ -326,7 +325,7 @@ def directional_smoothness(seeds=6, steps=300, optimizers=BOTH, lr=None, batches
     arrays, parts = labels_of(settings, optimizers=[each.__name__ for each in optimizers]), []
     for name, setting in settings.items():
         both = contestants(setting, optimizers, lr)
-        found = smoothness_of(setting, both, seeds, steps, points, batches)
+        found = values_along(smoothness, setting, both, seeds, steps, points, batches)
         typical, together = np.median(found, axis=-1), found.mean(axis=-1)
         parts += smoother(f"{name} typical", f"{name}, typical batch, {steps:,} steps", both,
                           typical, above=0)
@@ -345,18 +344,12 @@ def directional_smoothness(seeds=6, steps=300, optimizers=BOTH, lr=None, batches
                    f"{name} together": together}
         if late > steps:
             points_late = tuple(range(steps // 50, (late - 1) // 50 + 1, 6))
-            path = np.median(smoothness_of(setting, both, seeds[:6], late, points_late, batches),
-                             axis=-1)
+            path = np.median(values_along(smoothness, setting, both, seeds[:6], late, points_late,
+                                          batches), axis=-1)
             parts += smoother(f"{name} late", f"{name}, limit: typical batch, steps "
                               f"{50 * points_late[0]:,} to {50 * points_late[-1]:,}", both, path,
                               start=0)
     return arrays, parts
-
-
-def smoothness_of(setting, both, seeds, steps, points, batches):
-    """v^T H v (seeds, optimizers, points, batches)."""
-    return stacked(along, [(smoothness, setting, both, seed, steps, points, batches)
-                           for seed in seeds])["values"]
 
 
 def draw_directional_smoothness(figure, arrays, found):
@@ -401,8 +394,8 @@ def generalized_smoothness(seeds=6, steps=800, optimizers=(Adam,), lr=None, batc
     for name, setting in settings.items():
         adam = contestants(setting, optimizers, lr)
         arrays[f"{name} rates"] = rates_of(adam)
-        norm, curvature, spectral = (stacked(along, [
-            (measure, setting, adam, seed, steps, at, many) for seed in seeds])["values"][:, 0]
+        norm, curvature, spectral = (
+            values_along(measure, setting, adam, seeds, steps, at, many)[:, 0]
             for measure, at, many in ((gradient_norm, points, batches),  # (seeds, points, batches)
                                       (smoothness, points, batches),
                                       (spectral_norm, points[::2], 1)))
@@ -416,9 +409,9 @@ def generalized_smoothness(seeds=6, steps=800, optimizers=(Adam,), lr=None, batc
     return arrays, parts
 
 
-def window_slope(x, y, windows=4):
-    """Mean over windows of the path of the slope of log y against log x (points,)."""
-    pairs = zip(np.array_split(x, windows), np.array_split(y, windows))
+def window_slope(x, y):
+    """Mean over four windows of the path of the slope of log y against log x (points,)."""
+    pairs = zip(np.array_split(x, 4), np.array_split(y, 4))
     return np.mean([log_slope(*pair) for pair in pairs])
 
 
@@ -459,22 +452,12 @@ def softmax_vs_linear(seeds=6, steps=45, optimizers=(Adam,)):
     matrices; with all of P and Q trained softmax attention learns, too (a row of `lead`).
     """
     kinds = {"linear": SETTING_1} | {setting.name: setting for setting in NONLINEAR}
-    best, loss, parts = {}, {}, []
+    best, loss = {}, {}
     for kind, setting in kinds.items():
         run, _, scores = at_best_rates(setting, by_name(optimizers), steps, seeds)
         best[kind], loss[kind] = best_in_words(scores), run["loss"][:, 0]  # (seeds, steps)
-    end = {kind: final_loss(loss[kind]) for kind in kinds}  # (seeds,) each
-    half = {kind: steps_to(SETTING_1.data["d"] / 2, loss[kind]) for kind in kinds}
-    for kind in ("relu", "softmax", "softmax/n"):
-        claim = {} if kind == "relu" else dict(above=1)
-        parts += [Part(f"{kind} steps ratio", f"{kind} / linear, best rates: steps to half the "
-                       "loss", ratio(half[kind], half["linear"]), **claim),
-                  Part(f"{kind} loss ratio", f"{kind} / linear, best rates: final loss",
-                       ratio(end[kind], end["linear"]), **claim, primary=False)]
-    for kind in kinds:
-        parts += [Part(f"{kind} loss", f"{kind}, best rates: final loss", end[kind]),
-                  Part(f"{kind} steps", f"{kind}, best rates: steps to half the loss", half[kind]),
-                  Part(f"{kind} rate", f"{kind}: best rate", best[kind])]
+    parts = attention_parts(loss, ", best rates")
+    parts += [Part(f"{kind} rate", f"{kind}: best rate", best[kind]) for kind in kinds]
     return {"iteration": block_centres(steps), "best kinds": [
         f"{kind} ({best[kind].split()[1]})" for kind in kinds], "best loss": np.stack(
             [running_median(loss[kind]) for kind in kinds], axis=1)}, parts
@@ -509,8 +492,7 @@ def larger_model(seeds=10, draws=15):
                              skewness(norms), skewness(null))
     parts += against_gaussian("spread", f"{LARGE.name}: 99 % quantile over median of the noise "
                               "norm", spread(norms), spread(null), primary=False)
-    return {"share": tail_shares(draws), f"{LARGE.name} tail": tail(norms),
-            f"{LARGE.name} null": np.median(tail(null), axis=(0, 1))}, parts
+    return {"share": tail_shares(draws)} | noise_tails(LARGE.name, norms, null), parts
 
 
 def draw_larger_model(figure, arrays, found):
@@ -551,8 +533,7 @@ def heavy_tails(seeds=6, steps=250, optimizers=BOTH, lr=None, batches=2):
         both = contestants(setting, optimizers, lr)
         loss = stacked(train, [(setting, both, seed, steps) for seed in seeds])["loss"]
         half = steps_to(0.5, loss)  # (seeds, optimizers)
-        values = stacked(along, [(condition, setting, both, seed, steps, points, batches)
-                                 for seed in seeds])["values"]
+        values = values_along(condition, setting, both, seeds, steps, points, batches)
         typical = np.median(ratio(values[:, 0], values[:, 1]), axis=-1)  # (seeds, points)
         over[name], gain[name] = without_start(typical), ratio(half[:, 0], half[:, 1])
         parts += [Part(f"{name} R_med", f"{name}: ratio of R_med, typical batch", over[name]),
@@ -773,9 +754,8 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2)
     setting, points, draws = NONLINEAR_TASK, points_of(steps, 10), max(5, steps // 4)
     both = contestants(setting, optimizers, lr)
     norms, null = noise_norms(setting, seeds, draws)
-    R, curvature = (stacked(along, [
-        (measure, setting, both, seed, steps, points, batches) for seed in seeds])["values"]
-        for measure in (condition, smoothness))  # (seeds, optimizers, points, batches) each
+    R, curvature = (values_along(measure, setting, both, seeds, steps, points, batches)
+                    for measure in (condition, smoothness))  # (seeds, optimizers, points, batches)
     typical = np.median(ratio(R[:, 0], R[:, 1]), axis=-1)  # (seeds, points)
     height = without_start(np.median(curvature, axis=-1))  # (seeds, optimizers)
     parts = against_gaussian("spread", "MLP: 99 % quantile over median of the noise norm",
@@ -787,9 +767,9 @@ def nonlinear_regression(seeds=6, steps=50, optimizers=BOTH, lr=None, batches=2)
             f"{each.__name__} {short(np.median(height[:, i]), 2)}"
             for i, (each, _) in enumerate(both)))]
     return {"optimizers": [optimizer.__name__ for optimizer in optimizers],
-            "point": 50 * np.array(points), "share": tail_shares(draws), "MLP tail": tail(norms),
-            "MLP null": np.median(tail(null), axis=(0, 1)), "R_med": np.median(R, axis=-1),
-            "smoothness": np.median(curvature, axis=-1)}, parts
+            "point": 50 * np.array(points), "share": tail_shares(draws),
+            "R_med": np.median(R, axis=-1), "smoothness": np.median(curvature, axis=-1)
+            } | noise_tails("MLP", norms, null), parts
 
 
 def draw_nonlinear_regression(figure, arrays, found):

@@ -64,7 +64,7 @@ def train(setting, contestants, seed, steps, every=50):
             grad_norm[i, t] = np.linalg.norm(grad)
             layer_grad_norm[i, t] = np.linalg.norm(grad.reshape(layers, -1), axis=1)
             if np.isfinite([loss[i, t], grad_norm[i, t]]).all():
-                after = stepped(rule, before, clip(grad, setting))
+                after = stepped(rule, before, optimizers.clip_global_norm(grad, setting.clip))
                 left = rate_left(setting, t / steps)
                 params[i] = after if left == 1 else before + left * (after - before)
             else:
@@ -112,16 +112,7 @@ def rate_left(setting, share):
     raise ValueError(f"schedule: got {setting.schedule!r}, wants constant, linear or warm-up")
 
 
-def clip(grad, setting):
-    """By the global norm, or not at all."""
-    if setting.clipping == "global":
-        return optimizers.clip_global_norm(grad, setting.clip)
-    if setting.clipping == "none":
-        return grad
-    raise ValueError(f"clipping: got {setting.clipping!r}, wants global or none")
-
-
-def contestants(setting, classes=(optimizers.SGD, optimizers.Adam), lr=None, **arguments):
+def contestants(setting, classes=(optimizers.SGD, optimizers.Adam), lr=None):
     """((class, its arguments), ...), each at its rate in lr, {class's name: rate}, or else that of
     the setting. Raises ValueError where there is none."""
     classes = check_optimizers(classes)
@@ -130,7 +121,7 @@ def contestants(setting, classes=(optimizers.SGD, optimizers.Adam), lr=None, **a
         if each.__name__ not in rates:
             raise ValueError(f"lr: got none for {each.__name__} in {setting.name}, wants one, as "
                              f"--lr {each.__name__}=RATE or lr=dict({each.__name__}=RATE)")
-    return tuple((each, dict(arguments, lr=rates[each.__name__])) for each in classes)
+    return tuple((each, dict(lr=rates[each.__name__])) for each in classes)
 
 
 def streams(seed):
@@ -200,6 +191,12 @@ def along(measure, setting, contestants, seed, steps, points, batches=1, every=5
                         for before, after in each] for each in finite], float)
     values[~alive] = np.nan
     return dict(values=values)
+
+
+def values_along(measure, setting, contestants, seeds, *rest):
+    """The same for every seed: (seeds, contestants, points, batches, ...)."""
+    return stacked(along, [(measure, setting, contestants, seed, *rest)
+                           for seed in seeds])["values"]
 
 
 def evaluation_prompts(setting, k):
@@ -299,10 +296,10 @@ def noise(setting, seed, draws):
     mean = noises.mean(axis=0)
     _, singular, directions = np.linalg.svd(noises - mean, full_matrices=False)
     std = singular / np.sqrt(max(1, draws - 1))
-    along, rng = directions @ mean, generator([2310, seed])
-    off = max(0, np.sum(mean**2) - np.sum(along**2))  # of the mean, where nothing varies
+    means, rng = directions @ mean, generator([2310, seed])
+    off = max(0, np.sum(mean**2) - np.sum(means**2))  # of the mean, where nothing varies
     null = [np.sqrt(off + sum(
-        (m + s * rng.standard_normal(draws)) ** 2 for m, s in zip(along, std))) for _ in range(20)]
+        (m + s * rng.standard_normal(draws)) ** 2 for m, s in zip(means, std))) for _ in range(20)]
     return dict(norms=np.linalg.norm(noises, axis=1), null=null)
 
 
@@ -407,6 +404,13 @@ def tail(norms):
     return descending[..., np.round(tail_shares(draws) * draws).astype(int) - 1]
 
 
+def noise_tails(name, norms, null):
+    """What a figure shows of noise norms (seeds, draws) and Gaussian ones (seeds, samples, draws),
+    beside the `tail_shares`."""
+    return {f"{name} tail": tail(norms),  # (seeds, shares)
+            f"{name} null": np.median(tail(null), axis=(0, 1))}  # (shares,)
+
+
 # ---- Each optimizer at its best rate -------------------------------------------------------------
 
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -469,20 +473,26 @@ def best_rate(by_rate):
     return min(scores, key=scores.get)
 
 
+def good_rates(scores):
+    """(lowest, highest) rate of {rate: score} whose loss is within a factor 2 of the best one's;
+    NaN if all were lost."""
+    good = [rate for rate, score in scores.items()
+            if score < np.inf and score <= min(scores.values()) + np.log(2)]
+    return (min(good), max(good)) if good else (np.nan, np.nan)
+
+
 def about_rates(by_rate, used):
     """What the losses at several rates say of the rate in use: the best one, with a warning where
     it is the first or the last of the grid, and those within a factor 2 of its loss."""
-    scores, rates = log_loss(by_rate), list(by_rate)
-    best = best_rate(by_rate)
-    good = [rate for rate, score in scores.items()
-            if score < np.inf and score <= scores[best] + np.log(2)]
+    low, high = good_rates(log_loss(by_rate))
+    rates, best = list(by_rate), best_rate(by_rate)
     final = np.array([final_loss(run["loss"]) for run in by_rate.values()])
     diverged = f"{np.isinf(final).sum()} of {final.size} runs diverged"
-    if not good:
+    if np.isnan(low):
         return f"none, {diverged}"
     end = " (an end of the grid)" if best in (rates[0], rates[-1]) else ""
-    return (f"{best:g}{end}, in use {used:g}; within a factor 2 of the best: {min(good):g} to "
-            f"{max(good):g}; {diverged}")
+    return (f"{best:g}{end}, in use {used:g}; within a factor 2 of the best: {low:g} to "
+            f"{high:g}; {diverged}")
 
 
 def rates_of(contestants):
@@ -505,7 +515,6 @@ PILOTS = range(4)  # the seeds on which rates are chosen
 ROUNDS = 8
 
 
-@np.errstate(all="ignore")
 def final(setting, loss, snapshots, length, every):
     """The `final_loss` of the first `length` steps of a run, its loss (steps,) and snapshots
     (points, 2, ...), one every so many steps."""
@@ -611,8 +620,8 @@ def at_rates(setting, chosen, seeds, end=final):
         every = every_of([length])
         run = stacked(train, [(setting, contestants, seed, length, every) for seed in seeds])
         run["ends"] = np.array([[end(setting, loss, path, length, every)
-                                 for loss, path in zip(*seed)]
-                                for seed in zip(run["loss"], run["snapshots"])])
+                                 for loss, path in zip(losses, paths)]
+                                for losses, paths in zip(run["loss"], run["snapshots"])])
         found[length] = run
     return found
 
@@ -679,8 +688,6 @@ def checked(function, arguments):
             require(set(found[name]) <= known, name, value, f"some of {', '.join(sorted(known))}")
     if "lr" in usual:
         found["lr"] = check_rates(found["lr"], found["optimizers"])
-        for setting in found.get("settings", {}).values():
-            contestants(setting, found["optimizers"], found["lr"])
     return found
 
 

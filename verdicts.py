@@ -97,11 +97,9 @@ def interval(values):
 
 def decide(low, high, above, below):
     """holds, against or open, from the ends of the interval and the bounds."""
-    above = -np.inf if above is None else above
-    below = np.inf if below is None else below
-    if (low > above or above == -np.inf) and (high < below or below == np.inf):
-        return "holds"
-    return "against" if high < above or low > below else "open"
+    inside = (above is None or low > above) and (below is None or high < below)
+    beyond = (above is not None and high < above) or (below is not None and low > below)
+    return "holds" if inside else "against" if beyond else "open"
 
 
 def verdict(found):

@@ -106,13 +106,14 @@ def test_budgets_and_options():
     assert given("C1", "--lr", "0.1", "--lr", "Adam=0.2")["lr"] == dict(SGD=0.1, Adam=0.2)
     assert given("C1", "--optimizers", "Adam", "--optimizers", "Muon", "--lr", "1")["lr"] == dict(
         Adam=1.0, Muon=1.0)
+    assert given("learning_rates", "--optimizers", "SGD", "Muon")["lr"] is None  # it finds them
 
 
 @pytest.mark.parametrize("typed, words", (
     ("C9 --full --out 'my results'", "report --out 'my results'"),
-    ("C1 --seeds 1 --steps 3", "adam_vs_sgd --full   (20,000 times the steps)"),
-    ("C9 --robust --lr SGD=1", "depth --robust --full --lr SGD=1   (17 times the steps)"),
-    ("lead --rows 'L = 2'", "lead --full --rows 'L = 2'   (42 times the steps)"),
+    ("C1 --seeds 1 --steps 3", "adam_vs_sgd --full   (20,000 times as many steps in all)"),
+    ("C9 --robust --lr SGD=1", "depth --robust --full --lr SGD=1   (17 times as many steps in all)"),
+    ("lead --rows 'L = 2'", "lead --full --rows 'L = 2'   (42 times as many steps in all)"),
     ("the_model", "the_model --full")))
 def test_the_hint_after_a_run(typed, words):
     """A command to be pasted, and how much more it computes."""

@@ -245,8 +245,9 @@ def test_lead_in_a_world_whose_numbers_are_known(monkeypatch):
     tuned = []
     monkeypatch.setattr(questions, "best_rates", chosen)
     monkeypatch.setattr(questions, "at_rates", runs_at)
-    monkeypatch.setattr(questions, "stacked", lambda function, tasks: dict(values=np.array(
-        [np.multiply.outer([4.0, 1.0], np.ones((len(task[5]), 3))) for task in tasks])))
+    monkeypatch.setattr(questions, "values_along", lambda measure, setting, both, seeds, length,
+                        points, batches, every: np.tile(np.multiply.outer(
+                            [4.0, 1.0], np.ones((len(points), batches))), (len(seeds), 1, 1, 1)))
     monkeypatch.setattr(questions, "noise_norms", lambda setting, seeds, draws: (
         np.tile(np.where(np.arange(100) < 98, 1.0, 3.0), (6, 1)),
         np.tile(np.where(np.arange(100) < 98, 1.0, 1.5), (6, 20, 1))))
@@ -492,7 +493,7 @@ def test_messy_data_in_a_world_whose_numbers_are_known(monkeypatch):
     three times Adam's."""
     def level(setting, rule, arguments, steps):
         risk = 0.2 if "noise" in setting.data else 0.1
-        risk *= 0.1 if setting.clipping == "global" else 0.5 if "weight_decay" in arguments else 1
+        risk *= 0.1 if setting.clip == 1 else 0.5 if "weight_decay" in arguments else 1
         return risk * (0.9 if setting.data["prepared"] == "scaled" else 1) * (3 if rule is SGD else 1)
 
     World(level, monkeypatch)

@@ -326,8 +326,8 @@ def test_code_and_numpys_version_are_in_the_key(tasks, monkeypatch):
 
 
 @pytest.mark.parametrize("name, change", (
-    ("training.clip", lambda old: functools.wraps(old)(lambda *arguments: old(*arguments))),
-    ("training.clip", functools.partial), ("training.clip", lambda old: Mock(side_effect=old)),
+    ("training.stepped", lambda old: functools.wraps(old)(lambda *arguments: old(*arguments))),
+    ("training.stepped", functools.partial), ("training.stepped", lambda old: Mock(side_effect=old)),
     ("optimizers.clip_global_norm", lambda old: lambda grad, limit: grad),
     ("optimizers.SGD.step", lambda old: Adam.step), ("optimizers.np", lambda old: os),
     ("data.PAPER_SETTINGS", lambda old: dict(reversed(old.items()))),
@@ -366,10 +366,10 @@ def test_what_a_session_changed_is_computed_in_it_and_not_kept(tasks, monkeypatc
     late = ((importlib.import_module("clock").Late, dict(lr=1)),),
     with monkeypatch.context() as patch:
         patch.setattr(tasks, "BETA", -5)
-        patch.setattr(training, "clip", functools.partial(training.clip))
+        patch.setattr(training, "stepped", functools.partial(training.stepped))
         tasks.LISTS["a"].append(3)
         assert results(tasks.beta, mine(), late) == [-5, 1] and not kept()
-    assert "\nexperiments.py: clock.NOW, tasks.BETA, tasks.LISTS, training.clip: other than in " \
+    assert "\nexperiments.py: clock.NOW, tasks.BETA, tasks.LISTS, training.stepped: other than in " \
         "their files (or they change by themselves, " in capsys.readouterr().err
     tasks.LISTS["a"].pop()
     assert results(tasks.beta, mine()) == [5] and len(kept()) == 1
