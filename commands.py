@@ -189,7 +189,7 @@ def arguments_of(name, given):
             if given.names == ["all"] and key == "optimizers" and len(usual[key]) == 1:
                 found[key] = value[-1:]  # of an experiment that compares none
         elif value and given.names != ["all"]:
-            raise ValueError(f"--{option}: {name} takes none")
+            raise ValueError(f"--{option}: got one, wants none: {name} takes none")
     if given.lr and "lr" in usual:
         found["lr"] = rates(given.lr, [each.__name__ for each in found["optimizers"]])
     return checked(function, found)
@@ -257,7 +257,6 @@ def finding(name, level, arguments, parts):
 def judged(name, level, arguments, parts):
     """The verdict, of a first look as such, or why there is none; "" for a question."""
     word, usual = verdict(parts), defaults(NAMES[level][name])
-    full = usual | NAMES[level][name].full
     if not word:
         return ""
     if arguments["seeds"] < LEAST_SEEDS:
@@ -267,8 +266,22 @@ def judged(name, level, arguments, parts):
             return f"too short for a verdict: {arguments[key]:,} {key}, wants {usual[key]:,}"
     if any(arguments.get(key) != usual.get(key) for key in ("optimizers", "lr", "settings")):
         return "not judged: other optimizers, rates or settings than those of the claim"
-    first = any(arguments.get(key, 0) < full.get(key, 0) for key in ("seeds", "steps", "draws"))
-    return f"{word} in a first look" if first else word
+    return f"{word} in a first look" if is_first_look(name, level, arguments) else word
+
+
+def is_first_look(name, level, arguments):
+    """Whether these are fewer seeds, steps or draws than those of `--full`."""
+    full = defaults(NAMES[level][name]) | NAMES[level][name].full
+    return any(arguments.get(key, 0) < full.get(key, 0) for key in ("seeds", "steps", "draws"))
+
+
+def check_that_no_longer_run_is_lost(name, level, out, arguments):
+    """Raises ValueError if a first look would replace what `--full` found."""
+    path = place(level, out) / f"{name}.json"
+    if path.exists() and is_first_look(name, level, arguments) and not is_first_look(
+            name, level, load(name, out, level)[1]["configuration"]):
+        raise ValueError(f"{path}: got the finding of a longer run (--full), which this one would "
+                         "replace, wants another --out, or that file deleted")
 
 
 def commit():
@@ -472,7 +485,8 @@ def gallery(found, out):
                  "ends lower unless a word says otherwise; alike: within 0.8 and 1.25. Times "
                  "Setting 1's: seed by seed; a condition changes the lead where 1 lies outside of "
                  "the interval.\n\n" + questions.table_of_lead(arrays, parts, steps) + "\n\n"
-                 + questions.tails_and_depth(parts, steps)).rstrip()
+                 + questions.tails_and_depth(parts, steps) + "\n\n"
+                 + questions.lead_and_loss(parts, steps)).rstrip()
     claims = report(found, out, translated, "", "../").split("\n\n")[0]
     japanese = "\n\n".join(["# わかったこと", "![すべての主張と項目](scoreboard.png)",
                             thumbnails(found, out, translated), claims])
@@ -517,7 +531,7 @@ def score(board):
     words = []
     for level in LEVELS:
         verdicts = [each[level]["verdict"] for name, each in board.items()
-                    if each[level] and each[level]["verdict"] and claim_of(name)[0][1:].isdigit()]
+                    if each[level] and verdict(each[level]["parts"])]
         words.append(f"{verdicts.count('reproduced')} of {len(verdicts)}")
     return f"Reproduced: {words[0]} claims as the paper asks, {words[1]} when asked harder"
 
@@ -569,7 +583,9 @@ def main(arguments=None):
     except BrokenPipeError:  # the reader of our output left; the files are saved
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except ValueError as error:  # of the user's
+    except ValueError as error:
+        if "wants" not in str(error):  # no mistake of the user's: whoever mends it needs the place
+            raise
         runs.say(str(error))
         return 2
     except (runs.RunFailed, OSError) as error:
@@ -631,6 +647,8 @@ def run_all(names, level, given):
         runs.write(runs.folder / ".writable", lambda file: None)  # before anything is computed
     except OSError as error:
         raise ValueError(f"out: got {given.out!r}, wants a folder to write in ({error.strerror})")
+    for name, arguments in asked.items():
+        check_that_no_longer_run_is_lost(name, level, given.out, arguments)
     failed = []
     for name, arguments in asked.items():
         try:

@@ -659,16 +659,16 @@ def draw_learning_rates(figure, arrays, found):
             used, style = arrays[f"{name} {each} used"], plotting.look(each, i)
             if len(arrays[f"{name} {each} lengths"]):
                 lengths.plot(arrays[f"{name} {each} lengths"], arrays[f"{name} {each} best"],
-                             **dict(style, marker="."))
+                             label=each, **dict(style, marker="."))
             lengths.axhline(used, color=style["color"], lw=1.5, ls=style["ls"],
                             zorder=2 - i)  # so that both show where they are one
         ax.set(xscale="log", yscale="log", title=title, xlabel="learning rate",
                ylabel="final loss / the lowest", ylim=(0.7, 30))
         lengths.set(xscale="log", yscale="log", xlabel="steps of the run", ylabel="best rate")
-    for marker, size, words in (("o", 13, "in use"), ("*", 16, "best"), ("X", 10, "diverged")):
-        above[0].plot([], [], marker, ms=size, mew=2, color="#444444", label=words,
-                      mfc="none" if marker == "o" else None)
-    above[-1].legend(*above[0].get_legend_handles_labels(), loc="upper left", ncols=2)
+        for marker, size, words in (("o", 13, "in use"), ("*", 16, "best"), ("X", 10, "diverged")):
+            ax.plot([], [], marker, ms=size, mew=2, color="#444444", label=words,
+                    mfc="none" if marker == "o" else None)
+    above[-1].legend(loc="upper left", ncols=2)
     note(below[0], "thin: the rate in use")
     away = {f"{name} {each}": best_of(arrays, f"{name} {each}")[1] / arrays[f"{name} {each} used"]
             for name in settings for each in names}

@@ -120,7 +120,7 @@ def slides(draw, arrays, found, verdict=""):
         with warnings.catch_warnings(action="ignore"):  # of nine panels without room
             figure = picture(draw, arrays, found, verdict, style)
         panels = panels_of(figure)
-        keep = panels[number]
+        keep, place = panels[number], panels[number].get_subplotspec()
         for text in (keep.title, keep.xaxis.label, keep.yaxis.label):
             text.set_visible(True)
         for other in panels:  # a title stands for its column
@@ -128,10 +128,18 @@ def slides(draw, arrays, found, verdict=""):
                 keep.title.set(text=keep.get_title() or other.get_title(),
                                fontsize=style["axes.titlesize"])
         keep.tick_params(labelleft=keep.get_yticks().size > 0, labelbottom=True)
-        for ax in [ax for ax in figure.axes if ax is not keep]:
-            ax.remove()
+        own = set(keep.get_legend_handles_labels()[1])
+        explained = any(other.get_legend() and own & set(other.get_legend_handles_labels()[1])
+                        for other in panels if other is not keep)  # in another panel
+        whole = GridSpec(1, 1, figure=figure)[0]
+        for ax in figure.axes:
+            if ax.get_subplotspec() == place:  # the panel, and what lies behind it
+                ax.set_subplotspec(whole)
+            else:
+                ax.remove()
         with matplotlib.style.context(["default", style]):
-            keep.set_subplotspec(GridSpec(1, 1, figure=figure)[0])
+            if explained and not keep.get_legend():
+                keep.legend()
             spread_labels(figure)
         yield figure
 
@@ -221,14 +229,15 @@ def foot(figure, text):
 
 
 def panels_of(figure):
-    return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+    """Its axes without colour bars and what lies behind a panel, whose labels begin with "<"."""
+    return [ax for ax in figure.axes if not ax.get_label().startswith("<")]
 
 
 def drop_repeated_labels(ax, figure):
     """Of panels in a row the y label at the left alone, of panels in a column the title at the top
     alone, where they are the same, and the x label at the bottom alone, where the axis is, too."""
     place = ax.get_subplotspec()
-    if place is None or ax.get_label() == "<colorbar>":
+    if ax not in panels_of(figure):
         return
     for other in panels_of(figure):
         there = other.get_subplotspec()
@@ -442,10 +451,10 @@ def clippings(figure, arrays, heights):
                                   for each in ("gradient", "step")
                                   for setting in arrays["settings"]}, arrays["kinds"])
         ax.set(title=f"along {name}'s path", ylabel="$v^T H v$, clipped / unclipped")
-    for i, words in enumerate(("the gradient", "the optimizer's own step")):
-        panels[0].plot([], [], **look(words, i) | dict(marker=""), label=words)
-    for name, marker in zip(arrays["settings"], "osv^DP"):
-        panels[0].plot([], [], marker, color="#444444", ms=10, label=name)
+        for i, words in enumerate(("the gradient", "the optimizer's own step")):
+            ax.plot([], [], **look(words, i) | dict(marker=""), label=words)
+        for setting, marker in zip(arrays["settings"], "osv^DP"):
+            ax.plot([], [], marker, color="#444444", ms=10, label=setting)
     panels[0].legend(loc="lower left")
     half = list(arrays["kinds"]).index("clipped at 0.5")
     return (short(max(each["gradient"][:, half].max() for each in over.values()), 2),

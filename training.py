@@ -659,6 +659,7 @@ def experiment(first=0):
                 found["seeds"] = tuple(range(first, first + found["seeds"]))
             with one_pool():
                 return function(**found)
+        door.full = {}  # the arguments of `--full`, unless the book says more
         return door
     return decorate
 
@@ -685,7 +686,8 @@ def checked(function, arguments):
         elif isinstance(default, tuple):
             known = {*default, *getattr(function, "full", {}).get(name, ())}
             found[name] = (value,) if isinstance(value, str) else tuple(value)
-            require(set(found[name]) <= known, name, value, f"some of {', '.join(sorted(known))}")
+            require(set(found[name]) <= known, name, value,
+                    f"some of {', '.join(map(repr, sorted(known)))}")
     if "lr" in usual:
         found["lr"] = check_rates(found["lr"], found["optimizers"])
     return found

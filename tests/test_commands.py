@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import wraps
 from pathlib import Path
 from unittest.mock import Mock, patch
 
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 
 import commands
 import experiments
+import questions
 import runs
 from optimizers import SGD, Adam
 from verdicts import Part, measured
@@ -315,8 +317,8 @@ def test_the_scoreboard():
     (["C1", "--steps", "0"], "--steps: got '0'"), (["C1", "--jobs", "x"], "--jobs: got 'x'"),
     (["C1", "--lr", "SGD=x"], "lr: got 'SGD=x'"), (["C1", "--lr", "-1"], "lr: got -1"),
     (["C1", "--lr", "Adm=1"], "lr: got 'Adm=1', wants rates of SGD, Adam (did you mean Adam?)"),
-    (["C2", "--lr", "1"], "--lr: gradient_noise takes none"),
-    (["C1", "--rows", "L = 2"], "--rows: adam_vs_sgd takes none"),
+    (["C2", "--lr", "1"], "--lr: got one, wants none: gradient_noise takes none"),
+    (["C1", "--rows", "L = 2"], "--rows: got one, wants none: adam_vs_sgd takes none"),
     (["lead", "--steps", "1"], "steps: got 1, wants 2 or more"),
     (["lead", "--rows", "L = 2", "L = 5"], "conditions: got ['L = 2', 'L = 5'], wants some of"),
     (["C6", "C7", *SMALL, "--optimizers", "Adam"], "optimizers: got ['Adam'], wants 2 or more"),
@@ -334,6 +336,28 @@ def test_mistakes_cost_one_line_and_status_2(arguments, words, here, capsys):
     assert exit_status(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and words in err and err.count("\n") == 1, err
+
+
+def test_a_first_look_does_not_replace_what_a_longer_run_found(kept, capsys):
+    """Rows that took hours, say; with another folder it runs."""
+    before = (kept / "lead.json").read_bytes()
+    assert exit_status(["lead", "--rows", "L = 2", "--steps", "8", "--out", str(kept)]) == 2
+    assert "lead.json: got the finding of a longer run" in capsys.readouterr().err
+    assert exit_status(["C1", "C2", *SMALL[:2], "--out", str(kept)]) == 2
+    assert (kept / "lead.json").read_bytes() == before
+    assert exit_status(["the_model", "--seeds", "1", "--out", "new"]) == 0
+    assert exit_status(["the_model", "--seeds", "2", "--out", "new"]) == 0  # both are first looks
+
+
+def test_a_mistake_in_an_experiment_shows_its_place(here, monkeypatch):
+    """Its author must mend it; a line of 'got and wants' is for the user's alone."""
+    def slip(**arguments):
+        int("slip")
+
+    monkeypatch.setitem(commands.NAMES["published"], "the_model", wraps(
+        questions.the_model)(slip))
+    with pytest.raises(ValueError, match="invalid literal"):
+        commands.main(["the_model", "--out", "new"])
 
 
 @pytest.mark.parametrize("source, words", (

@@ -14,7 +14,6 @@
 
 import inspect
 import re
-from math import ceil
 from pathlib import Path
 
 import numpy as np

@@ -144,6 +144,23 @@ def test_a_slide_has_its_own_labels():
         assert all(text.get_visible() for text in (ax.xaxis.label, ax.yaxis.label, ax.title))
 
 
+def test_a_slide_has_the_legend_of_what_it_shows_and_what_lies_behind_it():
+    def draw(figure, arrays, found):
+        first, second, third = figure.subplots(1, 3)
+        for ax, label in ((first, "SGD"), (second, "SGD"), (third, "noise")):
+            ax.plot([0, 1], label=label)
+        first.legend()
+        second.twinx().set_label("<behind>")
+        return "headline", "caption"
+
+    slides = list(plotting.slides(draw, {}, {}))
+    assert [len(each.axes) for each in slides] == [1, 2, 1]
+    first, second, third = (each.axes[0].get_legend() for each in slides)
+    assert first and second.get_texts()[0].get_text() == "SGD" and third is None
+    panel, behind = slides[1].axes
+    assert panel.get_position().bounds == behind.get_position().bounds
+
+
 @pytest.mark.parametrize("name", ("lead", "depth"))
 def test_nothing_of_a_slide_is_cut_off(name):
     """Headline, verdict and legend lie on the page, and the names of rows not on each other."""

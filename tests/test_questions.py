@@ -295,6 +295,23 @@ def test_tails_and_depth():
     assert questions.tails_and_depth(parts, 1000) == ""
 
 
+def test_lead_and_loss():
+    """Three pairs of rows out of order in loss and lead alike, none in order; nothing of two rows,
+    and nothing of rows that change an optimizer."""
+    def world(**rows):
+        return verdicts.measured([verdicts.Part(f"{name} {kind} 50{word}", "", [value] * 6)
+                                  for name, (over, adam) in rows.items()
+                                  for kind in ("constant", "falling")
+                                  for word, value in (("", over), (" Adam", adam))])
+
+    rows = {"Setting 1": (5, 0.1), "L = 6": (9, 0.01), "n = 80": (7, 0.05)}
+    assert "Over the 3 rows of other data or depth" in questions.lead_and_loss(world(**rows), 50)
+    assert "is -1.00 at a constant rate and -1.00 at a falling one (50 steps)" in \
+        questions.lead_and_loss(world(**rows, **{"no clipping": (99, 99)}), 50)
+    assert "is -0.33 at" in questions.lead_and_loss(world(**rows | {"n = 80": (4, 0.05)}), 50)
+    assert questions.lead_and_loss(world(**dict(list(rows.items())[:2])), 50) == ""
+
+
 # ---- The other questions in a made-up world ------------------------------------------------------
 
 LUCK = (1, 2, 1, 0.5, 4, 1)  # of six seeds: the median is 1, the mean is not

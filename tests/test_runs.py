@@ -24,7 +24,6 @@ import numpy as np
 import pytest
 
 import data
-import optimizers
 import runs
 import training
 from conftest import Here
