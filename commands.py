@@ -278,8 +278,11 @@ def is_first_look(name, level, arguments):
 def check_that_no_longer_run_is_lost(name, level, out, arguments):
     """Raises ValueError if a first look would replace what `--full` found."""
     path = place(level, out) / f"{name}.json"
-    if path.exists() and is_first_look(name, level, arguments) and not is_first_look(
-            name, level, load(name, out, level)[1]["configuration"]):
+    try:
+        kept = load(name, out, level)[1]["configuration"]
+    except ValueError:  # there is none, or one of another version, which may go
+        return
+    if is_first_look(name, level, arguments) and not is_first_look(name, level, kept):
         raise ValueError(f"{path}: got the finding of a longer run (--full), which this one would "
                          "replace, wants another --out, or that file deleted")
 
@@ -352,8 +355,8 @@ def load(name, out, level="published"):
                 median=float(each.median), interval=tuple(map(float, each.interval)))
         return arrays, found
     except Exception as error:  # whatever a damaged file makes of json, numpy and zipfile
-        raise ValueError(f"{path}: got no results of an experiment of this version "
-                         f"({type(error).__name__}: {error})") from None
+        raise ValueError(f"{path}: got {type(error).__name__}: {error}, wants results of this "
+                         "version") from None
 
 
 def draw(name, arrays, found, make=plotting.picture):

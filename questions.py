@@ -232,7 +232,7 @@ def lower(values):
 
 
 SHOWN = ("Setting 1, published rates", "Setting 1", "n = 5 (Setting 2)", "n = 80",
-         "heavy-tailed x", "variances 16-fold", "L = 2", "L = 6", "batch 16", "one fixed batch",
+         "heavy-tailed x", "variances 16-fold", "L = 2", "L = 8", "batch 16", "one fixed batch",
          "no clipping", "SGD, a rate for each layer", "Adam with beta2 = 0.999",
          "all of P and Q trained", "softmax attention", "softmax + MLP")  # sixteen can be read
 
@@ -273,8 +273,8 @@ def draw_lead(figure, arrays, found):
     more = len(groups) - len(rows)
     middles = [three[-1, 0] for name in rows for three in (
         arrays[f"{name} constant ratio"], arrays[f"{name} falling ratio"]) if len(three)]
-    return (f"In the longest runs SGD ends at {short(min(middles), 2)} to {short(max(middles), 2)} "
-            "times Adam's loss: each row changes one thing",
+    return (f"In the longest runs SGD ends at {short(min(middles), 2)} to "
+            f"{float(short(max(middles), 2)):,g} times Adam's loss: each row changes one thing",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
             "length unless the row says published; a row says what differs from Setting 1 "
             "(nonlinear attention: all of P and Q trained, too; no attention: steps are compared). "
@@ -774,15 +774,17 @@ def kendall_tau(a, b):
 def draw_screen(figure, arrays, found):
     """A row a candidate, in the order "ranked": "bench behind" and "MODEL behind" (seeds,
     candidates)."""
-    names, ranked = ([str(each) for each in arrays[key]] for key in ("candidates", "ranked"))
+    names, ranked, models = ([str(each) for each in arrays[key]]
+                             for key in ("candidates", "ranked", "models"))
+    of_bench = plotting.listed([model for model in models if model in BENCH] or models[:1])
     order = [names.index(each) for each in ranked]
     bench, ends = figure.subplots(1, 2, sharex=True, sharey=True)
     plotting.forest(bench, ranked, arrays["bench behind"].T[order],
-                    title="the bench, all settings together")
-    looks = list(zip(arrays["models"], plotting.OTHER_LOOKS))
+                    title="the bench as a whole")
+    looks = list(zip(models, plotting.OTHER_LOOKS))
     for i, (model, look) in enumerate(looks):
         shift = 0.5 * (0.5 - i / max(1, len(looks) - 1))  # from top to bottom
-        plotting.forest(ends, ranked, arrays[f"{model} behind"].T[order], look, shift, str(model))
+        plotting.forest(ends, ranked, arrays[f"{model} behind"].T[order], look, shift, model)
     ends.set(title="model by model")
     for ax in (bench, ends):
         ax.set(xscale="log", xlabel="final loss / the best one's")
@@ -790,10 +792,9 @@ def draw_screen(figure, arrays, found):
     return (f"Of {len(ranked)} optimizers {ranked[0]} ends lowest; SGD's loss is "
             f"{found['bench SGD']} times the best" if "bench SGD" in found else
             f"Of {len(ranked)} optimizers {ranked[0]} ends lowest",
-            "Ranked on the bench (Settings 1 to 3) by the geometric mean of the ratio to the best "
-            "one, each at its best rate. A dot for each seed, line: median and interval. Kendall's "
-            "tau of the bench and "
-            f"itself after half the steps: {found['half the steps tau']}.")
+            f"Ranked on the bench ({of_bench}) by the geometric mean of the ratio to the best one, "
+            "each at its best rate. A dot for each seed, line: median and interval. Kendall's tau "
+            f"of the bench and itself after half the steps: {found['half the steps tau']}.")
 
 
 screen.full = dict(seeds=6, steps=200, models=(*BENCH, "softmax attention", "softmax + MLP"))
@@ -872,8 +873,8 @@ def initialization(seeds=6, steps=5, optimizers=BOTH, depths=(2, 8)):
 
     Setting 1 at these depths, entries of standard deviation 0.01 to 0.8, in the paper's blocks and
     in full matrices, every optimizer at its best rate (`best_rates`) in every case. Measured: the
-    final loss. A run "trains" if it ends below half of the loss of predicting 0, which is d.
-    (`gradient_norms` has the gradients.)
+    final loss. An optimizer "trains" if every seed ends below half of the loss of predicting 0,
+    which is d, "diverges" if one is lost, and the figure calls lost what every seed is.
     """
     scales, candidates = (0.01, 0.05, 0.2, 0.8), by_name(optimizers)
     arrays, parts, rates = {"scales": scales, "optimizers": list(candidates)}, [], []
@@ -1000,8 +1001,8 @@ def late_risk(setting, loss, snapshots, length, every):
 
 
 def ridge_risk(setting):
-    """The risk of the ridge regression with penalty sigma^2 Sigma, where Sigma is the covariance of
-    x and sigma^2 the variance of the noise: for Gaussian x and noise the best predictor."""
+    """The risk of the ridge regression with penalty sigma^2 Sigma, where Sigma^-1 is the covariance
+    of w and sigma^2 the variance of the noise: for Gaussian noise the best predictor."""
     covariance, found = np.array(setting.data.get("covariance", np.eye(5))), []
     penalty = setting.data.get("noise", 0) ** 2 * covariance
     for k in range(20):
@@ -1502,8 +1503,9 @@ def draw_what_it_learns(figure, arrays, found):
     plotting.bracket(ax, arrays["depths"][-1], [
         found["L = 4 loss"].median, arrays["least P = g I"][-1]],
         plotting.times(found["L = 4 P = g I"]))
-    return (f"{name}'s three layers are nearly multiples of the identity; four layers end at "
-            f"{found['L = 4 P = g I']} times the loss of the best multiples",
+    return (f"In {name}'s three layers {100 * found['L = 3 off'].median:.0f} % of Q lies off the "
+            f"multiples of the identity; four layers end at {found['L = 4 P = g I']} times the loss "
+            "of the best multiples",
             "Setting 1. Weights: one seed, near the end. Line: median over seeds, band: smallest "
             "to largest. Final loss: of training, and of the best steps of gradient descent that "
             "Newton's method found: of one size, of L sizes, and with P = g I in each layer, so "

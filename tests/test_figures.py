@@ -572,6 +572,98 @@ def test_the_edge():
         np.testing.assert_allclose(line.get_ydata(), np.median(arrays[name], axis=0))
 
 
+def test_every_model_of_the_screen_is_drawn():
+    """Right, a row a candidate, from top to bottom the models, in the look of the legend."""
+    figure, arrays, _ = strange("published", "screen")
+    names = list(arrays["candidates"])
+    lines = [line for line in figure.axes[1].get_lines() if len(line.get_xdata())]
+    dots = sorted((line for line in lines if line.get_alpha() == 0.3),
+                  key=lambda line: -line.get_ydata()[0])
+    colours = {line.get_label(): line.get_color() for line in figure.axes[1].get_lines()
+               if not len(line.get_xdata())}
+    wanted = [(model, names.index(each)) for each in arrays["ranked"] for model in arrays["models"]]
+    for dot, (model, k) in zip(dots, wanted, strict=True):
+        np.testing.assert_allclose(dot.get_xdata(), arrays[f"{model} behind"][:, k])
+        assert dot.get_color() == colours[str(model)]
+
+
+def test_the_panels_of_stable_rate():
+    figure, arrays, parts = strange("published", "stable_rate")
+    for ax, name in zip(figure.axes, arrays["batches"], strict=True):
+        assert ax.get_title() == name
+        assert [text.get_text() for text in ax.get_xticklabels()] == [
+            f"{rate:g}" for rate in arrays["rates"]]
+        assert ax.texts[0].get_text() == f"safe up to {parts[f'{name} stable']}"
+        seeds, _ = groups_of(ax)
+        np.testing.assert_allclose(seeds[: len(arrays["rates"])], arrays[str(name)].T)
+
+
+def test_both_series_of_reduced_model():
+    figure, arrays, parts = strange("published", "reduced_model")
+    ax, = figure.axes
+    lines = [line for line in ax.get_lines() if len(line.get_xdata())]
+    dots = sorted((line for line in lines if line.get_alpha() == 0.3),
+                  key=lambda line: -line.get_ydata()[0])
+    wanted = [(case, each) for case in questions.REDUCED if f"{case} over" in arrays
+              for each in ("SGD", "Adam")]
+    for dot, (case, each) in zip(dots, wanted, strict=True):
+        np.testing.assert_allclose(dot.get_xdata(), parts[f"{case} {each}"].values)
+        assert dot.get_color() == plotting.LOOKS[each]["color"]
+    looks = {line.get_label(): line.get_color() for line in ax.get_lines()
+             if not len(line.get_xdata())}
+    assert all(looks[each] == plotting.LOOKS[each]["color"] for each in ("SGD", "Adam"))
+    outside = [str(parts[f"{case} {each}"]) for case, each in wanted
+               if not 0.5 <= parts[f"{case} {each}"].median <= 2]
+    assert sorted(text.get_text() for text in ax.texts) == sorted(outside)
+
+
+def test_what_it_learns_is_drawn():
+    """Three layers' P above their Q; against the depth the final loss and the three least losses;
+    of the longer runs the seeds; and a bracket from the loss of four layers to the best numbers."""
+    figure, arrays, parts = strange("published", "what_it_learns")
+    panels = {ax.get_title().split(",")[0]: ax for ax in figure.axes if ax.get_title()}
+    for which, letter in enumerate("PQ"):
+        tiles = panels[letter].images[0].get_array()
+        for layer in range(3):
+            np.testing.assert_allclose(tiles[:, 6 * layer : 6 * layer + 5],
+                                       arrays["weights"][(0, 2, 4, 1, 3, 5)[3 * which + layer]])
+    lines = {line.get_label(): line for line in panels["final loss"].get_lines()}
+    for label, y in (("Adam", np.median(arrays["final"][:, 0], axis=0)),
+                     ("L gradient steps, one step size", arrays["least one size"]),
+                     ("L gradient steps, L step sizes", arrays["least L sizes"]),
+                     ("best multiples of the identity", arrays["least P = g I"])):
+        np.testing.assert_allclose(lines[label].get_xydata().T, [(1, 2, 3, 4), y])
+    for label in ("five times the steps", "five times the steps, falling rate"):
+        np.testing.assert_allclose(lines[label].get_ydata(), arrays[f"L = 4, {label}"])
+    ends = parts["L = 4 loss"].median, arrays["least P = g I"][3]
+    bracket, = [text for text in panels["final loss"].texts if not text.get_text()]
+    assert sorted([bracket.xy[1], bracket.get_position()[1]]) == pytest.approx(sorted(ends))
+
+
+def test_what_stands_above_and_beside_the_rows_of_lead():
+    """Left the constant rate; in grey the group of the rows below; one row is at published rates;
+    where all of P and Q are trained it says so."""
+    figure, arrays, _ = strange("published", "lead")
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == (
+        "at a constant rate", "at a rate that falls to 0")
+    rows = dict(zip((text.get_text() for text in left.get_yticklabels()), left.get_yticks()))
+    assert list(rows)[:2] == ["Setting 1, published rates", "Setting 1, best rates"]
+    assert "softmax attention, all of P and Q" in rows and "L = 8" in rows
+    heads = {text.get_text(): text.get_position()[1] for text in left.texts}
+    for word, first in (("DATA", "n = 5 (Setting 2)"), ("DEPTH", "L = 2")):
+        assert heads[word] == rows[first] + 1
+    assert "below 1 SGD ends lower, above 1 Adam" in right.get_xlabel()
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    colours = [handle.get_color() for handle in figure.legends[0].legend_handles]
+    lengths = sorted({int(n) for key, values in arrays.items()
+                      if key.endswith((" constant", " falling")) for n in values})
+    assert labels == [f"{n:,} steps" for n in lengths if f"{n:,} steps" in labels] + [
+        "open who ends lower", "interval, longest run"]
+    pale = [sum(to_rgb(colour)) for colour in colours[:-2]]
+    assert sorted(pale, reverse=True) == pale and len(set(pale)) == len(pale)
+
+
 # ---- Panels --------------------------------------------------------------------------------------
 
 
