@@ -1504,8 +1504,8 @@ def draw_what_it_learns(figure, arrays, found):
         found["L = 4 loss"].median, arrays["least P = g I"][-1]],
         plotting.times(found["L = 4 P = g I"]))
     return (f"In {name}'s three layers {100 * found['L = 3 off'].median:.0f} % of Q lies off the "
-            f"multiples of the identity; four layers end at {found['L = 4 P = g I']} times the loss "
-            "of the best multiples",
+            f"multiples of the identity; four layers end at {found['L = 4 P = g I']} times the "
+            "loss of the best multiples",
             "Setting 1. Weights: one seed, near the end. Line: median over seeds, band: smallest "
             "to largest. Final loss: of training, and of the best steps of gradient descent that "
             "Newton's method found: of one size, of L sizes, and with P = g I in each layer, so "

@@ -727,12 +727,8 @@ def test_messy_data_compares_risks(monkeypatch):
     assert found["clean clipping Adam with / without"] == pytest.approx(1 / 10)
 
 
-def test_polynomial_reads_the_last_weights_before_a_step(monkeypatch):
-    """Of SGD, Adam and theory's factors, which end at 0.8, 0.1 and 0.2; the weights after t steps
-    are t times that, after a step -1. Three layers of g = c = -1."""
-    def level(setting, rule, arguments, steps):
-        return 0.1 * (arguments["factors"][-1] if "factors" in arguments else 8 if rule is SGD else 1)
-
+def let_snapshots_grow(monkeypatch):
+    """Each of a run is so many times what it would be as its number says, and -1 after the step."""
     usual = World.train
 
     def train(self, setting, contestants, seed, steps, every=50):
@@ -741,8 +737,18 @@ def test_polynomial_reads_the_last_weights_before_a_step(monkeypatch):
         run["snapshots"][..., 1] = -1
         return run
 
-    World(level, monkeypatch)
     monkeypatch.setattr(World, "train", train)
+
+
+def test_polynomial_reads_the_last_weights_before_a_step(monkeypatch):
+    """Of SGD, Adam and theory's factors, which end at 0.8, 0.1 and 0.2; the weights after t steps
+    are t times that, after a step -1. Three layers of g = c = -1."""
+    def level(setting, rule, arguments, steps):
+        last = 8 if rule is SGD else 1
+        return 0.1 * (arguments["factors"][-1] if "factors" in arguments else last)
+
+    World(level, monkeypatch)
+    let_snapshots_grow(monkeypatch)
     monkeypatch.setattr(questions, "block_roots", lambda numbers, spectra: np.array([4.0, 2, 1]))
     monkeypatch.setattr(questions.poly, "spectra", lambda rng, arguments: questions.poly.Spectra(
         np.array([[0.5], [1.2], [1.5]]), np.ones((3, 1)), 0.0))
@@ -787,15 +793,7 @@ def test_reduced_model_reads_each_optimizers_weights(monkeypatch):
     """Whose share off the identity is taken to be a tenth, in the mean of layers, of the final
     loss, times the number of the snapshot; the last layer, at 9, does not count."""
     World(lambda setting, rule, arguments, steps: 0.8 if rule is SGD else 0.1, monkeypatch)
-    usual = World.train
-
-    def train(self, setting, contestants, seed, steps, every=50):
-        run = usual(self, setting, contestants, seed, steps, every)
-        run["snapshots"] *= np.arange(run["snapshots"].shape[1])[:, None]
-        run["snapshots"][..., 1] = -1
-        return run
-
-    monkeypatch.setattr(World, "train", train)
+    let_snapshots_grow(monkeypatch)
     monkeypatch.setattr(questions, "off_identity", lambda weights: np.multiply.outer(
         weights, [[0.05, 0.1], [0.15, 0.1], [9, 9]]))
     monkeypatch.setattr(questions, "theory", lambda setting: (1.0, 1.0, 1.0))
@@ -991,7 +989,8 @@ def test_polynomial_in_a_world_whose_numbers_are_known(monkeypatch):
     """SGD ends at 8 times Adam's loss, with layer rates at its last factor: 2 by theory, 4 for
     1 : 1 : 8."""
     def level(setting, rule, arguments, steps):
-        return 0.1 * (arguments["factors"][-1] if "factors" in arguments else 8 if rule is SGD else 1)
+        last = 8 if rule is SGD else 1
+        return 0.1 * (arguments["factors"][-1] if "factors" in arguments else last)
 
     World(level, monkeypatch)
     monkeypatch.setattr(questions, "block_roots", lambda numbers, spectra: np.array([4.0, 2, 1]))
