@@ -38,7 +38,8 @@ NAMES = {level: {name: function for book in books for name, function in vars(boo
 EVERY = list(NAMES["published"])
 LEAST_SEEDS = 6  # below which no sign test decides
 FIELDS = "claim", "claimed", "level", "verdict", "parts", "configuration", "commit", "versions"
-GALLERY = "README.md", "README.ja.md", "scoreboard.png", "scoreboard.pdf"
+GALLERY = ("README.md", "README.ja.md", "scoreboard.png", "scoreboard.pdf", "lead_and_loss.png",
+           "lead_and_loss.pdf")
 EXAMPLES = """
 examples:
   python experiments.py adam_vs_sgd                  a first look, also as C1 or adam-vs-sgd
@@ -470,8 +471,9 @@ def headline(name, out, level="published"):
 
 
 def gallery(found, out):
-    """Write README.md of the folder, its figures with a sentence each, the tables in Japanese, and
-    the scoreboard. Returns their paths: none if one of them is there, but no README.md of ours."""
+    """Write README.md of the folder, its figures with a sentence each, the tables in Japanese, the
+    scoreboard, and, if `lead` is there, when the lead is large. Returns their paths: none if one of
+    them is there, but no README.md of ours."""
     there = [path for path in (Path(out, name) for name in GALLERY) if path.exists()]
     if there and there[0].read_bytes().splitlines()[:1] != [b"# What was found"]:
         runs.say(f"{', '.join(map(str, there))}: left alone, as this program did not write "
@@ -481,15 +483,6 @@ def gallery(found, out):
                         thumbnails(found, out), "Every number is in NAME.json, the arrays of a "
                         "figure in NAME.npz, its caption in NAME.txt.",
                         report(found, out, figures="", source="../")])
-    if ("lead", "published") in found:
-        arrays, lead = load("lead", out)
-        parts, steps = lead["parts"], lead["configuration"]["steps"]
-        text += ("\n\n## lead, row by row\n\nSGD's final loss over Adam's, median [interval]: Adam "
-                 "ends lower unless a word says otherwise; alike: within 0.8 and 1.25. Times "
-                 "Setting 1's: seed by seed; a condition changes the lead where 1 lies outside of "
-                 "the interval.\n\n" + questions.table_of_lead(arrays, parts, steps) + "\n\n"
-                 + questions.tails_and_depth(parts, steps) + "\n\n"
-                 + questions.lead_and_loss(parts, steps)).rstrip()
     claims = report(found, out, translated, "", "../").split("\n\n")[0]
     japanese = "\n\n".join(["# わかったこと", "![すべての主張と項目](scoreboard.png)",
                             thumbnails(found, out, translated), claims])
@@ -497,13 +490,32 @@ def gallery(found, out):
               and any((name, level) in found for level in LEVELS)]
     claims.sort(key=lambda name: not claim_of(name)[0][1:].isdigit())  # C1 to C12 first
     board = {name: {level: found.get((name, level)) for level in LEVELS} for name in claims}
-    figure = plotting.picture(partial(draw_scoreboard, board), {}, {}, score(board))
-    saves = (lambda file: file.write(f"{text}\n".encode()),
-             lambda file: file.write(f"{japanese}\n".encode()),
-             partial(plotting.save, figure, form="png"), partial(plotting.save, figure, form="pdf"))
-    for name, save in zip(GALLERY, saves):
+    figures = {"scoreboard": plotting.picture(partial(draw_scoreboard, board), {}, {}, score(board))}
+    if ("lead", "published") in found:
+        more, figures["lead_and_loss"] = of_lead(out)
+        text += more
+    files = {"README.md": lambda file: file.write(f"{text}\n".encode()),
+             "README.ja.md": lambda file: file.write(f"{japanese}\n".encode())} | {
+        f"{name}.{form}": partial(plotting.save, figure, form=form)
+        for name, figure in figures.items() for form in ("png", "pdf")}
+    for name, save in files.items():
         runs.write(Path(out, name), save)
-    return [Path(out, name) for name in GALLERY]
+    return [Path(out, name) for name in files]
+
+
+def of_lead(out):
+    """Its rows in a table, and where the lead is large, as text and as a figure."""
+    arrays, lead = load("lead", out)
+    parts, steps = lead["parts"], lead["configuration"]["steps"]
+    figure = plotting.picture(partial(questions.scatter_of_lead, steps), arrays, parts, under(lead))
+    paragraphs = (
+        "## lead, row by row", "SGD's final loss over Adam's, median [interval]: Adam ends lower "
+        "unless a word says otherwise; alike: within 0.8 and 1.25. Times Setting 1's: seed by seed; "
+        "a condition changes the lead where 1 lies outside of the interval.",
+        questions.table_of_lead(arrays, parts, steps), questions.tails_and_depth(parts, steps),
+        questions.where_the_lead_is_large(parts, steps),
+        f"![{figure.headline}](lead_and_loss.png)")
+    return "".join(f"\n\n{each}" for each in paragraphs if each), figure
 
 
 def thumbnails(found, out, words=None):

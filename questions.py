@@ -371,13 +371,18 @@ def tails_and_depth(parts, steps):
     return " ".join(sentences)
 
 
-def lead_and_loss(parts, steps):
+def of_data_and_depth(parts, run):
+    """The rows that change data or depth, and have such a run, as "constant 1000"."""
+    return [name for name, row in CONDITIONS.items() if f"{name} {run}" in parts
+            and row.tuned and row.group in ("setting 1", "data", "depth")]
+
+
+def where_the_lead_is_large(parts, steps):
     """Whether the lead is larger where less loss is left, over the rows of other data or depth, in
     a sentence: Kendall's tau of medians. "" of fewer than three rows."""
     taus = []
     for run in (f"constant {steps}", f"falling {steps}"):
-        rows = [name for name, row in CONDITIONS.items() if f"{name} {run}" in parts
-                and row.tuned and row.group in ("setting 1", "data", "depth")]
+        rows = of_data_and_depth(parts, run)
         over, adam = (np.array([parts[f"{name} {run}{words}"].median for name in rows])
                       for words in ("", " Adam"))
         taus.append(kendall_tau(over, adam) if len(rows) > 2 else np.nan)
@@ -385,6 +390,26 @@ def lead_and_loss(parts, steps):
         f"Over the {len(rows)} rows of other data or depth Kendall's tau of SGD / Adam and Adam's "
         "final loss is {:.2f} at a constant rate and {:.2f} at a falling one ({:,} steps).".format(
             *taus, steps))
+
+
+def scatter_of_lead(steps, figure, arrays, found):
+    """A point for each row of other data or depth: SGD / Adam, with its interval, against Adam's
+    final loss, at a rate that falls to 0 over so many steps."""
+    ax, run = figure.subplots(), f"falling {steps}"
+    for name in of_data_and_depth(found, run):
+        over, adam = found[f"{name} {run}"], found[f"{name} {run} Adam"].median
+        color = "#D55E00" if CONDITIONS[name].group == "depth" else "#444444"
+        ax.plot([adam, adam], over.interval, color=color, lw=1.5)
+        ax.plot(adam, over.median, "o", ms=11, color=color)
+        ax.annotate(name, (adam, over.median), (6, 0), textcoords="offset points", va="center",
+                    gid="end", color=color, fontsize="small",
+                    arrowprops=dict(arrowstyle="-", lw=0.8, color=color, relpos=(0, 0.5)))
+    reference(ax, 1)
+    ax.set(xscale="log", yscale="log", xlabel=f"Adam's final loss, rate to 0 over {steps:,} steps",
+           ylabel="SGD's final loss / Adam's")
+    ax.set(xlim=(ax.get_xlim()[0], 30 * ax.get_xlim()[1]), ylim=(0.15, None))  # for the names
+    return ("Adam's lead over SGD is large where little loss is left",
+            "Each row of `lead` that changes data (grey) or depth (orange); line: interval.")
 
 
 lead.full = dict(seeds=10, steps=1000, conditions=tuple(CONDITIONS))

@@ -664,6 +664,24 @@ def test_what_stands_above_and_beside_the_rows_of_lead():
     assert sorted(pale, reverse=True) == pale and len(set(pale)) == len(pale)
 
 
+def test_the_scatter_of_lead():
+    """A point a row of other data or depth, its name beside it."""
+    arrays, found = commands.load("lead", FIGURES)
+    parts = found["parts"]
+    figure = plotting.picture(functools.partial(questions.scatter_of_lead, 1000), arrays, parts)
+    ax, = figure.axes
+    assert (ax.get_xlabel().split(",")[0], ax.get_ylabel()) == (
+        "Adam's final loss", "SGD's final loss / Adam's")
+    points = {text.get_text(): text.xy for text in ax.texts}
+    assert {"Setting 1", "L = 8", "label noise"} <= set(points)
+    assert not {"no clipping", "batch 16", "Setting 1, published rates"} & set(points)
+    for name, point in points.items():
+        assert point == (parts[f"{name} falling 1000 Adam"].median,
+                         parts[f"{name} falling 1000"].median)
+    drawn = {line.get_xydata()[0].tolist()[0] for line in ax.get_lines() if line.get_marker() == "o"}
+    assert drawn == {x for x, _ in points.values()}
+
+
 # ---- Panels --------------------------------------------------------------------------------------
 
 

@@ -296,7 +296,7 @@ def test_tails_and_depth():
     assert questions.tails_and_depth(parts, 1000) == ""
 
 
-def test_lead_and_loss():
+def test_where_the_lead_is_large():
     """Three pairs of rows out of order in loss and lead alike, none in order; nothing of two rows,
     and nothing of rows that change an optimizer."""
     def world(**rows):
@@ -306,11 +306,11 @@ def test_lead_and_loss():
                                   for word, value in (("", over), (" Adam", adam))])
 
     rows = {"Setting 1": (5, 0.1), "L = 6": (9, 0.01), "n = 80": (7, 0.05)}
-    assert "Over the 3 rows of other data or depth" in questions.lead_and_loss(world(**rows), 50)
+    assert "Over the 3 rows of other data or depth" in questions.where_the_lead_is_large(world(**rows), 50)
     assert "is -1.00 at a constant rate and -1.00 at a falling one (50 steps)" in \
-        questions.lead_and_loss(world(**rows, **{"no clipping": (99, 99)}), 50)
-    assert "is -0.33 at" in questions.lead_and_loss(world(**rows | {"n = 80": (4, 0.05)}), 50)
-    assert questions.lead_and_loss(world(**dict(list(rows.items())[:2])), 50) == ""
+        questions.where_the_lead_is_large(world(**rows, **{"no clipping": (99, 99)}), 50)
+    assert "is -0.33 at" in questions.where_the_lead_is_large(world(**rows | {"n = 80": (4, 0.05)}), 50)
+    assert questions.where_the_lead_is_large(world(**dict(list(rows.items())[:2])), 50) == ""
 
 
 def test_what_is_a_floor_and_what_is_still_falling():
@@ -921,7 +921,7 @@ def test_the_kept_table_of_lead_is_that_of_its_parts():
     arrays, parts = kept("lead")
     gallery = (Path(__file__).parent.parent / "figures/README.md").read_text(encoding="utf-8")
     for text in (questions.table_of_lead(arrays, parts, 1000),
-                 questions.tails_and_depth(parts, 1000), questions.lead_and_loss(parts, 1000)):
+                 questions.tails_and_depth(parts, 1000), questions.where_the_lead_is_large(parts, 1000)):
         assert text and text in gallery
 
 
