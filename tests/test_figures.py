@@ -671,12 +671,12 @@ def test_the_scatter_of_lead():
     figure = plotting.picture(functools.partial(questions.scatter_of_lead, 1000), arrays, parts)
     ax, = figure.axes
     assert (ax.get_xlabel().split(",")[0], ax.get_ylabel()) == (
-        "Adam's final loss", "SGD's final loss / Adam's")
+        "SGD's final loss", "SGD's final loss / Adam's")
     points = {text.get_text(): text.xy for text in ax.texts}
     assert {"Setting 1", "L = 8", "label noise"} <= set(points)
     assert not {"no clipping", "batch 16", "Setting 1, published rates"} & set(points)
     for name, point in points.items():
-        assert point == (parts[f"{name} falling 1000 Adam"].median,
+        assert point == (parts[f"{name} falling 1000 SGD"].median,
                          parts[f"{name} falling 1000"].median)
     drawn = {line.get_xydata()[0].tolist()[0] for line in ax.get_lines() if line.get_marker() == "o"}
     assert drawn == {x for x, _ in points.values()}

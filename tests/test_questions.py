@@ -301,9 +301,9 @@ def test_where_the_lead_is_large():
     and nothing of rows that change an optimizer."""
     def world(**rows):
         return verdicts.measured([verdicts.Part(f"{name} {kind} 50{word}", "", [value] * 6)
-                                  for name, (over, adam) in rows.items()
+                                  for name, (over, sgd) in rows.items()
                                   for kind in ("constant", "falling")
-                                  for word, value in (("", over), (" Adam", adam))])
+                                  for word, value in (("", over), (" SGD", sgd))])
 
     rows = {"Setting 1": (5, 0.1), "L = 6": (9, 0.01), "n = 80": (7, 0.05)}
     assert "Over the 3 rows of other data or depth" in questions.where_the_lead_is_large(world(**rows), 50)
