@@ -941,10 +941,9 @@ def draw_initialization(figure, arrays, found):
     lost = {where: [f"{std:g}" for i, std in enumerate(arrays["scales"]) if all(
         np.isinf(arrays[f"{depths[-1]}, {where} {each}"][i]).all() for each in names)]
         for where in PLACES}
-    words = [f"with {what} {f'from an initial std of {lost[where][0]}' if lost[where] else 'never'}"
-             for where, what in (("full matrices", "all of P and Q trained"),
-                                 ("blocks", "the paper's blocks"))]
-    return (f"{depths[-1]} is lost by every seed {', '.join(words)}",
+    blocks, full = (f"{lost[where][0]} or more" if lost[where] else "none" for where in PLACES)
+    return (f"{depths[-1]}: every seed blows up at an initial std of {full} with all of P and Q "
+            f"trained, of {blocks} with the paper's blocks",
             "Setting 1. Final loss: median over the last tenth of the steps, median over seeds, "
             "each case at its best rate; a cross where runs diverged or ended above 1,000; the "
             "loss of predicting 0 is 5.")
