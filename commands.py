@@ -276,7 +276,7 @@ def is_first_look(name, level, arguments):
     return any(arguments.get(key, 0) < full.get(key, 0) for key in ("seeds", "steps", "draws"))
 
 
-def check_that_no_longer_run_is_lost(name, level, out, arguments):
+def refuse_to_replace_a_full_run(name, level, out, arguments):
     """Raises ValueError if a first look would replace what `--full` found."""
     path = place(level, out) / f"{name}.json"
     try:
@@ -490,10 +490,9 @@ def gallery(found, out):
               and any((name, level) in found for level in LEVELS)]
     claims.sort(key=lambda name: not claim_of(name)[0][1:].isdigit())  # C1 to C12 first
     board = {name: {level: found.get((name, level)) for level in LEVELS} for name in claims}
-    figures = {"scoreboard": plotting.picture(partial(draw_scoreboard, board), {}, {}, score(board))}
-    if ("lead", "published") in found:
-        more, figures["lead_and_loss"] = of_lead(out)
-        text += more
+    scoreboard = plotting.picture(partial(draw_scoreboard, board), {}, {}, score(board))
+    more, figures = of_lead(out) if ("lead", "published") in found else ("", {})
+    text, figures = text + more, {"scoreboard": scoreboard} | figures
     files = {"README.md": lambda file: file.write(f"{text}\n".encode()),
              "README.ja.md": lambda file: file.write(f"{japanese}\n".encode())} | {
         f"{name}.{form}": partial(plotting.save, figure, form=form)
@@ -504,18 +503,20 @@ def gallery(found, out):
 
 
 def of_lead(out):
-    """Its rows in a table, and where the lead is large, as text and as a figure."""
+    """Its rows in a table, and where the lead is large, as text and, of three rows or more, as
+    {name: figure}."""
     arrays, lead = load("lead", out)
     parts, steps = lead["parts"], lead["configuration"]["steps"]
-    figure = plotting.picture(partial(questions.scatter_of_lead, steps), arrays, parts, under(lead))
+    where = questions.where_the_lead_is_large(parts, steps)
+    figures = {"lead_and_loss": plotting.picture(partial(questions.scatter_of_lead, steps), arrays,
+                                                 parts, under(lead))} if where else {}
     paragraphs = (
         "## lead, row by row", "SGD's final loss over Adam's, median [interval]: Adam ends lower "
         "unless a word says otherwise; alike: within 0.8 and 1.25. Times Setting 1's: seed by seed; "
         "a condition changes the lead where 1 lies outside of the interval.",
         questions.table_of_lead(arrays, parts, steps), questions.tails_and_depth(parts, steps),
-        questions.where_the_lead_is_large(parts, steps),
-        f"![{figure.headline}](lead_and_loss.png)")
-    return "".join(f"\n\n{each}" for each in paragraphs if each), figure
+        where, *(f"![{figure.headline}]({name}.png)" for name, figure in figures.items()))
+    return "".join(f"\n\n{each}" for each in paragraphs if each), figures
 
 
 def thumbnails(found, out, words=None):
@@ -663,7 +664,7 @@ def run_all(names, level, given):
     except OSError as error:
         raise ValueError(f"out: got {given.out!r}, wants a folder to write in ({error.strerror})")
     for name, arguments in asked.items():
-        check_that_no_longer_run_is_lost(name, level, given.out, arguments)
+        refuse_to_replace_a_full_run(name, level, given.out, arguments)
     failed = []
     for name, arguments in asked.items():
         try:

@@ -381,16 +381,18 @@ def where_the_lead_is_large(parts, steps):
     """Whether the lead is larger where less loss is left, over the rows of other data or depth, in
     a sentence: Kendall's tau of medians. The loss is SGD's: over it SGD / Adam would rise, if the
     two had nothing to do with each other, and fall over Adam's. "" of fewer than three rows."""
-    taus = []
-    for run in (f"constant {steps}", f"falling {steps}"):
-        rows = of_data_and_depth(parts, run)
-        over, sgd = (np.array([parts[f"{name} {run}{words}"].median for name in rows])
-                     for words in ("", " SGD"))
-        taus.append(kendall_tau(over, sgd) if len(rows) > 2 else np.nan)
-    return "" if np.isnan(taus).any() else (
-        f"Over the {len(rows)} rows of other data or depth Kendall's tau of SGD / Adam and SGD's "
-        "final loss is {:.2f} at a constant rate and {:.2f} at a falling one ({:,} steps).".format(
-            *taus, steps))
+    constant, falling = (tau_of_lead(parts, f"{kind} {steps}") for kind in ("constant", "falling"))
+    rows = len(of_data_and_depth(parts, f"falling {steps}"))
+    return "" if rows < 3 else (
+        f"Over the {rows} rows of other data or depth Kendall's tau of SGD / Adam and SGD's final "
+        f"loss is {constant:.2f} at a constant rate and {falling:.2f} at a falling one "
+        f"({steps:,} steps).")
+
+
+def tau_of_lead(parts, run):
+    """Kendall's tau of the medians of SGD / Adam and of SGD's final loss over these rows."""
+    return kendall_tau(*(np.array([parts[f"{name} {run}{words}"].median for name in
+                                   of_data_and_depth(parts, run)]) for words in ("", " SGD")))
 
 
 def scatter_of_lead(steps, figure, arrays, found):
@@ -400,7 +402,8 @@ def scatter_of_lead(steps, figure, arrays, found):
     for name in of_data_and_depth(found, run):
         over, sgd = found[f"{name} {run}"], found[f"{name} {run} SGD"].median
         color = "#D55E00" if CONDITIONS[name].group == "depth" else "#444444"
-        ax.plot([sgd, sgd], over.interval, color=color, lw=1.5)
+        if np.isfinite(over.interval).all():  # with less than six seeds there is none
+            ax.plot([sgd, sgd], over.interval, color=color, lw=1.5)
         ax.plot(sgd, over.median, "o", ms=11, color=color)
         ax.annotate(name, (sgd, over.median), (6, 0), textcoords="offset points", va="center",
                     gid="end", color=color, fontsize="small",
@@ -409,7 +412,8 @@ def scatter_of_lead(steps, figure, arrays, found):
     ax.set(xscale="log", yscale="log", xlabel=f"SGD's final loss, rate to 0 over {steps:,} steps",
            ylabel="SGD's final loss / Adam's")
     ax.set(xlim=(ax.get_xlim()[0], 10 * ax.get_xlim()[1]), ylim=(0.15, None))  # for the names
-    return ("Adam's lead over SGD is large where little loss is left",
+    return ("Where is Adam's lead large? Kendall's tau of SGD / Adam and SGD's final loss: "
+            f"{tau_of_lead(found, run):.2f}",
             "Each row of `lead` that changes data (grey) or depth (orange); line: interval.")
 
 
