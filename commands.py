@@ -19,6 +19,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 from functools import partial
 from pathlib import Path
 
@@ -407,8 +408,11 @@ def save_figures(name, level, out, slides=False):
             pictures |= {f"{name}-{i}": each for i, each in enumerate(
                 draw(name, arrays, found, plotting.slides), 1)}
     except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{place(level, out) / name}.npz: got other arrays or parts than the "
-                         f"figure wants ({type(error).__name__}: {error})") from None
+        where = next((f" at {Path(each.filename).name}:{each.lineno}" for each in
+                      traceback.extract_tb(error.__traceback__) if each.name == f"draw_{name}"), "")
+        raise ValueError(
+            f"{place(level, out) / name}.npz: got other arrays or parts than draw_{name} wants "
+            f"({type(error).__name__}{where}: {error})") from None
     paths = {place(level, out) / f"{stem}.{form}": partial(plotting.save, each, form=form)
              for stem, each in pictures.items() for form in ("png", "pdf")}
     for path, save in paths.items():

@@ -147,7 +147,8 @@ def test_slides_and_redraw(kept, monkeypatch, capsys):
     assert paths[0] == "kept/robust/depth.png" and all(Path(path).exists() for path in paths)
     np.savez(kept / "depth.npz", other=0)
     assert exit_status(["C9", "--redraw", "--out", "kept"]) == 2
-    assert "kept/depth.npz: got other arrays" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "kept/depth.npz: got other arrays" in said and "KeyError at experiments.py:" in said
 
 
 @pytest.mark.parametrize("level, name, words", (
