@@ -485,11 +485,14 @@ def gallery(found, out):
         return []
     text = "\n\n".join(["# What was found", "![Every claim with its parts](scoreboard.png)",
                         thumbnails(found, out), "Every number is in NAME.json, the arrays of a "
-                        "figure in NAME.npz, its caption in NAME.txt.",
+                        "figure in NAME.npz, its caption in NAME.txt. [日本語](README.ja.md)",
                         report(found, out, figures="", source="../")])
     claims = report(found, out, translated, "", "../").split("\n\n")[0]
-    japanese = "\n\n".join(["# わかったこと", "![すべての主張と項目](scoreboard.png)",
-                            thumbnails(found, out, translated), claims])
+    japanese = "\n\n".join([
+        "# 図の一覧", "図の下は、調べた主張または問いと、その判定である。数値は "
+        "NAME.json、図の配列は NAME.npz、図の説明は NAME.txt にある。結果は[各結果の内容と限界]"
+        "(../docs/findings.ja.md)に、`lead` の行ごとの表は[英語版](README.md)にある。",
+        "![すべての主張と項目](scoreboard.png)", thumbnails(found, out, translated), claims])
     claims = [name for name in EVERY if is_claim(name)
               and any((name, level) in found for level in LEVELS)]
     claims.sort(key=lambda name: not claim_of(name)[0][1:].isdigit())  # C1 to C12 first
@@ -530,7 +533,7 @@ def thumbnails(found, out, words=None):
     for (name, level), each in found.items():
         path = f"{'robust/' if level == 'robust' else ''}{name}.png"
         text = claim_of(name)[1] if words else headline(name, out, level)
-        verdict = f" ({ASKED[level]}: {each['verdict']})" if each["verdict"] else ""
+        verdict = f" ({ASKED[level]}: {each['verdict'] or 'measured'})" if is_claim(name) else ""
         text = f"{each['claim']}: {text}{verdict}".replace("|x|", "\\|x\\|")
         cells.append(f'<a href="{path}"><img src="{path}" alt="{name}" width="280"></a><br>'
                      + (words(text) if words else text))
@@ -762,9 +765,9 @@ JAPANESE = {
     "What keeps SGD's rate low once training is under way?":
         "学習が進んだ後、SGD の学習率を何が抑えるか",
     "Do the 2 L - 1 numbers of `polynomial` behave as the whole model does?":
-        "`polynomial` の 2 L - 1 個の数は、モデル全体と同じように振る舞うか",
+        "`polynomial` の 2 L - 1 個のパラメータは、モデル全体と同じように振る舞うか",
     "What is in the weights: is a trained layer a step of gradient descent?":
-        "重みには何があるか: 学習した層は勾配降下法の 1 ステップか",
+        "重みには何があるか: 学習済みの層は勾配降下法の 1 ステップか",
     " of ": "/",
 }
 

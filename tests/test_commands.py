@@ -178,7 +178,7 @@ def test_report(kept, monkeypatch, capsys):
     for name in commands.EVERY:
         assert f'<a href="{name}.png"><img src="{name}.png"' in text or commands.claim_of(name)[0] == "Draft"
         assert commands.headline(name, "kept") in text.replace("\\|", "|")
-    assert other.startswith("# わかったこと\n") and "| 主張 |" in other
+    assert other.startswith("# 図の一覧\n") and "| 主張 |" in other
     for name in commands.EVERY:  # every claim and question has its words
         claim = commands.claim_of(name)[1].replace("|x|", "\\|x\\|")
         assert f'<a href="{name}.png">' in other and claim not in other
