@@ -10,7 +10,7 @@ ICLR 2024, arXiv 2310.01082, whose letters are:
     G       the Gram matrix C C^T / n, (D, D), symmetric
     A       I + P G Q, what one linear layer does to every column
     S, R    scores and act(S), (n, m): a row for each key, a column for each of m queries
-    K, H    dG + dG^T (`_gram_backprop` says what for), and the Hessian of the loss
+    J, H    dG + dG^T (`_gram_backprop` says what for), and the Hessian of the loss
     Z', dZ  Z after the layer, and dLoss/dZ; likewise for the other letters
     Z.mT    numpy's word for the transposed matrix of every prompt
 
@@ -245,9 +245,9 @@ def _gram_forward(pairs, G, q):
 
 
 def _gram_backprop(params, G, q, target, to_input=False):
-    """Sum of squared errors, its gradient, the cache with every layer's (dq', K'), and (dq, K) of
+    """Sum of squared errors, its gradient, the cache with every layer's (dq', J'), and (dq, J) of
     the prompts. `to_input` serves the MLP alone, which reads these last two: with it the first
-    layer makes its K, too, which the gradient of P and Q does not need.
+    layer makes its J, too, which the gradient of P and Q does not need.
 
     First step. F = B E gives dB = dF E^T and dE = B^T dF, so
 
@@ -265,29 +265,29 @@ def _gram_backprop(params, G, q, target, to_input=False):
 
         dG = Y + A^T dG' A,  Y = dt u^T + P^T dA Q^T.
 
-    Apart from this line, dG' is only ever used in the sum K' = dG' + dG'^T: dA = K' A G, the MLP's
-    dC = K C / n, and `hessian_diagonal`. The line plus its transpose makes K of K' alone,
+    Apart from this line, dG' is only ever used in the sum J' = dG' + dG'^T: dA = J' A G, the MLP's
+    dC = J C / n, and `hessian_diagonal`. The line plus its transpose makes J of J' alone,
 
-        K = Y + Y^T + A^T K' A,
+        J = Y + Y^T + A^T J' A,
 
-    so the code carries K, and dG itself is never made.
+    so the code carries J, and dG itself is never made.
     """
     pairs, D, k = _embed(params, q.shape[1]), q.shape[1], params.shape[-1]
     prediction, cache = _gram_forward(pairs, G, q)
     error, grad = prediction - target, np.empty_like(pairs)
-    dq, K = np.zeros(q.shape, pairs.dtype), None  # the last layer makes no G'
+    dq, J = np.zeros(q.shape, pairs.dtype), None  # the last layer makes no G'
     dq[:, -1] = -2 * error  # loss = error^2, prediction = -q[d]
     for l in reversed(range(len(pairs))):
         (P, Q), (G, A, q, u, t) = pairs[l], cache[l]
-        cache[l] += (dq, K)  # for hessian_diagonal; at this line they still are dq' and K'
+        cache[l] += (dq, J)  # for hessian_diagonal; at this line they still are dq' and J'
         dt = dq @ P
         du = _apply(G, dt)
         grad[l, 0] = dq.T @ t  # dP = dq' t^T, summed over prompts: [D, batch] [batch, D] -> [D, D]
         grad[l, 1] = du.T @ q  # dQ = du q^T, likewise
         dq = dq + du @ Q
-        if K is not None:
-            KA = K @ A
-            dA = KA @ G
+        if J is not None:
+            JA = J @ A
+            dA = JA @ G
             PtdA = P.T @ dA
             # dP += dA Q^T G, summed over prompts and the inner index, axes 0 and 2 of dA Q^T and
             # 0 and 1 of G: [batch, D, D] [batch, D, D] -> [D, D]
@@ -296,10 +296,10 @@ def _gram_backprop(params, G, q, target, to_input=False):
             grad[l, 1] += G.reshape(-1, D).T @ PtdA.reshape(-1, D)
         if l > 0 or to_input:
             Y = np.einsum("bi,bj->bij", dt, u)  # [batch, D] [batch, D] -> [batch, D, D]
-            if K is not None:
+            if J is not None:
                 Y += _times(PtdA, Q.T)
-            K = Y + Y.mT if K is None else A.mT @ KA + Y + Y.mT  # None: the last layer has no K'
-    return (error * error).sum(), grad[:, :, :k, :k], cache, (dq, K)
+            J = Y + Y.mT if J is None else A.mT @ JA + Y + Y.mT  # None: the last layer has no J'
+    return (error * error).sum(), grad[:, :, :k, :k], cache, (dq, J)
 
 
 def _times(B, E):
@@ -368,8 +368,8 @@ def hessian_diagonal(params, prompts):
     In the parameter's own layer q1, G1, q11, G11 and, as A is linear in it, A11 are 0. Above it
     A1 = P G1 Q and A11 = P G11 Q, so that the brackets are linear in q11 and G11 of the layer
     below: the backward pass has carried them into dq and dG. So each layer from there on adds
-    <dq', 2 A1 q1> and, except for the last, <dG', N> = <K', N> / 2 = <K' A1, 2 A G1 + A1 G>,
-    because N and K' = dG' + dG'^T are symmetric; <,> sums over prompts, too.
+    <dq', 2 A1 q1> and, except for the last, <dG', N> = <J', N> / 2 = <J' A1, 2 A G1 + A1 G>,
+    because N and J' = dG' + dG'^T are symmetric; <,> sums over prompts, too.
     """
     return _over_chunks(_diagonal, _finite("params", params), compress(prompts))[1]
 
@@ -391,7 +391,7 @@ def _second(pairs, cache, q1, G1, A1=None):
     """What the layers add to a second derivative, from q1 and G1 of their input, and A1 of the
     first one if that is not P G1 Q."""
     total = 0.0
-    for (P, Q), (G, A, q, _, _, dq, K) in zip(pairs, cache):
+    for (P, Q), (G, A, q, _, _, dq, J) in zip(pairs, cache):
         if A1 is None:
             A1 = _times(P @ G1, Q)
         total += 2 * np.vdot(dq, _apply(A1, q1))
@@ -399,7 +399,7 @@ def _second(pairs, cache, q1, G1, A1=None):
             q1 = q1 + _apply(A1, q) + _apply(G, q1 @ Q.T) @ P.T
             break
         AG1, A1G, At = A @ G1, A1 @ G, np.ascontiguousarray(A.mT)
-        total += np.vdot(K @ A1, 2 * AG1 + A1G)
+        total += np.vdot(J @ A1, 2 * AG1 + A1G)
         q1 = _apply(A, q1) + _apply(A1, q)
         G1 = A1G @ At
         G1, A1 = G1 + G1.mT + AG1 @ At, None  # G1.mT = A G A1^T

@@ -67,14 +67,14 @@ def _mlp_backprop(params, Z, target, layers):
         a = W1 x + b1               ->  dW1 = da x^T   db1 = sum of da
         h = relu(a)                 ->  da = dh where a > 0, else 0
         f = W2 h + b2               ->  dW2 = df h^T   db2 = sum of df   dh = W2^T df
-        G = C C^T / n               ->  dC = (dG + dG^T) C / n = K C / n
+        G = C C^T / n               ->  dC = (dG + dG^T) C / n = J C / n
         C, q = columns (f, y)       ->  df = dC, dq without their label
     """
     n, d = Z.shape[2] - 1, Z.shape[1] - 1
     W1, b1, W2, b2, attention = _mlp_parts(params, d + 1, layers)
     x, a, h, fy = _mlp_forward(W1, b1, W2, b2, Z)
-    loss, grad, _, (dq, K) = _gram_backprop(attention, *_gram(fy), target, to_input=True)
-    dfy = np.concatenate([K @ fy[:, :, :-1] / n, dq[:, :, None]], axis=2)
+    loss, grad, _, (dq, J) = _gram_backprop(attention, *_gram(fy), target, to_input=True)
+    dfy = np.concatenate([J @ fy[:, :, :-1] / n, dq[:, :, None]], axis=2)
     df = dfy[:, :d].transpose(1, 0, 2).reshape(d, -1)
     da = W2.T @ df * (a.real > 0)
     grads = da @ x.T, da.sum(1), df @ h.T, df.sum(1), grad
@@ -89,7 +89,7 @@ def mlp_hessian_diagonal(params, prompts, layers=3):
 
         G = C C^T / n   ->  G1 = (C1 C^T + C C1^T) / n   G11 = 2 C1 C1^T / n
 
-    G11 adds <dG, G11> = <K, C1 C1^T> / n, and the layers add what `hessian_diagonal` says.
+    G11 adds <dG, G11> = <J, C1 C1^T> / n, and the layers add what `hessian_diagonal` says.
     """
     _check_whole(layers=layers)
     params = _finite("params", params)
@@ -101,7 +101,7 @@ def _mlp_diagonal(params, Z, target, layers):
     W1, b1, W2, b2, attention = _mlp_parts(params, D, layers)
     x, a, h, fy = _mlp_forward(W1, b1, W2, b2, Z)
     G, q = _gram(fy)
-    loss, _, cache, (_, K) = _gram_backprop(attention, G, q, target, to_input=True)
+    loss, _, cache, (_, J) = _gram_backprop(attention, G, q, target, to_input=True)
     pairs, C, n = _embed(attention, D), fy[:, :, :-1], columns - 1
     ones, on, diagonal = np.ones((1, a.shape[1])), a > 0, []
 
@@ -109,7 +109,7 @@ def _mlp_diagonal(params, Z, target, layers):
         C1 = np.concatenate([f1.reshape(-1, batch, columns).transpose(1, 0, 2), 0 * Z[:, -1:]], 1)
         C1, q1 = C1[:, :, :-1], C1[:, :, -1]
         G1 = C1 @ C.mT / n
-        return np.vdot(K @ C1, C1) / n + _second(pairs, cache, q1, G1 + G1.mT)
+        return np.vdot(J @ C1, C1) / n + _second(pairs, cache, q1, G1 + G1.mT)
 
     for inputs in (x, ones):  # W1 and b1: f1 = W2_:i (x_j where a_i > 0), or without x_j
         diagonal += [along(W2[:, i, None] * (inputs[j] * on[i]))

@@ -274,7 +274,7 @@ def draw_lead(figure, arrays, found):
     middles = [three[-1, 0] for name in rows for three in (
         arrays[f"{name} constant ratio"], arrays[f"{name} falling ratio"]) if len(three)]
     return (f"In the longest runs SGD ends at {short(min(middles), 2)} to "
-            f"{float(short(max(middles), 2)):,g} times Adam's loss: each row changes one thing",
+            f"{float(short(max(middles), 2)):,g} times Adam's loss, depending on the condition",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
             "length unless the row says published; a row says what differs from Setting 1 "
             "(nonlinear attention: all of P and Q trained, too; no attention: steps are compared). "
@@ -384,9 +384,9 @@ def where_the_lead_is_large(parts, steps):
     constant, falling = (tau_of_lead(parts, f"{kind} {steps}") for kind in ("constant", "falling"))
     rows = len(of_data_and_depth(parts, f"falling {steps}"))
     return "" if rows < 3 else (
-        f"Over the {rows} rows of other data or depth Kendall's tau of SGD / Adam and SGD's final "
-        f"loss is {constant:.2f} at a constant rate and {falling:.2f} at a falling one "
-        f"({steps:,} steps).")
+        f"Over the {rows} rows of Setting 1 and of other data or depth Kendall's tau of SGD / "
+        f"Adam and SGD's final loss is {constant:.2f} at a constant rate and {falling:.2f} at a "
+        f"falling one ({steps:,} steps).")
 
 
 def tau_of_lead(parts, run):

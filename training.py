@@ -362,8 +362,7 @@ def points_of(steps, count, every=50):
 
 def without_start(path, start=0.1):
     """The median over a path (..., points) without its first tenth, or another share of it; NaN if
-    a run had diverged at its end. A point before that which is NaN, for the step moved nothing,
-    does not count."""
+    a run had diverged at its end. Earlier NaN, of steps that moved nothing, do not count."""
     path = path[..., int(start * path.shape[-1]) :]
     gone = np.isnan(path[..., -1])
     return np.where(gone, np.nan, np.nanmedian(np.where(gone[..., None], 0, path), axis=-1))
@@ -423,8 +422,8 @@ def by_name(classes):
 
 def grid(settings, candidates):
     """Rates for `sweep`, {(setting's name, candidate's name): rates}: seven, 1, 2 and 5 times
-    powers of ten. SGD moves by the gradient times the rate, other optimizers by the rate itself, so
-    it has limits of its own; one of a reader's gets those of the others, whatever it moves by.
+    powers of ten. SGD moves by rate times gradient, the others by the rate itself, so SGD has
+    limits of its own. A reader's optimizer gets those of the others.
     Where the gradient is clipped at less than 1, x is small and the layers must grow further: SGD
     wants a hundred times larger rates there, others ten."""
     found = {}

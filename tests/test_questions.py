@@ -306,7 +306,7 @@ def test_where_the_lead_is_large():
                                   for word, value in (("", over), (" SGD", sgd))])
 
     rows = {"Setting 1": (5, 0.1), "L = 6": (9, 0.01), "n = 80": (7, 0.05)}
-    assert "Over the 3 rows of other data or depth" in questions.where_the_lead_is_large(world(**rows), 50)
+    assert "Over the 3 rows of Setting 1 and of other data or depth" in questions.where_the_lead_is_large(world(**rows), 50)
     assert "is -1.00 at a constant rate and -1.00 at a falling one (50 steps)" in \
         questions.where_the_lead_is_large(world(**rows, **{"no clipping": (99, 99)}), 50)
     assert "is -0.33 at" in questions.where_the_lead_is_large(world(**rows | {"n = 80": (4, 0.05)}), 50)
