@@ -79,7 +79,6 @@ def draw_adam_vs_sgd(figure, arrays, found):
     names, (first, second) = arrays["settings"], arrays["optimizers"][:2]
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for name, title, ax in zip(names, arrays["titles"], panels):
-        plotting.last_tenth(ax, arrays["iteration"])
         losses(ax, arrays, f"{name} loss", title=title, ylabel="training loss")
         plotting.bracket(ax, arrays["iteration"][-1], [
             found[f"{name} {each}"].median for each in (first, second)],
@@ -122,10 +121,7 @@ def draw_gradient_noise(figure, arrays, found):
         note(ax, f"skewness {found[f'{name} skewness']}")
     return (f"C2: the norm of the gradient noise is skewed to the right "
             f"{plotting.those(found, names, '{} skewness')}",
-            "Share of the draws whose norm exceeds r times the median of their seed: |g(a batch) - "
-            "g(a hundred batches)| at initialisation. Line: median over seeds, band: smallest to "
-            "largest; the number: what one draw in a hundred exceeds. Dashed: Gaussian vectors of "
-            "the same mean and covariance, which are skewed, too.")
+            f"{plotting.NOISE} These are skewed, too.")
 
 
 gradient_noise.full = dict(draws=10_000)
@@ -315,7 +311,8 @@ def draw_generalized_smoothness(figure, arrays, found):
         below.set(ylabel="spectral norm of H")
         note(above, f"slope {found[f'{name} slope']}")
         note(below, f"slope {found[f'{name} spectral slope']}")
-    plotting.legend(panels[0][0], loc="upper left")
+    if panels[0][0].get_legend_handles_labels()[0]:  # else every run diverged
+        panels[0][0].legend(loc="upper left")
     figure.colorbar(drawn, ax=figure.axes, label="iteration")
     return (f"C5: v^T H v grows like the gradient norm to the power "
             f"{plotting.span(found, names, '{} slope')}",
@@ -406,7 +403,6 @@ def draw_larger_model(figure, arrays, found):
     """"loss" (seeds, optimizers, blocks), and the tail of the noise."""
     (first, second), (loss, noise) = arrays["optimizers"][:2], figure.subplots(1, 2)
     gap = found[f"{LARGE.name} {first} / {second}"]
-    plotting.last_tenth(loss, arrays["iteration"])
     losses(loss, arrays, "loss", title="training", ylabel="training loss")
     plotting.bracket(loss, arrays["iteration"][-1], [
         found[f"{LARGE.name} {each}"].median for each in (first, second)], plotting.times(gap))
@@ -417,9 +413,7 @@ def draw_larger_model(figure, arrays, found):
     return (f"C7: in the larger model {first}'s final loss is {plotting.times(gap)} {second}'s",
             "Running medians over blocks of a fiftieth of the steps; line: median "
             "over seeds, band: smallest to largest. Final loss: median over the last tenth of the "
-            "steps; the ratio is the median over seeds. Noise: share of the draws whose norm "
-            "exceeds r times the median of their seed, at initialisation; the number: what one "
-            "draw in a hundred exceeds; dashed: Gaussian vectors of the same mean and covariance. "
+            f"steps; the ratio is the median over seeds. {plotting.NOISE} "
             + plotting.foot(figure, f"{LARGE.name}. Learning rates: {arrays['rates']}."))
 
 
@@ -481,7 +475,7 @@ def draw_heavy_tails(figure, arrays, found):
     """The parts of each setting: its noise, the steps, the ratios of R_med and of final losses."""
     names = [str(each) for each in arrays["optimizers"]]
     settings, pair = (SPHERICAL.name, LIGHT_TAILS.name, SETTING_3.name), " / ".join(names[:2])
-    labels = [TAILS.get(name, name) for name in settings]
+    labels = [TAILS[name] for name in settings]
     (noise, steps), (R, loss) = figure.subplots(2, 2)
     for ax, key, title in ((noise, "noise", "heavier noise?"),
                            (R, "R_med", "larger ratio of $R_{med}$?"),
@@ -737,7 +731,6 @@ def draw_full_batch(figure, arrays, found):
     names, (first, *others) = arrays["settings"], [str(each) for each in arrays["optimizers"]]
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for name, title, ax in zip(names, arrays["titles"], panels):
-        plotting.last_tenth(ax, arrays["iteration"])
         losses(ax, arrays, f"{name} loss", title=title, ylabel="loss on the one batch")
         plotting.bracket(ax, arrays["iteration"][-1], [
             found[f"{name} {each}"].median for each in (first, others[0])],
@@ -857,7 +850,6 @@ def draw_nonlinear_regression(figure, arrays, found):
     """"loss" (seeds, optimizers, blocks), and the final losses seed by seed."""
     names, pair = [str(each) for each in arrays["optimizers"]], " / ".join(arrays["optimizers"][:2])
     loss, ends = figure.subplots(1, 2, width_ratios=(1.5, 1), sharey=True)
-    plotting.last_tenth(loss, arrays["iteration"])
     losses(loss, arrays, "loss", title="training", ylabel="loss")
     plotting.pairs(ends, names, np.transpose([found[f"MLP {each}"].values for each in names]),
                    title="final loss, seed by seed", ylabel="loss")

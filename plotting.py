@@ -185,11 +185,6 @@ def listed(values):
     return ", ".join(map(str, values))
 
 
-def numbers(found, names, key):
-    """The numbers of these parts, "NAME KEY", in a headline."""
-    return listed(found[f"{name} {key}"] for name in names)
-
-
 def span(found, names, key):
     """From the least to the largest median of a part of these settings, "1.2 to 7.5"; the key as
     "{} slope"."""
@@ -298,7 +293,12 @@ def curves(ax, x, series, names, path=True, first=0, **labels):
 
 
 def losses(ax, arrays, name, **labels):
-    """The running medians of this name against the iteration, on a log scale."""
+    """The running medians of this name against the iteration, on a log scale; in grey the last
+    tenth of the run, whose median is its final loss."""
+    steps = arrays["iteration"][0] + arrays["iteration"][-1] + 1  # from the centres of the blocks
+    ax.axvspan(0.9 * steps, steps, color="#E8E8E8", lw=0, zorder=0)
+    ax.text(0.95 * steps, 0.98, "final loss", transform=ax.get_xaxis_transform(), rotation=90,
+            ha="center", va="top", color="#444444")
     curves(ax, arrays["iteration"], arrays[name], arrays["optimizers"],
            **dict(yscale="log", xlabel="iteration") | labels)
 
@@ -306,12 +306,6 @@ def losses(ax, arrays, name, **labels):
 def thousands(number, _=None):
     """2500 as 2.5k."""
     return f"{number / 1000:g}k" if number >= 1000 else f"{number:g}"
-
-
-def legend(ax, **options):
-    """Of the lines that have a label; none if every run diverged."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(**options)
 
 
 def at_end(ax, x, y, text, color):
@@ -339,6 +333,10 @@ def spread_labels(figure):
 
 
 TAILS = 20  # the right end of the axis of every tail that does not reach further
+NOISE = ("Noise: share of the draws of |g(a batch) - g(a hundred batches)|, at initialisation, "
+         "above r times the median of their seed; line: median over seeds, band: smallest to "
+         "largest; the number: what one draw in a hundred exceeds; dashed: Gaussian vectors of the "
+         "same mean and covariance.")  # of `tails`, in a caption
 
 
 def tails(ax, arrays, name, **labels):
@@ -484,15 +482,6 @@ def same_decades(*axes):
         middle, half = np.log10(limits).mean(axis=1), np.ptp(np.log10(limits), axis=1).max() / 2
         for ax, centre in zip(axes, middle):
             ax.set_ylim(10 ** (centre - half), 10 ** (centre + half))
-
-
-def last_tenth(ax, iteration):
-    """Shade the last tenth of a run, whose median is its final loss; from the centres of its
-    blocks."""
-    steps = iteration[0] + iteration[-1] + 1
-    ax.axvspan(0.9 * steps, steps, color="#E8E8E8", lw=0, zorder=0)
-    ax.text(0.95 * steps, 0.98, "final loss", transform=ax.get_xaxis_transform(), rotation=90,
-            ha="center", va="top", color="#444444")
 
 
 def bracket(ax, x, ends, text):

@@ -47,9 +47,8 @@ class Condition(NamedTuple):
 
     group: str
     setting: Setting
-    sgd: dict = {}  # arguments of the optimizers
-    adam: dict = {}
-    rule: type = SGD  # what is compared with Adam
+    sgd: tuple = (SGD, {})  # (class, arguments), as of `best_rates`: what is compared
+    adam: tuple = (Adam, {})
     constant: tuple = (1 / 4, 1)  # lengths, times `steps`, at a constant rate
     falling: tuple = (1,)  # and at one that falls to 0
     tuned: bool = True  # else at the rates of the setting
@@ -103,11 +102,11 @@ CONDITIONS = {
     "batch 4,000": Condition("noise", other(batch=4000), end=late_loss),
     "one fixed batch": Condition("noise", other(fixed=True), end=late_loss),
     "no clipping": Condition("optimizer", other(clip=np.inf)),
-    "SGD without momentum": Condition("optimizer", SETTING_1, dict(momentum=0.0)),
-    "SGD with momentum 0.97": Condition("optimizer", SETTING_1, dict(momentum=0.97)),
-    "SGD, a rate for each layer": Condition("optimizer", SETTING_1, dict(factors=THEORY),
-                                            rule=FixedLayerRates),
-    "Adam with beta2 = 0.999": Condition("optimizer", SETTING_1, {}, dict(beta2=0.999)),
+    "SGD without momentum": Condition("optimizer", SETTING_1, (SGD, dict(momentum=0.0))),
+    "SGD with momentum 0.97": Condition("optimizer", SETTING_1, (SGD, dict(momentum=0.97))),
+    "SGD, a rate for each layer": Condition(
+        "optimizer", SETTING_1, (FixedLayerRates, dict(factors=THEORY))),
+    "Adam with beta2 = 0.999": Condition("optimizer", SETTING_1, adam=(Adam, dict(beta2=0.999))),
     "start four times as large": Condition("optimizer", other(std=0.2)),
     "warm-up": Condition("optimizer", other(schedule="warm-up"), falling=()),
     "all of P and Q trained": Condition("model", other(full=True)),
@@ -137,7 +136,8 @@ def lead(seeds=6, steps=40, conditions=("Setting 1", "heavy-tailed x", "L = 2"))
     share    of the longest constant run: after which part of its steps the better optimizer first
              reaches the other's final loss (unless that is one on fresh prompts)
     state    then: both at a floor (neither has fallen by a fifth since the length before), or still
-             falling (the median over the last eighth is below 0.9 of that over the eighth before)
+             falling (the median over the last eighth is below 0.9 of that over the eighth before),
+             else settled
     half     at the rates for `steps`: SGD's steps over Adam's to half the loss of predicting 0
     v^T H v  at these rates, SGD's over Adam's: typical of three batches, the median over the path
              without its first tenth
@@ -154,7 +154,7 @@ def lead(seeds=6, steps=40, conditions=("Setting 1", "heavy-tailed x", "L = 2"))
 
 def one_condition(name, condition, seeds, steps):
     """Arrays and parts of a line."""
-    both = {"SGD": (condition.rule, condition.sgd), "Adam": (Adam, condition.adam)}
+    both = {"SGD": condition.sgd, "Adam": condition.adam}
     arrays, parts = {f"{name} group": condition.group}, []
     for kind, shares in (("constant", condition.constant), ("falling", condition.falling)):
         setting = condition.setting if kind == "constant" else condition.setting._replace(
@@ -164,23 +164,22 @@ def one_condition(name, condition, seeds, steps):
             chosen, scores = best_rates(setting, both, lengths, condition.end)
         else:
             chosen = dict.fromkeys(lengths, contestants(setting))
-        runs, over = at_rates(setting, chosen, seeds, condition.end), []
+        runs = at_rates(setting, chosen, seeds, condition.end)
         for length in lengths:
             sgd, adam = runs[length]["ends"].T  # (seeds,) each
             key, label = f"{name} {kind} {length}", f"{name}, {kind} rate, {length:,} steps"
-            over.append(ratio(sgd, adam))
+            over = ratio(sgd, adam)
             words = [taken_in_words(each) for each in scores[length].values()] if condition.tuned \
                 else [f"{setting.lr[each]:g}" for each in both]
             lost = np.isinf(runs[length]["ends"]).sum(axis=0)
-            parts += [Part(key, f"{label}: SGD / Adam", over[-1]),
-                      Part(f"{key} lower", label, lower(over[-1])),
+            parts += [Part(key, f"{label}: SGD / Adam", over),
+                      Part(f"{key} lower", label, lower(over)),
                       Part(f"{key} SGD", f"{label}: SGD", sgd),
                       Part(f"{key} Adam", f"{label}: Adam", adam),
                       Part(f"{key} rates", f"{label}: rates", ", ".join(
                           f"{each} {rate}{f' ({n} lost)' if n else ''}"
                           for each, rate, n in zip(both, words, lost)))]
-        arrays |= {f"{name} {kind}": lengths, f"{name} {kind} ratio": np.reshape(
-            [interval(values) for values in over], (-1, 3))}  # (lengths, 3)
+        arrays[f"{name} {kind}"] = lengths
         if kind == "constant":
             *_, before, last = lengths
             if condition.end is not steps_to_a_millionth:
@@ -238,27 +237,28 @@ SHOWN = ("Setting 1, published rates", "Setting 1", "n = 5 (Setting 2)", "n = 80
 
 
 def draw_lead(figure, arrays, found):
-    """A row a condition: left "CONDITION constant" (lengths,) and "... constant ratio" (lengths,
-    3), median and interval of SGD / Adam; right the same of "falling"."""
-    groups = {key.removesuffix(" group"): str(word) for key, word in arrays.items()
-              if key.endswith(" group")}
-    rows = [name for name in CONDITIONS if name in groups and (name in SHOWN or len(groups) <= 16)]
-    rows = rows or list(groups)
-    lengths = sorted({int(each) for name in rows for kind in ("constant", "falling")
-                      for each in arrays[f"{name} {kind}"]})
+    """A row a condition: of the parts SGD / Adam, left at the lengths "CONDITION constant", right
+    at those of "CONDITION falling"."""
+    measured = [name for name in CONDITIONS if f"{name} constant" in arrays]
+    rows = [name for name in measured if name in SHOWN or len(measured) <= 16]
+    runs = {(name, kind): {int(length): found[f"{name} {kind} {length}"]
+                           for length in arrays[f"{name} {kind}"]}
+            for name in rows for kind in ("constant", "falling")}
+    lengths = sorted(set().union(*runs.values()))
     shades = dict(zip(lengths, plotting.shades(len(lengths))))
     both = figure.subplots(1, 2, sharex=True, sharey=True)
-    heights, y = {}, 1.0
+    heights, y, group = {}, 1.0, CONDITIONS[rows[0]].group
     for name in rows:
-        new = groups[name] != groups.get(next(reversed(heights), ""))
-        y -= 2 if new and heights else 1
-        if new and heights:
-            both[0].text(0.01, y + 1, groups[name].upper(), color="#777777", va="center",
+        y -= 1
+        if CONDITIONS[name].group != group:
+            group = CONDITIONS[name].group
+            both[0].text(0.01, y, group.upper(), color="#777777", va="center",
                          transform=both[0].get_yaxis_transform(), fontsize="small", weight="bold",
                          bbox=dict(facecolor="white", edgecolor="none", pad=1))
+            y -= 1
         heights[name] = y
         for ax, kind in zip(both, ("constant", "falling")):
-            row_of_lead(ax, y, arrays[f"{name} {kind}"], arrays[f"{name} {kind} ratio"], shades)
+            row_of_lead(ax, y, runs[name, kind], shades)
     for ax, title in zip(both, ("at a constant rate", "at a rate that falls to 0")):
         ax.set(xscale="log", ylim=(y - 0.6, 0.6), title=title, xlabel="SGD's final loss / Adam's\n"
                "below 1 SGD ends lower, above 1 Adam")
@@ -270,9 +270,8 @@ def draw_lead(figure, arrays, found):
     for ax in both:
         plotting.row_labels(ax, list(heights.values()), [words.get(each, each) for each in heights])
     legend_of_lead(figure, shades)
-    more = len(groups) - len(rows)
-    middles = [three[-1, 0] for name in rows for three in (
-        arrays[f"{name} constant ratio"], arrays[f"{name} falling ratio"]) if len(three)]
+    more = len(measured) - len(rows)
+    middles = [run[max(run)].median for run in runs.values() if run]
     return (f"In the longest runs SGD ends at {short(min(middles), 2)} to "
             f"{float(short(max(middles), 2)):,g} times Adam's loss, depending on the condition",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
@@ -293,14 +292,15 @@ def legend_of_lead(figure, shades):
     figure.legend(loc="outside lower center", ncols=len(shades) + 2, columnspacing=1)
 
 
-def row_of_lead(ax, y, lengths, three, shades):
-    """The medians of a condition at the height y, and the interval of the longest run, from the
-    (median, low, high) of each length."""
-    for length, (middle, low, high) in zip(map(int, lengths), three):
+def row_of_lead(ax, y, run, shades):
+    """The medians of a condition {length: part} at the height y, and the interval of the longest
+    run."""
+    for length, part in run.items():
+        middle, (low, high) = part.median, part.interval
         if np.isinf(middle):
             ax.plot(0.97, y, "X", ms=10, color=shades[length], transform=ax.get_yaxis_transform())
             continue
-        if length == lengths[-1]:  # of runs that are lost the line ends at the median
+        if length == max(run):  # of runs that are lost the line ends at the median
             ax.plot([low, high if np.isfinite(high) else middle], [y, y], color=shades[length],
                     lw=1.5)
         ax.plot(middle, y, "o", color=shades[length], mew=2, ms=11,
@@ -322,12 +322,9 @@ def table_of_lead(arrays, parts, steps):
         cells = []
         for kind, lengths in ends.items():
             for key in (f"{name} {kind} {length}" for length in lengths):
-                if key not in parts:
-                    cells.append("")
-                    continue
-                low, high = map(short, parts[key].interval)
-                words = str(parts[f"{key} lower"]).replace("Adam lower", "").strip(", ")
-                cells.append(f"{short(parts[key].median)} [{low}, {high}] {words}".strip())
+                words = str(parts.get(f"{key} lower", "")).replace("Adam lower", "").strip(", ")
+                values = parts[key].values if key in parts else None
+                cells.append(f"{in_words(values)} {words}".strip())
         cells += [in_words(changed(parts, name, "Setting 1", f"{kind} {steps}"))
                   for kind in ("constant", "falling")]
         last = f"{name} constant {arrays[f'{name} constant'][-1]}"
@@ -401,7 +398,7 @@ def scatter_of_lead(steps, figure, arrays, found):
     ax, run = figure.subplots(), f"falling {steps}"
     for name in of_data_and_depth(found, run):
         over, sgd = found[f"{name} {run}"], found[f"{name} {run} SGD"].median
-        color = "#D55E00" if CONDITIONS[name].group == "depth" else "#444444"
+        color = "#882255" if CONDITIONS[name].group == "depth" else "#444444"
         if np.isfinite(over.interval).all():  # with less than six seeds there is none
             ax.plot([sgd, sgd], over.interval, color=color, lw=1.5)
         ax.plot(sgd, over.median, "o", ms=11, color=color)
@@ -414,7 +411,7 @@ def scatter_of_lead(steps, figure, arrays, found):
     ax.set(xlim=(ax.get_xlim()[0], 10 * ax.get_xlim()[1]), ylim=(0.15, None))  # for the names
     return ("Where is Adam's lead large? Kendall's tau of SGD / Adam and SGD's final loss: "
             f"{tau_of_lead(found, run):.2f}",
-            "Each row of `lead` that changes data (grey) or depth (orange); line: interval.")
+            "Each row of `lead` that changes data (grey) or depth (purple); line: interval.")
 
 
 lead.full = dict(seeds=10, steps=1000, conditions=tuple(CONDITIONS))
@@ -522,21 +519,12 @@ def granularity(seeds=6, steps=30, settings=("Setting 1",)):
         fixed = layer_rates(setting, dict(zip(SCALINGS, chosen)), steps)
         run_fixed, _, scores_fixed = at_best_rates(setting, fixed, steps, seeds)
         ends = dict(zip([*SCALINGS, *fixed], np.hstack([run["ends"], run_fixed["ends"]]).T))
-        over = {each: ratio(values, ends["Adam"]) for each, values in ends.items()}  # (seeds,) each
-        parts += [Part(f"{name} {each}", f"{name}: final loss {each} / Adam", over[each])
-                  for each in ends if each != "Adam"]
-        _, low, high = interval(over["SGD"])
-        if low > 1 or high < 1:
-            parts += [Part(f"{name} share {each}",
-                           f"{name}: share of the log gap that {each} closes", closed(ends, each))
-                      for each in ends if each not in BOTH_NAMES]
+        parts += beside_adam(ends, f"{name} ", f"{name}: ")
         if setting.activation == "linear":
             spectra = stacked(block_spectra, [(setting, seed) for seed in seeds])["values"]
             P, Q = (np.median(spectra[:, which:-2:2], axis=(1, 2)) for which in (0, 1))  # (seeds,)
             parts.append(Part(f"{name} spectra", f"{name}, Hessian's blocks at the start: median "
                               "|eigenvalue| of Q over that of P", Q / P))
-        parts += [Part(f"{name} loss {each}", f"{name}: final loss {each}", values)
-                  for each, values in ends.items()]
         parts.append(Part(f"{name} rates", f"{name}: best rates",
                           best_in_words(scores | scores_fixed)))
         parts += [Part(f"{name} factors {each}", f"{name}: factors, {each}", " : ".join(
@@ -546,10 +534,20 @@ def granularity(seeds=6, steps=30, settings=("Setting 1",)):
     return arrays, parts
 
 
-def closed(ends, name):
-    """The share of the log gap from SGD to Adam that another one closes, of final losses {name:
-    (seeds,)}, seed by seed."""
-    return np.log(ratio(ends["SGD"], ends[name])) / np.log(ratio(ends["SGD"], ends["Adam"]))
+def beside_adam(ends, key="", label=""):
+    """Parts of final losses {name: (seeds,)}: each one; over Adam's; and, where SGD / Adam is
+    decided, the share of the log gap from SGD to Adam that it closes, seed by seed."""
+    gap, parts = ratio(ends["SGD"], ends["Adam"]), []
+    _, low, high = interval(gap)
+    for each, values in ends.items():
+        parts.append(Part(f"{key}loss {each}", f"{label}final loss {each}", values))
+        if each != "Adam":
+            parts.append(Part(f"{key}{each}", f"{label}final loss {each} / Adam",
+                              ratio(values, ends["Adam"])))
+        if each not in BOTH_NAMES and (low > 1 or high < 1):
+            parts.append(Part(f"{key}share {each}", f"{label}share of the log gap that {each} "
+                              "closes", np.log(ratio(ends["SGD"], values)) / np.log(gap)))
+    return parts
 
 
 SCALINGS = {  # from none to one for each parameter
@@ -721,7 +719,9 @@ def screen(seeds=6, steps=20, models=BENCH,
     the model's lowest final loss; share of steps of the second half whose gradient norm is above
     ten times its median.
     """
-    candidates, half = candidates_of(optimizers), max(1, steps // 2)
+    half = max(1, steps // 2)
+    candidates = {f"{each.__name__}{words}": (each, arguments) for each in optimizers
+                  for words, arguments in VARIANTS.get(each.__name__, {"": {}}).items()}
     behind, again, parts, besides = {}, {}, [], []  # of a model log ratios (seeds, candidates)
     arrays = {"models": list(models), "candidates": list(candidates)}
     for model in models:
@@ -729,10 +729,8 @@ def screen(seeds=6, steps=20, models=BENCH,
         chosen, scores = best_rates(setting, candidates, sorted({half, steps}))
         runs = at_rates(setting, chosen, seeds)
         behind[model], again[model] = (behind_best(runs[each]["ends"]) for each in (steps, half))
-        good = [good_rates(each) for each in scores[steps].values()]
         besides += [Part(f"{model} {each}", f"{model}: {each}", screened(
-            runs[steps], i, taken_in_words(scores[steps][each]), good[i]))
-            for i, each in enumerate(candidates)]
+            runs[steps], i, scores[steps][each])) for i, each in enumerate(candidates)]
         arrays[f"{model} behind"] = np.exp(behind[model])
     bench = [model for model in models if model in BENCH] or models[:1]
     here, halfway = (np.mean([each[model] for model in bench], axis=0) for each in (behind, again))
@@ -766,12 +764,6 @@ VARIANTS = {"Adam": {", beta2 = 0.9": {}, ", beta2 = 0.99": dict(beta2=0.99),
             "NormalizedSGD": {", one scale": {}, ", a block": dict(granularity="block")}}
 
 
-def candidates_of(optimizers):
-    """{name: (class, arguments)} of these and their VARIANTS."""
-    return {f"{each.__name__}{words}": (each, arguments) for each in optimizers
-            for words, arguments in VARIANTS.get(each.__name__, {"": {}}).items()}
-
-
 def behind_best(ends):
     """Log of final losses (seeds, candidates) over the lowest of their seed: 0 for the best, even
     if its loss is 0; infinite if it diverged."""
@@ -780,14 +772,15 @@ def behind_best(ends):
         return np.where(np.isinf(ends), np.inf, np.where(ends == best, 0, np.log(ends / best)))
 
 
-def screened(run, i, rate, good):
-    """What there is to say of candidate i on a model, beside its loss."""
+def screened(run, i, scores):
+    """What there is to say of candidate i on a model, from its run and {rate: score}."""
+    low, high = good_rates(scores)
     lowest, steps = np.median(run["ends"], axis=0).min(), run["loss"].shape[-1]
     norm = run["grad_norm"][:, i, steps // 2 :]
     needed = np.median(steps_to(2 * lowest, run["loss"][:, i]))
     spikes = (norm > 10 * np.median(norm, axis=-1, keepdims=True)).mean()
-    return (f"rate {rate}, loss {np.median(run['ends'][:, i]):.3g}, good range "
-            f"{good[1] / good[0]:.3g}, steps to target "
+    return (f"rate {taken_in_words(scores)}, loss {np.median(run['ends'][:, i]):.3g}, good range "
+            f"{high / low:.3g}, steps to target "
             f"{f'{needed:.0f}' if np.isfinite(needed) else f'> {steps:,}'}, spikes "
             f"{100 * spikes:.1f} %")
 
@@ -967,8 +960,8 @@ def messy_data(seeds=6, steps=10, kinds=("clean", "Gaussian noise"), remedies=("
     none (not even clipping); x and y over |x|, undone on the prediction; x whitened by the
     context's covariance; clipping to norm 1; weight decay 0.01; whitening with decay. SGD and Adam
     each at its best rate (`best_rates`). Measured: the risk, the squared error on clean targets
-    over their mean square, in typical (median) batches of 1,000 prompts; Adam's with a remedy over
-    that without one, and SGD's over Adam's.
+    over their mean square, in typical (median) batches of 1,000 prompts; each optimizer's with a
+    remedy over that without one, and SGD's over Adam's; beside it `ridge_risk`.
     """
     remedies = tuple(dict.fromkeys(("none", *remedies)))  # with which others are compared
     arrays, parts, rates = {"remedies": list(remedies)}, [], []
@@ -1078,36 +1071,31 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
 
     If every trained block is a multiple of the identity, Setting 1's model is one polynomial rho of
     the eigenvalues of S, made of 2 L - 1 numbers (polynomial.py). Measured of these numbers at
-    their best, L = 1 to 4, over many prompts: the `conditions` of the Hessian, as one rate sees it,
-    and with other rates. Theory of the layers' rates: near a minimum the gradient is noise of a
-    covariance like H, so that one over its root mean square is like H^(-1/2); of a layer one over
-    the root of the largest eigenvalue of its block of H at the best numbers. SGD with these factors
-    and, as a control, with the factors 1 : 1 : ratio; beside plain SGD and Adam, each at its best
-    rate (`best_rates`). Measured: final losses over Adam's; where SGD / Adam is decided, the share
-    of the log gap that each closes, seed by seed. At the end of SGD's and Adam's runs: the share of
-    the weights off the multiples of the identity; and, of the nearest multiples, the share of the
-    loss that is due to eigenvalues below their 10 % quantile. Along theirs and those with theory's
-    factors: the last layer's c, and near the end its share of the best one.
+    their best, L = 1 to 4, over many prompts: the `condition_numbers` of the Hessian, as one rate
+    sees it, and with other rates. Theory of the layers' rates: near a minimum the gradient is noise
+    of a covariance like H, so that one over its root mean square is like H^(-1/2); of a layer one
+    over the root of the largest eigenvalue of its block of H at the best numbers. SGD with these
+    factors and, as a control, with the factors 1 : 1 : ratio; beside plain SGD and Adam, each at
+    its best rate (`best_rates`). Measured: final losses over Adam's; where SGD / Adam is decided,
+    the share of the log gap that each closes, seed by seed. At the end of SGD's and Adam's runs:
+    the share of the weights off the multiples of the identity; and, of the nearest multiples, the
+    share of the loss that is due to eigenvalues below their 10 % quantile. Along theirs and those
+    with theory's factors: the last layer's c, and near the end its share of the best one.
     """
     spectra = poly.spectra(generator(2310), SETTING_1.data)
     best = {L: poly.best(spectra, L)[0][0] for L in (1, 2, 3, 4)}
     parts = []
     for L, numbers in best.items():
         parts += [Part(f"L = {L} {rates}", f"L = {L}, best numbers, {rates}: condition number",
-                       f"{number:.3g}") for rates, number in conditions(numbers, spectra).items()]
+                       f"{number:.3g}")
+                  for rates, number in condition_numbers(numbers, spectra).items()]
     factors = {"theory": layer_factors(block_roots(best[3], spectra))} | {
         f"1 : 1 : {k}": layer_factors(1 / np.array([1, 1, k])) for k in ratios}
     candidates = by_name(BOTH) | {
         name: (FixedLayerRates, dict(factors=each)) for name, each in factors.items()}
     run, _, scores = at_best_rates(SETTING_1, candidates, steps, seeds)
     ends = dict(zip(candidates, run["ends"].T))  # (seeds,) each
-    over = {each: ratio(values, ends["Adam"]) for each, values in ends.items()}
-    parts += [Part(each, f"final loss {each} / Adam", over[each])
-              for each in ends if each != "Adam"]
-    _, low, high = interval(over["SGD"])
-    if low > 1 or high < 1:
-        parts += [Part(f"share {each}", f"share of the log gap that {each} closes",
-                       closed(ends, each)) for each in factors]
+    parts += beside_adam(ends)
     s = np.quantile(spectra.s, np.linspace(0.001, 0.999, 200))
     left = [poly.rho(best[3], s) ** 2]
     for i, each in enumerate(BOTH):
@@ -1121,7 +1109,6 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
     last = last_c(run["snapshots"][:, :3, :, 0])  # of SGD, Adam and theory: (seeds, 3, points)
     parts += [Part(f"last {each}", f"{each}: the last layer's c over the best one",
                    last[:, i, -1] / best[3][-1, 1]) for i, each in enumerate(list(ends)[:3])]
-    parts += [Part(f"loss {each}", f"final loss {each}", values) for each, values in ends.items()]
     parts += [Part("rates", "best rates", best_in_words(scores)), *(
         Part(f"factors {each}", f"factors, {each}", " : ".join(f"{it:.2g}" for it in values))
         for each, values in factors.items())]
@@ -1131,7 +1118,7 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
             "spectrum": np.histogram(np.log10(spectra.s), 60, (-2, 1))[0]}, parts
 
 
-def conditions(numbers, spectra):
+def condition_numbers(numbers, spectra):
     """{rates: the condition number of the Hessian with them}: that of rate^(1/2) H rate^(1/2)."""
     H = poly.hessian(numbers, spectra)
     diagonal = np.diag(H)
@@ -1304,9 +1291,10 @@ def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
     identity (only the very first gradient is one at other weights). Measured: SGD / Adam in both,
     each at its best rate (`best_rates`); an optimizer's final loss in the whole model over that of
     the numbers at the same rate, the whole model's best; fixed before the run: the numbers stand
-    for the model where such a median lies within a factor 2. Then SGD with theory's factors for the
-    layers, over Adam: those of Setting 1, of three layers, and those of the data at hand (for
-    heavy tails over prompts drawn by importance sampling).
+    for the model where such a median lies within a factor 2. Also the share of the whole model's
+    weights off the multiples of the identity, early and near the end. Then SGD with theory's
+    factors for the layers, over Adam: those of Setting 1, of three layers, and those of the data at
+    hand (for heavy tails over prompts drawn by importance sampling).
     """
     arrays, parts, usual = {}, [], theory(SETTING_1)
     for name in cases:
@@ -1471,24 +1459,20 @@ def off_identity(weights):
 
 def one_layer(seeds, steps, optimizers, lr):
     """Parts of `what_it_learns`: one layer beside its closed form."""
-    cases = {f"gaussian x, n = {n}": ("gaussian", n) for n in (5, 10, 20, 40, 80)} | {
-        f"{family} x, n = 20": (family, 20) for family in MOMENTS if family != "gaussian"}
-    parts = []
-    for name, (family, n) in cases.items():
+    parts, others = [], [("gaussian", n) for n in (5, 10, 40, 80)]
+    for family, n in [(family, 20) for family in MOMENTS] + others:
+        name = f"{family} x, n = {n}"
         setting = SETTING_1._replace(name=name, layers=1, data=dict(n=n, d=5, covariates=family))
         adam = contestants(setting, optimizers, lr)
         run = stacked(train, [(setting, adam, seed, steps, 10) for seed in seeds])
         best_c, least_loss = closed_form(*MOMENTS[family], n, 5)
         c = -poly.projected(run["snapshots"][:, 0, :, 0, 0, 1])  # (seeds, points), of Q
-        c, end = (last_tenth(each).mean(axis=-1) for each in (c, run["loss"][:, 0]))  # (seeds,)
+        c, end = (each[:, -max(1, each.shape[1] // 10) :].mean(axis=1)  # over the last tenth
+                  for each in (c, run["loss"][:, 0]))  # (seeds,)
         parts += [Part(f"{name} c", f"{name}: learnt / best c", c / best_c),
                   Part(f"{name} loss", f"{name}: mean final loss / least loss {least_loss:.3g}",
                        end / least_loss)]
     return parts
-
-
-def last_tenth(series):
-    return series[..., -max(1, series.shape[-1] // 10) :]
 
 
 MOMENTS = {  # E|x|^2 and E|x|^4 of each family of data.py at its default parameters, d = 5
@@ -1527,7 +1511,8 @@ def draw_what_it_learns(figure, arrays, found):
     for words, marker in (("five times the steps", "o"),
                           ("five times the steps, falling rate", "*")):
         ends = arrays[f"L = 4, {words}"]  # (seeds,)
-        ax.plot(np.full(len(ends), 4), ends, marker, color="#0072B2", ms=10, label=words)
+        ax.plot(np.full(len(ends), 4), ends, marker, color=plotting.look(name)["color"], ms=10,
+                label=words)
     ax.legend(loc="lower left", fontsize="small")
     plotting.bracket(ax, arrays["depths"][-1], [
         found["L = 4 loss"].median, arrays["least P = g I"][-1]],

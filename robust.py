@@ -17,8 +17,8 @@ from data import (DEEP, LARGE, LIGHT_TAILS, NONLINEAR, NONLINEAR_TASK, PAPER_SET
                   SETTING_3, SPHERICAL)
 from experiments import PRINTED, attention_parts, smoother
 from optimizers import SGD, Adam
-from plotting import (curves, dots, in_settings, listed, note, numbers, reference,
-                      smoothness_axis, tails)
+from plotting import (curves, dots, in_settings, listed, note, reference, smoothness_axis,
+                      tails)
 from runs import cached
 from training import (FRESH, FRESHER, about_rates, at_best_rates, best_in_words, best_rate,
                       block_centres, by_name, condition, contestants, diagonal, evaluation_batch,
@@ -42,13 +42,14 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5, settings=PAPER_S
     fractions of d, that both reach on all pilot seeds; a run that does not get there counts as
     infinitely many steps. Such a target is near the level at which a run ends; so the same is
     measured for the next two higher ones. A limit: quantiles of the loss of single prompts, at the
-    published rates, and at the best ones for the final loss, where it is their mean, too.
+    published rates, and at the best ones for the final loss, where it is their mean, too: where
+    SGD's over Adam's falls below 1, Adam has stopped being lower.
     """
     rates, target = chosen_rates(settings, optimizers, steps)
     confirmed = sweep(settings, by_name(optimizers), at_chosen(rates), seeds, steps)
-    names = [optimizer.__name__ for optimizer in optimizers]
-    pair = " / ".join(names[:2])
-    arrays, parts = labels_of(settings, optimizers=names), []
+    names, last = [optimizer.__name__ for optimizer in optimizers], (steps - 1) // 50
+    pair, parts = " / ".join(names[:2]), []
+    arrays = labels_of(settings, optimizers=names, quantiles=QUANTILES, last=50 * last)
     for name, setting in settings.items():
         loss, soonest = (np.stack([confirmed[name, each][rates[name, each][what]]["loss"]
                                    for each in names], axis=1) for what in ("final loss", "steps"))
@@ -70,12 +71,21 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5, settings=PAPER_S
                           f"{rate:g} for {what}" for what, rate in rates[name, each].items()))]
         arrays[f"{name} rates"] = ", ".join(f"{each} {rates[name, each]['final loss']:g}"
                                             for each in names)
-    for words, which in (("best rates", "final loss"), ("published rates", "published")):
-        both = {name: tuple((each, dict(lr=rates[name, each.__name__].get(
-            which, rates[name, each.__name__]["final loss"]))) for each in optimizers)
-            for name in settings}  # of a reader's optimizer, of which none is published, the best
-        more_arrays, more_parts = single_prompts(words, settings, both, seeds, steps, batches)
-        arrays, parts = arrays | more_arrays, parts + more_parts
+        for words, which in (("best rates", "final loss"), ("published rates", "published")):
+            both = contestants(setting, optimizers, {  # the best one where none is published
+                each: rates[name, each].get(which, rates[name, each]["final loss"])
+                for each in names})
+            errors = values_along(squared_errors, setting, both, seeds, steps, (last,), batches)
+            errors = errors.reshape(len(seeds), len(both), -1)  # the prompts of all batches
+            quantiles = np.quantile(errors, QUANTILES, axis=-1)  # (quantiles, seeds, optimizers)
+            parts += [Part(f"{name} {words} {q:g}", f"{name}, {words}, limit: quantile {q:g} of "
+                           f"the prompts' loss at iteration {50 * last:,}, {pair}", values)
+                      for q, values in zip(QUANTILES, ratio(quantiles[..., 0], quantiles[..., 1]))]
+            if which == "final loss":
+                mean = errors.mean(axis=-1)  # (seeds, optimizers)
+                parts.append(Part(f"{name} {words} mean", f"{name}, {words}, limit: mean of the "
+                                  f"prompts' loss, {pair}", ratio(mean[:, 0], mean[:, 1])))
+                arrays[f"{name} {words} quantiles"] = quantiles.transpose(1, 2, 0)
     return arrays, parts
 
 
@@ -87,8 +97,7 @@ def chosen_rates(settings, optimizers, steps):
     "steps": rate, "published": rate}}, the last one where there is one, and {setting: target}, the
     lowest loss of the ladder that all optimizers reach."""
     candidates = by_name(optimizers)
-    tried = sweep(settings, candidates, grid(settings, candidates), range(3),
-                  steps)
+    tried = sweep(settings, candidates, grid(settings, candidates), range(3), steps)
     rates, target = {}, {}
     for name, setting in settings.items():
         target[name] = setting.data["d"] * LADDER[0]  # of a short run, in which nobody gets there
@@ -120,31 +129,6 @@ def fastest(by_rate, target):
 
 
 QUANTILES = 0.5, 0.9, 0.99, 0.999, 0.9999
-
-
-def single_prompts(words, settings, contestants, seeds, steps, batches):
-    """C1, limit: quantiles of the squared error over single prompts at the last snapshot of these
-    {setting: contestants}, SGD's over Adam's, on so many batches of 1,000 prompts; `words` name the
-    rates; at the best ones also the mean, and what is drawn. Where the ratio falls below 1 Adam has
-    stopped being lower."""
-    last = (steps - 1) // 50
-    arrays, parts = {"quantiles": QUANTILES, "last": 50 * last}, []
-    for name, setting in settings.items():
-        both = contestants[name]
-        pair = " / ".join(each.__name__ for each, _ in both[:2])
-        errors = values_along(squared_errors, setting, both, seeds, steps, (last,), batches)
-        errors = errors.reshape(len(seeds), len(both), -1)  # the prompts of all batches
-        quantiles = np.quantile(errors, QUANTILES, axis=-1)  # (quantiles, seeds, optimizers)
-        over = ratio(quantiles[..., 0], quantiles[..., 1])  # (quantiles, seeds)
-        parts += [Part(f"{name} {words} {q:g}", f"{name}, {words}, limit: quantile {q:g} of the "
-                       f"prompts' loss at iteration {50 * last:,}, {pair}", values)
-                  for q, values in zip(QUANTILES, over)]
-        if words == "best rates":
-            mean = errors.mean(axis=-1)  # (seeds, optimizers)
-            parts.append(Part(f"{name} {words} mean", f"{name}, {words}, limit: mean of the "
-                              f"prompts' loss, {pair}", ratio(mean[:, 0], mean[:, 1])))
-            arrays[f"{name} {words} quantiles"] = quantiles.transpose(1, 2, 0)
-    return arrays, parts
 
 
 def squared_errors(setting, before, _, prompts):
@@ -217,10 +201,7 @@ def draw_gradient_noise(figure, arrays, found):
         note(ax, f"99 % / 50 % quantile {found[f'{name} spread medians']}")
     return (f"C2: one draw of the gradient noise in {plotting.rarity(arrays)} exceeds {reached} "
             f"medians, Gaussian ones {null}",
-            "Share of the draws whose norm exceeds r times the median of their seed: |g(a batch) - "
-            "g(a hundred batches)| at initialisation. Line: median over seeds, band: smallest to "
-            "largest; the number: what one draw in a hundred exceeds. Dashed: Gaussian vectors of "
-            "the same mean and covariance.")
+            plotting.NOISE)
 
 
 gradient_noise.full = dict(draws=10_000)
@@ -318,7 +299,7 @@ def directional_smoothness(seeds=6, steps=300, optimizers=BOTH, lr=None, batches
     at each point, at the published rates. Claimed, in each setting, of the median over the path
     without its first tenth: SGD's minus Adam's above 0. Limits: the mean over all batches; the
     typical batch in windows of 750 steps; and, on the first six seeds, from the last step to
-    `late`, because the difference was seen to turn round.
+    `late`, because the difference was seen to turn round. Besides, the share of v^T H v < 0.
     """
     points = points_of(steps, 25)
     t = 50 * np.array(points)
@@ -426,7 +407,7 @@ def draw_generalized_smoothness(figure, arrays, found):
                                figure.subplots(1, 2, sharey=True)):
         dots(ax, names, [found[f"{name} {what}"].values for name in names], title=title,
              ylabel="slope against the gradient norm, log-log")
-        note(ax, f"medians: {numbers(found, names, what)}")
+        note(ax, f"medians: {listed(found[f'{name} {what}'] for name in names)}")
         for slope, words in ((0, "0: no growth"), (1, "1: proportional")):
             reference(ax, slope)
             ax.text(0.01, slope, words, transform=ax.get_yaxis_transform(), va="bottom")
@@ -505,10 +486,7 @@ def draw_larger_model(figure, arrays, found):
     reached, null = (short(each, 2) for each in plotting.exceeded(arrays, LARGE.name))
     return (f"C7: in the larger model one draw of the noise in {plotting.rarity(arrays)} exceeds "
             f"{reached} medians, Gaussian ones {null}",
-            "Share of the draws whose norm exceeds r times the median of their seed, at "
-            "initialisation; line: median over seeds, band: smallest to largest; the number: what "
-            "one draw in a hundred exceeds; dashed: Gaussian vectors of the same mean and "
-            "covariance.")
+            plotting.NOISE)
 
 
 larger_model.full = dict(draws=1000)
@@ -552,7 +530,7 @@ def draw_heavy_tails(figure, arrays, found):
     """Of the parts of each setting the ratio of steps, with the band in which it was claimed to
     stay, and the ratio of R_med."""
     names, settings = ([str(each) for each in arrays[key]] for key in ("optimizers", "settings"))
-    labels = [paper.TAILS.get(name, name) for name in settings]
+    labels = [paper.TAILS[name] for name in settings]
     pair, (steps, R), gain = " / ".join(names[:2]), figure.subplots(1, 2), found["gain"]
     over = [ratio(*(found[f"{name} steps {each}"].values for each in names[:2]))
             for name in settings]
@@ -790,10 +768,8 @@ def draw_nonlinear_regression(figure, arrays, found):
             f"{words[found['smoothness'].decision]}, its R_med {words[found['R_med'].decision]} "
             f"than {other}'s",
             "A nonlinear task. $v^T H v$ and $R_{med}$: on the typical of the evaluation batches "
-            "of 1,000 prompts; line: median over seeds, band: smallest to largest. Noise: share of "
-            "the draws whose norm exceeds r times the median of their seed, at initialisation; the "
-            "number: what one draw in a hundred exceeds; dashed: Gaussian vectors of the same mean "
-            "and covariance.")
+            "of 1,000 prompts; line: median over seeds, band: smallest to largest. "
+            f"{plotting.NOISE}")
 
 
 nonlinear_regression.full = dict(seeds=8, steps=10_000, batches=3)

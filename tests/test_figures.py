@@ -513,20 +513,21 @@ def test_a_forest(name, panel, groups):
 def test_rows_of_lead():
     """Left the constant rate, right the falling one: a marker a length at its median, from pale to
     dark, hollow where the interval holds 1; a line over the interval of the longest."""
-    figure, arrays, _ = strange("published", "lead")
+    figure, arrays, parts = strange("published", "lead")
     names = [text.get_text().removesuffix(", best rates").removesuffix(", all of P and Q")
              for text in figure.axes[0].get_yticklabels()]
     for ax, kind in zip(figure.axes, ("constant", "falling"), strict=True):
         for name, y in zip(names, ax.get_yticks(), strict=True):
             lines = [line for line in ax.get_lines() if len(line.get_ydata())
                      and (line.get_ydata() == y).all()]
-            three = arrays[f"{name} {kind} ratio"]
+            run = [parts[f"{name} {kind} {length}"] for length in arrays[f"{name} {kind}"]]
             dots = [line for line in lines if line.get_marker() == "o"]
-            for line, (middle, low, high) in zip(dots, three, strict=True):
-                assert line.get_xdata().tolist() == [middle]
+            for line, part in zip(dots, run, strict=True):
+                low, high = part.interval
+                assert line.get_xdata().tolist() == [part.median]
                 assert (line.get_mfc() == "white") == (low <= 1 <= high)
             assert [line.get_xdata().tolist() for line in lines if line.get_marker() != "o"] == [
-                [low, high] for _, low, high in three[-1:]]
+                list(part.interval) for part in run[-1:]]
 
 
 def test_norms_of_layers():
