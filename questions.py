@@ -83,7 +83,7 @@ THEORY = (0.34, 0.40, 7.5)  # the layers' factors in Setting 1, as `polynomial` 
 CONDITIONS = {
     "Setting 1, published rates": Condition("setting 1", SETTING_1, constant=LONG, falling=(),
                                             tuned=False),
-    "Setting 1": Condition("setting 1", SETTING_1, constant=LONG),
+    "Setting 1": Condition("setting 1", SETTING_1, constant=LONG, falling=(1, 4)),
     "n = 5 (Setting 2)": Condition("data", SETTING_2),
     "n = 80": Condition("data", other(dict(n=80))),
     "x on the sphere": Condition("data", other(dict(covariates="sphere") | SCALE)),
