@@ -563,7 +563,7 @@ SCALINGS = {  # from none to one for each parameter
 GRANULAR = {"Setting 1": SETTING_1,
             "Setting 1, falling rate": SETTING_1._replace(schedule="linear")} | {
     name: CONDITIONS[name].setting for name in (
-        "Setting 3", "variances 16-fold", "variances 16-fold, rotated", "n = 5 (Setting 2)",
+        "variances 16-fold", "variances 16-fold, rotated", "Setting 3", "n = 5 (Setting 2)",
         "L = 6", "softmax attention")}
 READ = 0, 10, 50, 200, 500
 
