@@ -143,7 +143,7 @@ def optimizer(text):
         if inspect.isclass(found):
             return found
         reason = "it is no class"
-    except Exception as error:  # whatever happens in the reader's module
+    except (Exception, SystemExit) as error:  # whatever happens in the reader's module
         reason = f"{type(error).__name__}: {error}{hidden_file(error)}"
     raise argparse.ArgumentTypeError(f"got {text!r}, wants a class of optimizers.py, or "
                                      f"MODULE.CLASS of your own{close} ({reason})")
@@ -188,9 +188,9 @@ def arguments_of(name, given):
         value = getattr(given, option)
         if value and key in usual:
             found[key] = value
-            if given.names == ["all"] and key == "optimizers" and len(usual[key]) == 1:
+            if "all" in given.names and key == "optimizers" and len(usual[key]) == 1:
                 found[key] = value[-1:]  # of an experiment that compares none
-        elif value and given.names != ["all"]:
+        elif value and "all" not in given.names:
             raise ValueError(f"--{option}: got one, wants none: {name} takes none")
     if given.lr and "lr" in usual:
         found["lr"] = rates(given.lr, [each.__name__ for each in found["optimizers"]])
@@ -278,15 +278,17 @@ def is_first_look(name, level, arguments):
 
 
 def refuse_to_replace_a_full_run(name, level, out, arguments):
-    """Raises ValueError if a first look would replace what `--full` found."""
-    path = place(level, out) / f"{name}.json"
+    """Raises ValueError if a first look, or other rows, would replace what `--full` found."""
+    path, rows = place(level, out) / f"{name}.json", getattr(NAMES[level][name], "rows", None)
     try:
         kept = load(name, out, level)[1]["configuration"]
     except ValueError:  # there is none, or one of another version, which may go
         return
-    if is_first_look(name, level, arguments) and not is_first_look(name, level, kept):
-        raise ValueError(f"{path}: got the finding of a longer run (--full), which this one would "
-                         "replace, wants another --out, or that file deleted")
+    others = rows and not rows_kept(name, level, out, arguments, rows) \
+        and not set(kept[rows]) <= set(arguments[rows])
+    if not is_first_look(name, level, kept) and (is_first_look(name, level, arguments) or others):
+        raise ValueError(f"{path}: got the finding of a longer run (--full), or of more rows, which "
+                         "this one would replace, wants another --out, or that file deleted")
 
 
 def commit():
@@ -611,7 +613,7 @@ def main(arguments=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ValueError as error:
-        if "wants" not in str(error):  # no mistake of the user's: whoever mends it needs the place
+        if not is_mistake(error):  # whoever mends it needs the place
             raise
         runs.say(str(error))
         return 2
@@ -626,10 +628,15 @@ def main(arguments=None):
     return status
 
 
+def is_mistake(error):
+    """Whether a ValueError is due to the user, and not to the program: it says what it wants."""
+    return "wants" in str(error)
+
+
 def status_of(given):
     """Do what is asked for; returns the exit status."""
     level = "robust" if given.robust else "published"
-    names = [name for name in NAMES[level] if name in given.names or given.names == ["all"]]
+    names = [name for name in NAMES[level] if name in given.names or "all" in given.names]
     spends = (given.full or given.quick or given.seeds or given.steps or given.lr
               or given.optimizers or given.rows)
     if spends and given.names == ["list"]:
@@ -645,7 +652,7 @@ def status_of(given):
                          f"{level} experiments: {', '.join(NAMES[level])}")
     elif given.redraw:
         kept = [name for name in names if (place(level, given.out) / f"{name}.json").exists()
-                or given.names != ["all"]]
+                or "all" not in given.names]
         for name in kept:
             print(*save_figures(name, level, given.out, given.slides), sep="\n", flush=True)
     else:
@@ -679,7 +686,7 @@ def run_all(names, level, given):
     failed = []
     for name, arguments in asked.items():
         try:
-            with runs.processes(given.jobs) as runs.executor:  # new ones, should a worker have died
+            with runs.one_pool(given.jobs):  # new ones, should a worker have died
                 found = run(name, level, given.out, arguments)
             try:
                 print("\n  ".join([f"{found['claim']}: {found['claimed']}",
@@ -693,8 +700,10 @@ def run_all(names, level, given):
             raise
         except (runs.RunFailed, OSError) as error:
             failed.append(f"{name}: {error}")
-        finally:
-            runs.executor = None
+        except ValueError as error:
+            if len(asked) == 1 or not is_mistake(error):
+                raise
+            failed.append(f"{name}: {error}")
     if failed:
         raise runs.RunFailed("\n".join(failed))
     return 0
@@ -702,7 +711,7 @@ def run_all(names, level, given):
 
 def next_step(name, given, arguments):
     """What to try after a run, and how much more that is."""
-    if given.full:
+    if not is_first_look(name, "robust" if given.robust else "published", arguments):
         return shlex.join(["python", "experiments.py", "report", "--out", given.out])
     own = [f"{each.__module__}.{each.__name__}".removeprefix("optimizers.")
            for each in given.optimizers or ()]

@@ -167,7 +167,7 @@ def _prepare(Z, target, prepared):
         S = Z[:, :d, :n] @ Z[:, :d, :n].mT / n
         values, vectors = np.linalg.eigh(S)
         values += 1e-3 * values.mean(axis=1, keepdims=True)
-        Z[:, :d] = vectors / np.sqrt(values)[:, None] @ (vectors.mT @ Z[:, :d])
+        Z[:, :d] = (vectors / np.sqrt(values)[:, None]) @ (vectors.mT @ Z[:, :d])
     return Z, target
 
 
@@ -192,7 +192,7 @@ def _check(rng, batch, n, d, shape, scale, df, second_moment, noise, hidden):
         raise ValueError(f"rng: got {rng!r}, wants a numpy.random.Generator")
     for name, value in dict(batch=batch, n=n, d=d, hidden=1 if hidden is None else hidden).items():
         if not isinstance(value, (int, np.integer)) or value is True or not 1 <= value < 1e6:
-            raise ValueError(f"{name}: got {value!r}, wants a whole number >= 1")
+            raise ValueError(f"{name}: got {value!r}, wants a whole number from 1 to 999,999")
     # from 1e-100 to 1e100, so that shape * scale, and second_moment over it, stay floats
     numbers = dict(shape=shape, scale=scale, df=df, noise=noise,
                    second_moment=1.0 if second_moment is None else second_moment)

@@ -80,11 +80,9 @@ def loss_and_grad(params, prompts, activation="linear"):
     The loss is a float, or complex if params is; large params may overflow. Raises ValueError for
     wrong shapes, entries that are not finite, or an unknown activation.
     """
-    _check_activation(activation)
-    params = _finite("params", params, COMPLEX)
     if activation == "linear":
-        return _over_chunks(_gram_backprop, params, compress(prompts))
-    return _over_chunks(_textbook_backprop, params, _checked_prompts(prompts), activation)
+        return _over_chunks(_gram_backprop, _finite("params", params, COMPLEX), compress(prompts))
+    return textbook_loss_and_grad(params, prompts, activation)
 
 
 def textbook_loss_and_grad(params, prompts, activation="linear"):
@@ -136,7 +134,8 @@ def _textbook_backprop(params, Z, target, activation):
     dZ = np.zeros((Z.shape[1], len(Z)), pairs.dtype)
     dZ[-1] = -2 * error  # loss = error^2, prediction = -Z[d, n]
     for l in reversed(range(len(pairs))):
-        dZ, *grad[l] = _attention_backprop(*pairs[l], cache[l], dZ, activation)
+        dZ, dP, dQ = _attention_backprop(*pairs[l], cache[l], dZ, activation)
+        grad[l] = dP, dQ
     return (error * error).sum(), grad[:, :, :k, :k]
 
 
@@ -180,7 +179,7 @@ def _act(S, activation):
     if S.real.max() > 300 or S.real.min() < -300:  # before exp overflows or a column vanishes:
         S -= S.max(axis=1, keepdims=True)  # this changes N and r by one factor, and not V
     R = np.exp(S, out=S)
-    return R, (np.ones(R.shape[1]) @ R).ravel()
+    return R, (np.ones(R.shape[1]) @ R).ravel()  # R.sum(axis=1), as a product
 
 
 def _mask(Z, batch):

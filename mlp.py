@@ -13,8 +13,8 @@ from collections import namedtuple
 import numpy as np
 
 from linattn import (COMPLEX, _attention, _attention_backprop, _checked_prompts, _check_init,
-                     _check_whole, _diagonal, _embed, _finite, _gram, _gram_backprop, _over_chunks,
-                     _require, _second, _side_by_side, init_params)
+                     _check_whole, _diagonal, _each, _embed, _finite, _gram, _gram_backprop,
+                     _over_chunks, _require, _second, _side_by_side, init_params)
 
 
 # ---- In front ------------------------------------------------------------------------------------
@@ -52,13 +52,11 @@ def _mlp_parts(params, D, layers):
 def _mlp_forward(W1, b1, W2, b2, Z):
     """x [d, batch * (n+1)], a and h [hidden, batch * (n+1)], a column for each point of each
     prompt; and the attention's prompts, of columns (f, y), [batch, D, n+1]."""
-    batch, D, columns = Z.shape
-    d = D - 1
-    x = Z[:, :d].transpose(1, 0, 2).reshape(d, -1)  # [batch, d, n+1] -> [d, batch * (n+1)]
+    d = Z.shape[1] - 1
+    x = _side_by_side(Z[:, :d])
     a = W1 @ x + b1
     h = a * (a.real > 0)
-    f = (W2 @ h + b2).reshape(d, batch, columns).transpose(1, 0, 2)
-    return x, a, h, np.concatenate([f, Z[:, d:]], axis=1)
+    return x, a, h, np.concatenate([_each(W2 @ h + b2, len(Z)), Z[:, d:]], axis=1)
 
 
 def _mlp_backprop(params, Z, target, layers):
@@ -75,7 +73,7 @@ def _mlp_backprop(params, Z, target, layers):
     x, a, h, fy = _mlp_forward(W1, b1, W2, b2, Z)
     loss, grad, _, (dq, J) = _gram_backprop(attention, *_gram(fy), target, to_input=True)
     dfy = np.concatenate([J @ fy[:, :, :-1] / n, dq[:, :, None]], axis=2)
-    df = dfy[:, :d].transpose(1, 0, 2).reshape(d, -1)
+    df = _side_by_side(dfy[:, :d])
     da = W2.T @ df * (a.real > 0)
     grads = da @ x.T, da.sum(1), df @ h.T, df.sum(1), grad
     return loss, np.concatenate([part.ravel() for part in grads])
@@ -97,16 +95,16 @@ def mlp_hessian_diagonal(params, prompts, layers=3):
 
 
 def _mlp_diagonal(params, Z, target, layers):
-    batch, D, columns = Z.shape
+    batch, D, n = len(Z), Z.shape[1], Z.shape[2] - 1
     W1, b1, W2, b2, attention = _mlp_parts(params, D, layers)
     x, a, h, fy = _mlp_forward(W1, b1, W2, b2, Z)
     G, q = _gram(fy)
     loss, _, cache, (_, J) = _gram_backprop(attention, G, q, target, to_input=True)
-    pairs, C, n = _embed(attention, D), fy[:, :, :-1], columns - 1
+    pairs, C = _embed(attention, D), fy[:, :, :-1]
     ones, on, diagonal = np.ones((1, a.shape[1])), a > 0, []
 
     def along(f1):  # [d, batch * (n+1)], the derivative of f
-        C1 = np.concatenate([f1.reshape(-1, batch, columns).transpose(1, 0, 2), 0 * Z[:, -1:]], 1)
+        C1 = np.concatenate([_each(f1, batch), 0 * Z[:, -1:]], axis=1)
         C1, q1 = C1[:, :, :-1], C1[:, :, -1]
         G1 = C1 @ C.mT / n
         return np.vdot(J @ C1, C1) / n + _second(pairs, cache, q1, G1 + G1.mT)
@@ -168,7 +166,8 @@ def _transformer_backprop(params, Z, target):
         dW1 = da @ attended.T
         dZ = dZ + W1.T @ da
         grad[l, 2:] = *np.split(dW1, 4), *np.split(dW2, 4, axis=1)
-        dZ, *grad[l, :2] = _attention_backprop(*matrices[l, :2], parts, dZ, "softmax")
+        dZ, dP, dQ = _attention_backprop(*matrices[l, :2], parts, dZ, "softmax")
+        grad[l, :2] = dP, dQ
     return (error * error).sum(), grad[:, :, :k, :k]
 
 

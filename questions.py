@@ -122,7 +122,7 @@ CONDITIONS = {
 
 
 @experiment(FRESH)
-def lead(seeds=6, steps=40, conditions=("Setting 1", "heavy-tailed x", "L = 2")):
+def lead(seeds=6, steps=20, conditions=("Setting 1", "heavy-tailed x", "L = 2")):
     """Question: How large is Adam's lead over SGD, and what changes it?
 
     A line of CONDITIONS says what differs from Setting 1. SGD (in one line with a rate for each

@@ -178,12 +178,12 @@ def processes(jobs=None):
 
 
 @contextlib.contextmanager
-def one_pool():
+def one_pool(jobs=None):
     """The same processes for every call of `parallel` in the block, if there are none yet."""
     if executor or pool_here.get() or multiprocessing.current_process().daemon:
         yield
         return
-    with processes() as pool:
+    with processes(jobs) as pool:
         token = pool_here.set(pool)
         try:
             yield
@@ -209,7 +209,7 @@ def remote(session, where, held, call):
     keeps = session != SESSION
     folder = where if keeps else folder
     if os.getpid() != PROCESS or keeps:
-        others = {name for module, theirs in held.items()
+        others = {name for module, theirs in held.items()  # whose value differs, or one lacks it
                   for name, _ in theirs.items() ^ as_imported(module)[1].items()}
         if others:
             raise OtherCode(*others)

@@ -442,18 +442,18 @@ def sweep(settings, candidates, rates, seeds, steps):
     Returns {(setting's name, candidate's name): {rate: run}}, a run what `train` gives of this one,
     its first axis the seeds.
     """
-    tasks = [(setting, tuple((candidates[each][0], dict(candidates[each][1], lr=rate))
-                             for each in candidates for rate in rates[name, each]),
-              seed, steps) for name, setting in settings.items() for seed in seeds]
-    results, found = iter(parallel(train, tasks)), {}
+    pairs = {name: [(each, rate) for each in candidates for rate in rates[name, each]]
+             for name in settings}
+    tasks = {(name, seed): (setting, tuple((candidates[each][0], dict(candidates[each][1], lr=rate))
+                                           for each, rate in pairs[name]), seed, steps)
+             for name, setting in settings.items() for seed in seeds}
+    results = dict(zip(tasks, parallel(train, tasks.values())))
+    found = {(name, each): {} for name in settings for each in candidates}
     for name in settings:
-        runs, i = [next(results) for _ in seeds], 0
-        for each in candidates:
-            found[name, each] = {}
-            for rate in rates[name, each]:
-                found[name, each][rate] = {what: np.array([run[what][i] for run in runs])
-                                           for what in runs[0]}
-                i += 1
+        for i, (each, rate) in enumerate(pairs[name]):
+            found[name, each][rate] = {
+                what: np.array([results[name, seed][what][i] for seed in seeds])
+                for what in results[name, seeds[0]]}
     return found
 
 
@@ -601,7 +601,8 @@ def taken_in_words(scores):
 def pilot(setting, contestants, seed, lengths, end):
     """ends (contestants, lengths): `end` of the first so many steps of one run."""
     every = every_of(lengths)
-    run = train.__wrapped__(setting, contestants, seed, max(lengths), every)  # is not kept itself
+    unkept = getattr(train, "__wrapped__", train)  # a reader's own may not be @cached
+    run = unkept(setting, contestants, seed, max(lengths), every)
     return dict(ends=[[end(setting, loss, path, length, every) for length in lengths]
                       for loss, path in zip(run["loss"], run["snapshots"])])
 
@@ -683,10 +684,11 @@ def checked(function, arguments):
             require(isinstance(value, (tuple, list, range)), name, value, f"several, as {default}")
             found[name] = tuple(whole(name, each) for each in value)
         elif isinstance(default, tuple):
-            known = {*default, *getattr(function, "full", {}).get(name, ())}
+            known = sorted({*default, *getattr(function, "full", {}).get(name, ())})
+            require(isinstance(value, (str, tuple, list)), name, value, f"several, as {default}")
             found[name] = (value,) if isinstance(value, str) else tuple(value)
-            require(set(found[name]) <= known, name, value,
-                    f"some of {', '.join(map(repr, sorted(known)))}")
+            require(all(each in known for each in found[name]), name, value,
+                    f"some of {', '.join(map(repr, known))}")
     if "lr" in usual:
         found["lr"] = check_rates(found["lr"], found["optimizers"])
     return found
@@ -702,7 +704,7 @@ def whole(name, value, least=1):
     number = value.item() if isinstance(value, np.generic) else value
     good = isinstance(number, (int, float)) and not isinstance(number, bool)
     require(good and least <= number < 1e9 and number == int(number), name, value,
-            f"a whole number >= {least}")
+            f"a whole number >= {least}, below 1e9")
     return int(number)
 
 

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from pathlib import Path
 from unittest.mock import Mock, patch
@@ -115,8 +116,10 @@ def test_budgets_and_options():
     ("C9 --full --out 'my results'", "report --out 'my results'"),
     ("C1 --seeds 1 --steps 3", "adam_vs_sgd --full   (20,000 times as many steps in all)"),
     ("C9 --robust --lr SGD=1", "depth --robust --full --lr SGD=1   (17 times as many steps in all)"),
-    ("lead --rows 'L = 2'", "lead --full --rows 'L = 2'   (42 times as many steps in all)"),
-    ("the_model", "the_model --full")))
+    ("lead --rows 'L = 2'", "lead --full --rows 'L = 2'   (83 times as many steps in all)"),
+    ("C1 --full --steps 30", "adam_vs_sgd --full   (330 times as many steps in all)"),
+    ("C1 --seeds 12 --steps 10000", "report --out results"),
+    ("the_model", "report --out results")))
 def test_the_hint_after_a_run(typed, words):
     """A command to be pasted, and how much more it computes."""
     found = commands.command_line().parse_intermixed_args(shlex.split(typed))
@@ -348,6 +351,9 @@ def test_a_first_look_does_not_replace_what_a_longer_run_found(kept, capsys):
     assert (kept / "lead.json").read_bytes() == before
     assert exit_status(["the_model", "--seeds", "1", "--out", "new"]) == 0
     assert exit_status(["the_model", "--seeds", "2", "--out", "new"]) == 0  # both are first looks
+    refused = ["lead", "--full", "--seeds", "12", "--rows", "L = 2", "--out", str(kept)]
+    assert exit_status(refused) == 2  # longer, but all other rows would go
+    assert (kept / "lead.json").read_bytes() == before
 
 
 def test_a_mistake_in_an_experiment_shows_its_place(here, monkeypatch):
@@ -364,6 +370,7 @@ def test_a_mistake_in_an_experiment_shows_its_place(here, monkeypatch):
 @pytest.mark.parametrize("source, words", (
     ("class Foo:\n    def __init__(self, lr): pass\n", "method step"), ("Foo = 1", "no class"),
     ("import nothing", "No module named 'nothing')"), ("class Foo(", "SyntaxError"),
+    ("import sys\nsys.exit()", "SystemExit"),
     ("from data import BETA", "; a module of ours has the name of data.py: give yours another)")))
 def test_mistakes_in_a_module_of_ones_own(source, words, here, capsys):
     for name, text in (("mine", source), ("data", "BETA = 1"), ("nothing2", "BETA = 1")):
@@ -392,6 +399,34 @@ def test_a_run_that_fails_ends_with_status_1_and_the_others_run(here, capsys):
     err = capsys.readouterr().err
     assert "adam_vs_sgd: train(Setting 1, SGD, lr 0.02, Bad, lr 1.0, 0, 3): RuntimeError: oh" \
         in err and "mine.py, line 3" in err and "directional_smoothness: " in err
+
+
+def test_a_mistake_that_one_experiment_finds_stops_no_other(here, monkeypatch, capsys):
+    """As a rate that is wanted in its settings alone."""
+    def run(name, *others):
+        if name == "gradient_noise":
+            raise ValueError("lr: got none, wants one")
+        return dict(claim=name, claimed="words", level="published", verdict="", parts={})
+
+    monkeypatch.setattr(commands, "run", run)
+    monkeypatch.setattr(commands, "save_figures", lambda *others: [])
+    assert exit_status(["C2", "C4", "--quick"]) == 1
+    out, err = capsys.readouterr()
+    assert err == "experiments.py: gradient_noise: lr: got none, wants one\n"
+    assert out.startswith("directional_smoothness: words")
+    assert exit_status(["C2", "--quick"]) == 2
+
+
+def test_all_beside_a_name_and_an_executor_of_ones_own(here, monkeypatch):
+    """All are run; and the executor is still there afterwards."""
+    asked, mine = [], ThreadPoolExecutor(1)
+    monkeypatch.setattr(commands, "run_all", lambda names, *others: asked.extend(names))
+    commands.main(["C1", "all", "--quick"])
+    assert asked == list(commands.NAMES["published"])
+    monkeypatch.undo()
+    monkeypatch.setattr(commands.runs, "executor", mine)
+    monkeypatch.setattr(commands, "run", Mock(side_effect=OSError("full")))
+    assert exit_status(["C1", "--quick"]) == 1 and commands.runs.executor is mine
 
 
 def test_numbers_are_printed_before_they_are_drawn(here, monkeypatch, capsys):

@@ -622,7 +622,7 @@ def test_the_door_takes_what_has_a_plain_meaning(argument, values, wanted):
     ("lr", (0.01, dict(sgd=0.5), {optimizers.SGD: 0.5}, dict(Adm=0.01), dict(SGD=-1), dict(SGD=0),
             dict(SGD="x"), dict(SGD=None), dict(SGD=True), dict(SGD=np.nan), [("SGD", 0.5)])),
     ("lr", (dict(Muon=0.1),)), ("sizes", ((0,), (2.5,), "16", 16)),
-    ("remedies", (("none", "decai"), "decai", (1,))),
+    ("remedies", (("none", "decai"), "decai", (1,), 5, [["none"]])),
     ("settings", (SETTING_1, {}, {"a": 1}, {1: SETTING_1}, [SETTING_1], None,
                   {"a": SETTING_1, "b": "Setting 1"}))))
 def test_the_door_names_what_it_refuses(argument, values):
@@ -754,6 +754,14 @@ def test_pilots_and_fresh_runs():
             assert found[length]["loss"].shape == (2, 2, length)
             close(found[length]["ends"][0], ends[:, k])
         assert (ends[0] != ends[1]).all() and (found[40]["ends"][0] != found[40]["ends"][1]).all()
+
+
+def test_a_pilot_of_a_train_of_ones_own(monkeypatch):
+    """That is not @cached."""
+    monkeypatch.setattr(training, "train", lambda setting, pair, seed, steps, every: dict(
+        loss=np.full((len(pair), steps), 0.5), snapshots=np.zeros((len(pair), 4, 2))))
+    found = training.pilot.__wrapped__(SMALL, (SGD, ADAM), 0, (20, 40), training.final)
+    assert found["ends"] == [[0.5, 0.5]] * 2
 
 
 def test_late_loss():
