@@ -287,7 +287,7 @@ def refuse_to_replace_a_full_run(name, level, out, arguments):
     others = rows and not rows_kept(name, level, out, arguments, rows) \
         and not set(kept[rows]) <= set(arguments[rows])
     if not is_first_look(name, level, kept) and (is_first_look(name, level, arguments) or others):
-        raise ValueError(f"{path}: got the finding of a longer run (--full), or of more rows, which "
+        raise ValueError(f"{path}: got the finding of a longer run (--full), or of more rows, that "
                          "this one would replace, wants another --out, or that file deleted")
 
 

@@ -47,9 +47,10 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5, settings=PAPER_S
     """
     rates, target = chosen_rates(settings, optimizers, steps)
     confirmed = sweep(settings, by_name(optimizers), at_chosen(rates), seeds, steps)
-    names, last = [optimizer.__name__ for optimizer in optimizers], (steps - 1) // 50
+    names = [optimizer.__name__ for optimizer in optimizers]
     pair, parts = " / ".join(names[:2]), []
-    arrays = labels_of(settings, optimizers=names, quantiles=QUANTILES, last=50 * last)
+    arrays = labels_of(settings, optimizers=names, quantiles=QUANTILES,
+                       last=50 * ((steps - 1) // 50))
     for name, setting in settings.items():
         loss, soonest = (np.stack([confirmed[name, each][rates[name, each][what]]["loss"]
                                    for each in names], axis=1) for what in ("final loss", "steps"))
@@ -75,17 +76,10 @@ def adam_vs_sgd(seeds=6, steps=200, optimizers=BOTH, batches=5, settings=PAPER_S
             both = contestants(setting, optimizers, {  # the best one where none is published
                 each: rates[name, each].get(which, rates[name, each]["final loss"])
                 for each in names})
-            errors = values_along(squared_errors, setting, both, seeds, steps, (last,), batches)
-            errors = errors.reshape(len(seeds), len(both), -1)  # the prompts of all batches
-            quantiles = np.quantile(errors, QUANTILES, axis=-1)  # (quantiles, seeds, optimizers)
-            parts += [Part(f"{name} {words} {q:g}", f"{name}, {words}, limit: quantile {q:g} of "
-                           f"the prompts' loss at iteration {50 * last:,}, {pair}", values)
-                      for q, values in zip(QUANTILES, ratio(quantiles[..., 0], quantiles[..., 1]))]
+            quantiles, more = single_prompts(name, words, setting, both, seeds, steps, batches)
+            parts += more
             if which == "final loss":
-                mean = errors.mean(axis=-1)  # (seeds, optimizers)
-                parts.append(Part(f"{name} {words} mean", f"{name}, {words}, limit: mean of the "
-                                  f"prompts' loss, {pair}", ratio(mean[:, 0], mean[:, 1])))
-                arrays[f"{name} {words} quantiles"] = quantiles.transpose(1, 2, 0)
+                arrays[f"{name} {words} quantiles"] = quantiles
     return arrays, parts
 
 
@@ -129,6 +123,24 @@ def fastest(by_rate, target):
 
 
 QUANTILES = 0.5, 0.9, 0.99, 0.999, 0.9999
+
+
+def single_prompts(name, words, setting, both, seeds, steps, batches):
+    """C1, limit: quantiles of the squared error over single prompts (seeds, optimizers, quantiles)
+    at the last snapshot, on so many batches of 1,000; and parts, SGD's over Adam's, at the best
+    rates that of the mean, too."""
+    last, pair = (steps - 1) // 50, " / ".join(each.__name__ for each, _ in both[:2])
+    errors = values_along(squared_errors, setting, both, seeds, steps, (last,), batches)
+    errors = errors.reshape(len(seeds), len(both), -1)  # the prompts of all batches
+    quantiles = np.quantile(errors, QUANTILES, axis=-1)  # (quantiles, seeds, optimizers)
+    parts = [Part(f"{name} {words} {q:g}", f"{name}, {words}, limit: quantile {q:g} of the "
+                  f"prompts' loss at iteration {50 * last:,}, {pair}", values)
+             for q, values in zip(QUANTILES, ratio(quantiles[..., 0], quantiles[..., 1]))]
+    if words == "best rates":
+        mean = errors.mean(axis=-1)  # (seeds, optimizers)
+        parts.append(Part(f"{name} {words} mean", f"{name}, {words}, limit: mean of the prompts' "
+                          f"loss, {pair}", ratio(mean[:, 0], mean[:, 1])))
+    return quantiles.transpose(1, 2, 0), parts
 
 
 def squared_errors(setting, before, _, prompts):
