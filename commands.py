@@ -521,12 +521,12 @@ def of_lead(out):
                                                  parts, under(lead))} if where else {}
     paragraphs = (
         "## lead, row by row", "SGD's final loss over Adam's, median [interval]: Adam ends lower "
-        "unless a word says otherwise; alike: within 0.8 and 1.25. Times Setting 1's: seed by seed; "
-        "a condition changes the lead where 1 lies outside of the interval. After the longest "
+        "unless a word says otherwise; alike: within 0.8 and 1.25. Times Setting 1's: seed by "
+        "seed; a condition changes the lead where 1 lies outside of the interval. After the longest "
         "constant run: final losses; share, after which part of its steps the better optimizer is "
         "where the other ends; state. At the rates for the length of the Setting 1 columns, SGD's "
-        "over Adam's: steps to half the loss of predicting 0; v^T H v along the path. Noise: at the "
-        "start, the 99 % over the 50 % quantile of its norm, over that of Gaussian vectors.",
+        "over Adam's: steps to half the loss of predicting 0; v^T H v along the path. Noise: at "
+        "the start, the 99 % over the 50 % quantile of its norm, over that of Gaussian vectors.",
         questions.table_of_lead(arrays, parts, steps), questions.tails_and_depth(parts, steps),
         where, *(f"![{figure.headline}]({name}.png)" for name, figure in figures.items()))
     return "".join(f"\n\n{each}" for each in paragraphs if each), figures
