@@ -11,11 +11,12 @@ from those for eyes that see no green as well, and another dash and marker, beca
 some colours are alike.
 """
 
+import contextlib
 import os
 import textwrap
 import warnings
 
-backend = os.environ.pop("MPLBACKEND", None)  # figures are saved without one: any value will do
+backend = os.environ.pop("MPLBACKEND", None)  # an unknown one would end the import
 
 import matplotlib
 import matplotlib.colors
@@ -27,6 +28,8 @@ from matplotlib.gridspec import GridSpec
 
 if backend is not None:
     os.environ["MPLBACKEND"] = backend
+    with contextlib.suppress(ValueError):  # an unknown one: our figures are saved without it
+        matplotlib.rcParams["backend"] = backend
 
 from verdicts import interval, short
 

@@ -25,7 +25,7 @@ from training import (FRESH, PILOTS, at_best_rates, at_rates, best_in_words, bes
                       loss_of_0, noise_norms, points_of, ratio, require, smoothness, spread,
                       stacked, steps_to, streams, taken, taken_in_words, train, values_along,
                       without_start)
-from verdicts import Part, interval, short
+from verdicts import Part, in_words, interval, short
 
 BOTH = (SGD, Adam)
 BOTH_NAMES = "SGD", "Adam"
@@ -135,7 +135,7 @@ def lead(seeds=6, steps=20, conditions=("Setting 1", "heavy-tailed x", "L = 2"))
              shares of the steps to a millionth of the first loss
     share    of the longest constant run: after which part of its steps the better optimizer first
              reaches the other's final loss (unless that is one on fresh prompts)
-    state    then: both at a floor (neither has fallen by a fifth since the length before), or still
+    state    then: hardly fell (neither has fallen by a fifth since the length before), or still
              falling (the median over the last eighth is below 0.9 of that over the eighth before),
              else settled
     half     at the rates for `steps`: SGD's steps over Adam's to half the loss of predicting 0
@@ -155,7 +155,7 @@ def lead(seeds=6, steps=20, conditions=("Setting 1", "heavy-tailed x", "L = 2"))
 def one_condition(name, condition, seeds, steps):
     """Arrays and parts of a line."""
     both = {"SGD": condition.sgd, "Adam": condition.adam}
-    arrays, parts = {f"{name} group": condition.group}, []
+    arrays, parts = {}, []
     for kind, shares in (("constant", condition.constant), ("falling", condition.falling)):
         setting = condition.setting if kind == "constant" else condition.setting._replace(
             schedule="linear")
@@ -185,21 +185,21 @@ def one_condition(name, condition, seeds, steps):
             if condition.end is not steps_to_a_millionth:
                 parts += after_the_longest(name, last, runs[last], runs[before]["ends"],
                                            condition.end is final)
-            parts += at_these_rates(name, setting, chosen[lengths[1]], seeds, lengths[1],
-                                    runs[lengths[1]]["loss"])
+            parts += at_these_rates(name, setting, chosen[steps], seeds, steps,
+                                    runs[steps]["loss"])
     return arrays, parts
 
 
 def after_the_longest(name, length, run, before, of_training):
-    """Parts of the longest run: losses (seeds, 2, steps) and ends, which may be those of training;
-    and the ends `before`, of the length before it."""
+    """Parts of the longest run, and of the ends `before`, of the length before it; `of_training`:
+    the ends are losses of training, which the path can be compared with."""
     loss, ends = run["loss"], run["ends"]
     share = [steps_to(max(both), path[np.argmin(both)]) / length for both, path in zip(ends, loss)]
     eighth = max(1, length // 8)
     late, earlier = (np.median(loss[..., part], axis=(0, 2)) for part in (
         slice(-eighth, None), slice(-2 * eighth, -eighth)))  # (2,) each
     with np.errstate(all="ignore"):
-        words = {"both at a floor": (np.median(ends / before, axis=0) > 0.8).all(),
+        words = {"hardly fell": (np.median(ends / before, axis=0) > 0.8).all(),
                  "still falling": (late < 0.9 * earlier).any()}
     parts = [Part(f"{name} share", f"{name}, {length:,} steps: share after which the better one is "
                   "where the other ends", share)] if of_training else []
@@ -276,9 +276,9 @@ def draw_lead(figure, arrays, found):
             f"{float(short(max(middles), 2)):,g} times Adam's loss, depending on the condition",
             "SGD's final loss over Adam's, median over seeds, each at its best rate for each "
             "length unless the row says published; a row says what differs from Setting 1 "
-            "(nonlinear attention: all of P and Q trained, too; no attention: steps are compared). "
-            "Thin line: the interval at the "
+            "(nonlinear attention: all of P and Q trained, too). Thin line: the interval at the "
             "longest length; hollow: it holds 1, so it is open who ends lower."
+            + " Without attention steps are compared, not losses." * ("no attention" in rows)
             + f" {more} further rows are in the table." * (more > 0))
 
 
@@ -311,7 +311,7 @@ def table_of_lead(arrays, parts, steps):
     """What was measured, a line a condition, in Markdown: SGD / Adam with its interval at each
     length; after so many steps, what it is times that of Setting 1; the final losses at the longest
     length, the share, the state, and what was measured besides."""
-    rows = [name for name in CONDITIONS if f"{name} group" in arrays]
+    rows = [name for name in CONDITIONS if f"{name} constant" in arrays]
     ends = {kind: sorted({int(each) for name in rows for each in arrays[f"{name} {kind}"]})
             for kind in ("constant", "falling")}
     heads = [f"{length:,} steps{', rate to 0' if kind == 'falling' else ''}"
@@ -323,10 +323,11 @@ def table_of_lead(arrays, parts, steps):
         for kind, lengths in ends.items():
             for key in (f"{name} {kind} {length}" for length in lengths):
                 words = str(parts.get(f"{key} lower", "")).replace("Adam lower", "").strip(", ")
-                values = parts[key].values if key in parts else None
-                cells.append(f"{in_words(values)} {words}".strip())
-        cells += [in_words(changed(parts, name, "Setting 1", f"{kind} {steps}"))
-                  for kind in ("constant", "falling")]
+                over = in_words(parts[key].values) if key in parts else ""
+                cells.append(f"{over} {words}".strip())
+        for kind in ("constant", "falling"):
+            times = changed(parts, name, "Setting 1", f"{kind} {steps}")
+            cells.append("" if times is None else in_words(times))
         last = f"{name} constant {arrays[f'{name} constant'][-1]}"
         besides = [str(parts.get(f"{name} {what}", "")) for what in (
             "share", "state", "half", "smoothness", "noise")]
@@ -344,11 +345,6 @@ def changed(parts, name, than, run):
     both = [parts[f"{row} {run}"].values for row in (name, than) if f"{row} {run}" in parts
             and CONDITIONS[row].end is not steps_to_a_millionth]
     return ratio(*both) if len(both) == 2 and name != than else None
-
-
-def in_words(values):
-    """Median and interval, of (seeds,) or None."""
-    return "" if values is None else "{} [{}, {}]".format(*map(short, interval(values)))
 
 
 def tails_and_depth(parts, steps):
@@ -376,14 +372,16 @@ def of_data_and_depth(parts, run):
 
 def where_the_lead_is_large(parts, steps):
     """Whether the lead is larger where less loss is left, over the rows of other data or depth, in
-    a sentence: Kendall's tau of medians. The loss is SGD's: over it SGD / Adam would rise, if the
-    two had nothing to do with each other, and fall over Adam's. "" of fewer than three rows."""
-    constant, falling = (tau_of_lead(parts, f"{kind} {steps}") for kind in ("constant", "falling"))
+    a sentence: Kendall's tau of medians. "" of fewer than three rows. The loss is SGD's: if the
+    two losses had nothing to do with each other, SGD / Adam would rise with SGD's and fall with
+    Adam's, so that only a negative tau with SGD's says something."""
     rows = len(of_data_and_depth(parts, f"falling {steps}"))
-    return "" if rows < 3 else (
-        f"Over the {rows} rows of Setting 1 and of other data or depth Kendall's tau of SGD / "
-        f"Adam and SGD's final loss is {constant:.2f} at a constant rate and {falling:.2f} at a "
-        f"falling one ({steps:,} steps).")
+    if rows < 3:
+        return ""
+    constant, falling = (tau_of_lead(parts, f"{kind} {steps}") for kind in ("constant", "falling"))
+    return (f"Over the {rows} rows of Setting 1 and of other data or depth Kendall's tau of SGD / "
+            f"Adam and SGD's final loss is {constant:.2f} at a constant rate and {falling:.2f} at "
+            f"a falling one ({steps:,} steps).")
 
 
 def tau_of_lead(parts, run):
@@ -426,8 +424,8 @@ def the_model(seeds=6, draws=1000):
     it. Measured, for x on the sphere, Gaussian x and Setting 3's, over a hundred times as many
     draws, for each seed: the 99.9 % quantile of |x|^2 over its mean. And of the gradient g of one
     prompt at P = Q = 0, which is 2 <w, x_q> S w x_q^T in every layer's Q and 0 in P: E|g|^4 over
-    the square of E|g|^2. Of the mean of B prompts it is this over B plus what Gaussian vectors
-    have, about 1: so many prompts make the batch's noise Gaussian.
+    the square of E|g|^2. Of g less its mean, averaged over B prompts, it is this over B plus what
+    Gaussian vectors have, about 1: with B far above it the batch's noise is Gaussian.
     """
     families = {"sphere": SPHERICAL, "Gaussian": SETTING_1, "Setting 3": SETTING_3}
     parts = []
@@ -514,7 +512,7 @@ def granularity(seeds=6, steps=30, settings=("Setting 1",)):
     """
     arrays, parts = {}, []
     for name in settings:
-        setting = GRANULAR[name]
+        setting = SETTINGS[name]
         run, chosen, scores = at_best_rates(setting, SCALINGS, steps, seeds)
         fixed = layer_rates(setting, dict(zip(SCALINGS, chosen)), steps)
         run_fixed, _, scores_fixed = at_best_rates(setting, fixed, steps, seeds)
@@ -560,11 +558,11 @@ SCALINGS = {  # from none to one for each parameter
     "Muon": (Muon, {}),
     "Adam": (Adam, {}),
 }
-GRANULAR = {"Setting 1": SETTING_1,
-            "Setting 1, falling rate": SETTING_1._replace(schedule="linear")} | {
-    name: CONDITIONS[name].setting for name in (
-        "variances 16-fold", "variances 16-fold, rotated", "Setting 3", "n = 5 (Setting 2)",
-        "L = 6", "softmax attention")}
+SETTINGS = {name: row.setting for name, row in CONDITIONS.items()} | {
+    "Setting 1, falling rate": SETTING_1._replace(schedule="linear"), "L = 4": other(layers=4)}
+GRANULAR = ("Setting 1", "Setting 1, falling rate", "variances 16-fold",
+            "variances 16-fold, rotated", "Setting 3", "n = 5 (Setting 2)", "L = 6",
+            "softmax attention")
 READ = 0, 10, 50, 200, 500
 
 
@@ -575,14 +573,13 @@ def layer_rates(setting, chosen, steps):
                             for seed in PILOTS])["layer_grad_norm"]  # (seeds, 2, steps, layers)
     typical = {f"layer rates, step {t}": np.median(norms[:, 0, t], axis=0) for t in READ
                if t < steps} | {"layer rates, run": np.median(norms[:, 1], axis=(0, 1))}
-    return {name: (FixedLayerRates, dict(factors=layer_factors(norm)))
+    return {name: (FixedLayerRates, dict(factors=layer_factors(1 / norm)))
             for name, norm in typical.items()}
 
 
-def layer_factors(norm):
-    """One over the gradient norms of the layers (layers,); scaled so that their geometric mean is
-    1."""
-    return tuple((np.exp(np.log(norm).mean()) / norm).tolist())
+def layer_factors(rates):
+    """Rates of the layers (layers,), scaled so that their geometric mean is 1."""
+    return tuple((rates / np.exp(np.log(rates).mean())).tolist())
 
 
 @cached
@@ -605,30 +602,37 @@ SCALED_BY = {"SGD": "nothing: SGD", "one scale": "the whole step", "a layer": "e
 def draw_granularity(figure, arrays, found):
     """"SETTING ends" (scalings, seeds) over Adam's, a column a setting."""
     scalings = [str(each) for each in arrays["scalings"]]
-    shown = [name for name in GRANULAR if f"{name} ends" in arrays][:4]
+    measured = [name for name in GRANULAR if f"{name} ends" in arrays]
+    shown = measured[:4]  # more would be too narrow
     for ax, name in zip(figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0],
                         shown):
         over = arrays[f"{name} ends"] / arrays[f"{name} ends"][scalings.index("Adam")]
         plotting.forest(ax, [SCALED_BY.get(each, each) for each in scalings], over, looks={
             SCALED_BY.get(each, each): look for each, look in plotting.LOOKS.items()},
             xscale="log", xlabel="final loss / Adam's",
-            title=name if len(shown) > 1 else "what is normalised")
+            title=name.replace(", ", ",\n") if len(shown) > 1 else "what is normalised")
+        ax.set_ylim(top=1)  # for the first row's number
         plotting.beside(ax, [found[f"{name} {each}"] if each in ("SGD", "a layer") else None
                              for each in scalings])
         ax.axhline(0.5 - len(SCALINGS), color="#BBBBBB", lw=1)  # above the fixed layer rates
         ax.axvline(1, ls=":", color="#000000", lw=1.5)
-    name = shown[0]
-    return (f"{name}: SGD ends at {found[f'{name} SGD']} times Adam's loss, and at "
-            f"{found[f'{name} a layer']} times once each layer's step is normalised",
+    ordered = sorted(measured, key=lambda name: found[f"{name} a layer"].median)
+    least, most = ordered[0], ordered[-1]
+    return (f"{least}: SGD ends at {found[f'{least} SGD']} times Adam's loss, and at "
+            f"{found[f'{least} a layer']} times once each layer's step is normalised"
+            if least == most else
+            "SGD whose step is normalised layer by layer ends at "
+            f"{found[f'{least} a layer']} ({least}) to {found[f'{most} a layer']} ({most}) times "
+            "Adam's loss",
             "What is normalised, from coarse to fine: the momentum over its root mean square, "
             "taken over all parameters, a layer, a block, a row, or entry by entry; layer rates: "
-            "SGD "
-            "with a constant factor for each layer, read off SGD's gradient norms at one step of "
-            "other seeds, or off a whole run of \"a layer\". Every optimizer at its best rate; a "
-            "dot for each seed, line: median and interval.")
+            "SGD with a constant factor for each layer, read off SGD's gradient norms at one step "
+            "of other seeds, or off a whole run of \"a layer\". Every optimizer at its best rate; "
+            "a dot for each seed, line: median and interval."
+            + f" Not drawn: {'; '.join(measured[4:])}." * (len(measured) > 4))
 
 
-granularity.full = dict(seeds=10, steps=600, settings=tuple(GRANULAR))
+granularity.full = dict(seeds=10, steps=600, settings=GRANULAR)
 granularity.rows = "settings"
 
 
@@ -721,7 +725,7 @@ def screen(seeds=6, steps=20, models=BENCH,
     """
     half = max(1, steps // 2)
     candidates = {f"{each.__name__}{words}": (each, arguments) for each in optimizers
-                  for words, arguments in VARIANTS.get(each.__name__, {"": {}}).items()}
+                  for words, arguments in VARIANTS.get(each, {"": {}}).items()}
     behind, again, parts, besides = {}, {}, [], []  # of a model log ratios (seeds, candidates)
     arrays = {"models": list(models), "candidates": list(candidates)}
     for model in models:
@@ -744,7 +748,7 @@ def screen(seeds=6, steps=20, models=BENCH,
     ceilings = {"half the steps": halfway} | (
         {"other seeds": np.roll(here, 1, axis=0)} if len(seeds) > 1 else {})
     parts += [Part(f"{words} tau", f"the bench and itself, {words}: Kendall's tau",
-                   list(map(kendall_tau, here, other))) for words, other in ceilings.items()]
+                   list(map(kendall_tau, here, there))) for words, there in ceilings.items()]
     for model in [model for model in models if model not in bench]:
         there, tau = behind[model], np.array(list(map(kendall_tau, here, behind[model])))
         first, own = (list(candidates).index(each) for each in (
@@ -759,9 +763,9 @@ def screen(seeds=6, steps=20, models=BENCH,
     return arrays, parts + besides
 
 
-VARIANTS = {"Adam": {", beta2 = 0.9": {}, ", beta2 = 0.99": dict(beta2=0.99),
-                     ", beta2 = 0.999": dict(beta2=0.999)},
-            "NormalizedSGD": {", one scale": {}, ", a block": dict(granularity="block")}}
+VARIANTS = {Adam: {", beta2 = 0.9": {}, ", beta2 = 0.99": dict(beta2=0.99),
+                   ", beta2 = 0.999": dict(beta2=0.999)},
+            NormalizedSGD: {", one scale": {}, ", a block": dict(granularity="block")}}
 
 
 def behind_best(ends):
@@ -812,9 +816,8 @@ def draw_screen(figure, arrays, found):
     for ax in (bench, ends):
         ax.set(xscale="log", xlabel="final loss / the best one's")
     ends.legend()
-    return (f"Of {len(ranked)} optimizers {ranked[0]} ends lowest; SGD's loss is "
-            f"{found['bench SGD']} times the best" if "bench SGD" in found else
-            f"Of {len(ranked)} optimizers {ranked[0]} ends lowest",
+    sgd = f"; SGD's loss is {found['bench SGD']} times the best" if "bench SGD" in found else ""
+    return (f"Of {len(ranked)} optimizers {ranked[0]} ends lowest{sgd}",
             f"Ranked on the bench ({of_bench}) by the geometric mean of the ratio to the best one, "
             "each at its best rate. A dot for each seed, line: median and interval. Kendall's tau "
             f"of the bench and itself after half the steps: {found['half the steps tau']}.")
@@ -910,8 +913,8 @@ def initialization(seeds=6, steps=5, optimizers=BOTH, depths=(2, 8)):
             rates.append(Part(f"{label} {std} rates", f"{label}, std {std}: best rates",
                               best_in_words(scores)))
         for each, values in zip(candidates, np.stack(ends, axis=1)):  # (scales, seeds)
-            good, diverged = (values < setting.data["d"] / 2).all(axis=1), np.isinf(values).any(
-                axis=1)
+            good = (values < setting.data["d"] / 2).all(axis=1)
+            diverged = np.isinf(values).any(axis=1)
             words = [f"{word} at std {', '.join(f'{std:g}' for std in np.array(scales)[so])}"
                      for word, so in (("trains", good), ("diverges", diverged)) if so.any()]
             parts.append(Part(f"{label} {each}", f"{label}: {each}",
@@ -939,8 +942,8 @@ def draw_initialization(figure, arrays, found):
         np.isinf(arrays[f"{depths[-1]}, {where} {each}"][i]).all() for each in names)]
         for where in PLACES}
     blocks, full = (f"{lost[where][0]} or more" if lost[where] else "none" for where in PLACES)
-    return (f"{depths[-1]}: every seed blows up at an initial std of {full} with all of P and Q "
-            f"trained, of {blocks} with the paper's blocks",
+    return (f"{depths[-1]}: the initial std at which every seed blows up is {full} with all of P "
+            f"and Q trained, {blocks} with the paper's blocks",
             "Setting 1. Final loss: median over the last tenth of the steps, median over seeds, "
             "each case at its best rate; a cross where runs diverged or ended above 1,000; the "
             "loss of predicting 0 is 5.")
@@ -955,7 +958,7 @@ def messy_data(seeds=6, steps=10, kinds=("clean", "Gaussian noise"), remedies=("
 
     Data, each with E target^2 = 5 except for the heavy tails (1): clean (Setting 1); noise of
     standard deviation 1 on the context's labels, Gaussian, of Student's t with 2.5 degrees of
-    freedom, or on a tenth of them (outliers); correlated x, largest over smallest variance 10 or
+    freedom, or on a tenth of them (outliers); x of unequal variances, largest over smallest 10 or
     100; heavy-tailed x (Setting 3); and all of it: variances 10, heavy tails, outliers. Remedies:
     none (not even clipping); x and y over |x|, undone on the prediction; x whitened by the
     context's covariance; clipping to norm 1; weight decay 0.01; whitening with decay. SGD and Adam
@@ -1027,7 +1030,7 @@ def ridge_risk(setting):
     of w and sigma^2 the variance of the noise: for Gaussian noise the best predictor."""
     covariance, found = np.array(setting.data.get("covariance", np.eye(5))), []
     penalty = setting.data.get("noise", 0) ** 2 * covariance
-    for k in range(20):
+    for k in range(10):
         prompts = evaluation_prompts(setting, k)
         X, y, query = prompts.Z[:, :-1, :-1], prompts.Z[:, -1:, :-1], prompts.Z[:, :-1, -1]
         w = np.linalg.solve(X @ X.mT + penalty, X @ y.mT)[..., 0]
@@ -1053,9 +1056,9 @@ def draw_messy_data(figure, arrays, found):
     best = [str(arrays["remedies"][i]) for i in risk.argmin(axis=1)]  # for each kind
     usual = [each.partition(",")[0] for each in best]  # with or without decay
     most, kind = max(usual, key=usual.count), kinds[-1]
-    return (f"The best remedy depends on the data: {most} in {usual.count(most)} of {len(kinds)}; "
-            f"with {kind} {best[-1]} (Adam's risk: {found[f'{kind} {best[-1]} Adam']}, without a "
-            f"remedy {found[f'{kind} none Adam']})",
+    return (f"Adam's best remedy is \"{most}\" for {usual.count(most)} of {len(kinds)} kinds of "
+            f"data; for \"{kind}\" it is \"{best[-1]}\", with a risk of "
+            f"{found[f'{kind} {best[-1]} Adam']} instead of {found[f'{kind} none Adam']}",
             "Squared error on clean targets over their mean square, median over seeds, typical "
             "batch; 1 is that of predicting 0; below 10$^{-4}$ drawn as 10$^{-4}$; X: the "
             "median diverged or is above 1,000. Adam at its best rate in every cell.")
@@ -1089,8 +1092,8 @@ def polynomial(seeds=6, steps=30, ratios=(10,)):
         parts += [Part(f"L = {L} {rates}", f"L = {L}, best numbers, {rates}: condition number",
                        f"{number:.3g}")
                   for rates, number in condition_numbers(numbers, spectra).items()]
-    factors = {"theory": layer_factors(block_roots(best[3], spectra))} | {
-        f"1 : 1 : {k}": layer_factors(1 / np.array([1, 1, k])) for k in ratios}
+    factors = {"theory": layer_factors(1 / block_roots(best[3], spectra))} | {
+        f"1 : 1 : {k}": layer_factors([1, 1, k]) for k in ratios}
     candidates = by_name(BOTH) | {
         name: (FixedLayerRates, dict(factors=each)) for name, each in factors.items()}
     run, _, scores = at_best_rates(SETTING_1, candidates, steps, seeds)
@@ -1298,7 +1301,7 @@ def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
     """
     arrays, parts, usual = {}, [], theory(SETTING_1)
     for name in cases:
-        setting = REDUCED[name]
+        setting = SETTINGS[name]
         own = theory(setting)
         fixed = {"theory": own} | (
             {"theory of Setting 1": usual} if len(usual) == len(own) and usual != own else {})
@@ -1312,13 +1315,13 @@ def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
         over = ratio(sgd, adam), ratio(sgd_numbers, adam_numbers)
         parts += [Part(f"{name} {series}", f"{name}, {series}: SGD / Adam", values)
                   for series, values in zip(("whole model", "numbers alone"), over)]
-        for i, each in enumerate(("SGD", "Adam")):
+        for i, each in enumerate(BOTH_NAMES):
             whole = ratio(run["ends"][:, i], same["ends"][:, i])
             off = off_identity(run["snapshots"][:, i, :, 0])[..., :-1, :].mean(axis=(2, 3))
             parts += [Part(f"{name} {each}", f"{name}, {each}: final loss of the whole model / of "
                            "the numbers, at the same rate", whole),
                       Part(f"{name} off early {each}", f"{name}, {each}: share off the identity, "
-                           "all but the last layer, after a twentieth of the steps",
+                           f"all but the last layer, after {every_of([steps])} of {steps} steps",
                            off[:, min(1, off.shape[1] - 1)]),  # the second snapshot, if any
                       Part(f"{name} off {each}", f"{name}, {each}: the same near the end",
                            off[:, -1])]
@@ -1331,11 +1334,8 @@ def reduced_model(seeds=6, steps=30, cases=("Setting 1",)):
     return arrays, parts
 
 
-REDUCED = {"Setting 1": SETTING_1,
-           "Setting 1, falling rate": SETTING_1._replace(schedule="linear"),
-           "L = 2": other(layers=2), "L = 4": other(layers=4)} | {
-               name: CONDITIONS[name].setting for name in (
-                   "n = 5 (Setting 2)", "n = 80", "x on the sphere", "heavy-tailed x", "Setting 3")}
+REDUCED = ("Setting 1", "Setting 1, falling rate", "L = 2", "L = 4", "n = 5 (Setting 2)", "n = 80",
+           "x on the sphere", "heavy-tailed x", "Setting 3")
 
 
 class OfNumbers:
@@ -1359,7 +1359,7 @@ def theory(setting):
     Hessian at the best numbers for many prompts."""
     spectra = poly.spectra(generator(2310), setting.data,
                            rare=setting.data.get("covariates") == "gamma")
-    return layer_factors(block_roots(poly.best(spectra, setting.layers)[0][0], spectra))
+    return layer_factors(1 / block_roots(poly.best(spectra, setting.layers)[0][0], spectra))
 
 
 def draw_reduced_model(figure, arrays, found):
@@ -1385,7 +1385,7 @@ def draw_reduced_model(figure, arrays, found):
             "line: median and interval.")
 
 
-reduced_model.full = dict(seeds=10, steps=600, cases=tuple(REDUCED))
+reduced_model.full = dict(seeds=10, steps=600, cases=REDUCED)
 reduced_model.rows = "cases"
 
 
@@ -1415,32 +1415,33 @@ def what_it_learns(seeds=3, steps=150, optimizers=(Adam,), lr=None):
     for name, setting in deep.items():
         adam = contestants(setting, optimizers, lr)
         run = stacked(train, [(setting, adam, seed, steps, 10) for seed in seeds])
-        final, before = final_loss(run["loss"][:, 0]), run["snapshots"][:, 0, :, 0]
+        end, before = final_loss(run["loss"][:, 0]), run["snapshots"][:, 0, :, 0]
         off = off_identity(before[:, -1, :, 1])  # (seeds, layers), of Q near the end
-        parts += [Part(f"{name} loss", f"{name}: final loss", final)]
+        parts += [Part(f"{name} loss", f"{name}: final loss", end)]
         parts += [Part(f"{name} {kind}", f"{name}: final loss / that of {DESCENTS[kind]}",
-                       final / loss) for kind, loss in least[name].items()]
+                       end / loss) for kind, loss in least[name].items()]
         parts.append(Part(f"{name} off", f"{name}: share of Q off the identity",
                           off.mean(axis=1)))
-        ends.append(final)
+        ends.append(end)
         if name == "L = 3":
             arrays["weights"] = before[0, -1].reshape(6, 5, 5)
     longer = {"five times the steps": deep["L = 4"],
               "five times the steps, falling rate": deep["L = 4"]._replace(schedule="linear")}
     for words, setting in longer.items():
         adam = contestants(setting, optimizers, lr)
-        final = final_loss(stacked(train, [(setting, adam, seed, 5 * steps)
-                                           for seed in seeds])["loss"][:, 0])
+        end = final_loss(stacked(train, [(setting, adam, seed, 5 * steps)
+                                         for seed in seeds])["loss"][:, 0])
         parts.append(Part(words, f"L = 4, {words}: final loss / that of {DESCENTS['P = g I']}",
-                          final / least["L = 4"]["P = g I"]))
-        arrays[f"L = 4, {words}"] = final
+                          end / least["L = 4"]["P = g I"]))
+        arrays[f"L = 4, {words}"] = end
     parts += one_layer(seeds, steps, optimizers, lr)
     return arrays | {"final": np.array(ends).T[:, None]} | {  # (seeds, 1, depths)
         f"least {kind}": [least[name][kind] for name in deep] for kind in DESCENTS}, parts
 
 
-DESCENTS = {"one size": "L steps, one size", "L sizes": "L steps, L sizes",
-            "P = g I": "L sizes, P = g I"}
+DESCENTS = {"one size": "L gradient steps, one step size",
+            "L sizes": "L gradient steps, L step sizes",
+            "P = g I": "best multiples of the identity"}
 
 
 def typical_loss(numbers):
@@ -1504,9 +1505,7 @@ def draw_what_it_learns(figure, arrays, found):
     ax, name = panels["depths"], str(arrays["optimizers"][0])
     curves(ax, arrays["depths"], arrays["final"], [name], path=False, yscale="log",
            title="final loss", xlabel="layers L", ylabel="loss", xticks=arrays["depths"])
-    for i, (kind, words) in enumerate((("one size", "L gradient steps, one step size"),
-                                       ("L sizes", "L gradient steps, L step sizes"),
-                                       ("P = g I", "best multiples of the identity"))):
+    for i, (kind, words) in enumerate(DESCENTS.items()):
         ax.plot(arrays["depths"], arrays[f"least {kind}"], label=words, **plotting.look(words, i))
     for words, marker in (("five times the steps", "o"),
                           ("five times the steps, falling rate", "*")):

@@ -536,8 +536,8 @@ def best_rates(setting, candidates, lengths, end=final, worst=None):
     candidates {name: (class, arguments without lr)}; end(setting, loss (steps,), snapshots, length,
     every) of a run is what is compared, as in `final`. A rate's score is the mean over pilot seeds
     of its log, infinite if a pilot diverged or ended above `worst`, the loss of predicting 0. The
-    grid grows, ROUNDS times at most, until the best rate is inside it; then its neighbours are
-    tried. Of the rates whose loss is within 5 % of the best the lowest is taken, because the cliff
+    grid grows, ROUNDS times at most, until the best rate is inside it; then the two rates on each
+    side of it are tried. Of the rates whose loss is within 5 % of the best the lowest is taken, because the cliff
     is above; it, too, lies inside the grid. A run at a constant rate serves all shorter lengths;
     under a schedule each length has runs of its own. Returns {length: contestants} and {length:
     {name: {rate: score}}}.
@@ -576,9 +576,10 @@ def taken(scores):
 
 
 def further(scores):
-    """The rates still to try after {rate: score}: a coarse step beyond the upper end, if the best
-    rate stands there, or the lower one, if it or the one taken does (beyond both, if every rate is
-    lost); else what is missing beside the best one."""
+    """The rates still to try after {rate: score}. None tried: START. All lost: a coarse step beyond
+    both ends. The best at the upper end: a coarse step above. The best, or the one taken, at the
+    lower end: one below. Else what is missing of the two rates on each side of the best, for one
+    that had bad luck with the pilots may hide a better one behind it."""
     if not scores:
         return START
     low, high = FINE.index(min(scores)), FINE.index(max(scores))
@@ -586,7 +587,7 @@ def further(scores):
     more = [FINE[high + 3]] if best == high or lost else []
     if lost or (not more and FINE.index(taken(scores)) == low):
         more.append(FINE[low - 3])
-    return more or [rate for rate in (FINE[best - 1], FINE[best + 1]) if rate not in scores]
+    return more or [rate for rate in FINE[best - 2 : best + 3] if rate not in scores]
 
 
 def taken_in_words(scores):

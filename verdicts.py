@@ -113,14 +113,18 @@ def line(each):
     """A measured part in words."""
     if isinstance(each.values, str):
         return f"{each.label}: {each.values}"
-    low, high = each.interval
-    if low == -np.inf and high == np.inf:  # few seeds, or all unknown
-        text = ", ".join(map(short, each.values)) + (" by seed" if len(each.values) > 1 else "")
-    else:
-        text = f"{short(each.median)} [{short(low)}, {short(high)}]"
+    text = f"{each.label}: {in_words(each.values)}"
     if not each.decision:
-        return f"{each.label}: {text}"
-    return f"{each.label}: {text}: {each.decision}{'' if each.primary else ' (not primary)'}"
+        return text
+    return f"{text}: {each.decision}{'' if each.primary else ' (not primary)'}"
+
+
+def in_words(values):
+    """Median and interval of (seeds,); the values themselves if there is no interval."""
+    middle, low, high = interval(values)
+    if low == -np.inf and high == np.inf:  # few seeds, or all unknown
+        return ", ".join(map(short, values)) + (" by seed" if len(values) > 1 else "")
+    return f"{short(middle)} [{short(low)}, {short(high)}]"
 
 
 def short(number, digits=3):

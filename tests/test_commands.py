@@ -334,6 +334,8 @@ def test_the_scoreboard():
     (["C1", "--full", "--quick"], "not allowed"), (["C10", "--robust"], "full_batch: got a name"),
     (["report", "--out", "nowhere"], "out: got 'nowhere'"),
     (["C1", "--redraw", "--out", "nowhere"], "got no such file"),
+    (["all", "--redraw", "--out", "nowhere"], "got 'nowhere', wants a folder with findings"),
+    (["lead", "--rows", "L = 5", "--rows", "L = 7"], "conditions: got ['L = 5', 'L = 7']"),
     (["C1", "--quick", "--out", "/proc/nowhere"], "wants a folder to write in")))
 def test_mistakes_cost_one_line_and_status_2(arguments, words, here, capsys):
     (here / "mine.py").write_text(LION.replace("Lion", "SGD"))
@@ -351,8 +353,9 @@ def test_a_first_look_does_not_replace_what_a_longer_run_found(kept, capsys):
     assert (kept / "lead.json").read_bytes() == before
     assert exit_status(["the_model", "--seeds", "1", "--out", "new"]) == 0
     assert exit_status(["the_model", "--seeds", "2", "--out", "new"]) == 0  # both are first looks
-    refused = ["lead", "--full", "--seeds", "12", "--rows", "L = 2", "--out", str(kept)]
-    assert exit_status(refused) == 2  # longer, but all other rows would go
+    for others in (["--seeds", "12", "--rows", "L = 2"], ["--seeds", "12"]):  # longer, but the
+        assert exit_status(["lead", "--full", *others, "--out", str(kept)]) == 2  # rows would go
+    assert exit_status(["C9", "--full", "--lr", "SGD=0.01", "--out", str(kept)]) == 2
     assert (kept / "lead.json").read_bytes() == before
 
 

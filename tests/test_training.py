@@ -699,6 +699,16 @@ def test_the_grid_grows_until_the_best_rate_is_inside(best, valley):
     assert len(sgd) == len(set(sgd))  # no rate twice
 
 
+@pytest.mark.parametrize("ends, best", (
+    ({0.01: 2, 0.03: 0.9, 0.07: 0.5, 0.1: 0.4, 0.15: 0.5, 0.2: 0.3, 0.3: 0.9}, 0.2),
+    ({0.01: 0.9, 0.015: 0.3, 0.02: 0.5, 0.03: 0.4, 0.05: 0.5, 0.1: 0.9}, 0.015)))
+def test_a_rate_behind_one_that_had_bad_luck_is_found(ends, best, valley):
+    """The neighbour of the best coarse rate is worse, the one behind it is better."""
+    valley(lambda name, rate, length, seed: ends.get(rate, 2.0))
+    chosen, _ = training.best_rates(SETTING_1, {"SGD": TWO["SGD"]}, [100])
+    assert chosen[100][0][1]["lr"] == best
+
+
 def test_of_nearly_equal_rates_the_lowest_is_taken(valley):
     """Within 5 %: the cliff is above."""
     valley(lambda name, rate, length, seed: {0.02: 1.04, 0.03: 1.03, 0.05: 1.0}.get(rate, 2.0))
