@@ -701,12 +701,12 @@ def run_all(names, level, given):
                   sep="\n", flush=True)
         except BrokenPipeError:  # main's
             raise
-        except (runs.RunFailed, OSError) as error:
-            failed.append(f"{name}: {error}")
-        except ValueError as error:
-            if len(asked) == 1 or not is_mistake(error):
+        except (runs.RunFailed, OSError, ValueError) as error:
+            if isinstance(error, ValueError) and (len(asked) == 1 or not is_mistake(error)):
                 raise
             failed.append(f"{name}: {error}")
+            if len(asked) > 1:  # here, too: the end may be hours away
+                runs.say(failed[-1])
     if failed:
         raise runs.RunFailed("\n".join(failed))
     return 0
