@@ -441,7 +441,7 @@ def test_numbers_are_printed_before_they_are_drawn(here, monkeypatch, capsys):
     assert exit_status(["C1", "C4", "--quick"]) == 1
     out, err = capsys.readouterr()
     assert out.startswith("adam_vs_sgd: words\n  verdict: published: open\ndirectional_smoothness:")
-    assert err == "experiments.py: adam_vs_sgd: full\n" and "  a.png\n  next: python " in out
+    assert err == 2 * "experiments.py: adam_vs_sgd: full\n" and "  a.png\n  next: python " in out
     monkeypatch.setattr(commands, "print", Mock(side_effect=BrokenPipeError), raising=False)
     with pytest.raises(BrokenPipeError):
         commands.status_of(commands.command_line().parse_intermixed_args(["C1", "C4", "--quick"]))
