@@ -285,9 +285,9 @@ def refuse_to_replace_a_full_run(name, level, out, arguments):
     except ValueError:  # there is none, or one of another version, which may go
         return
     if not is_first_look(name, level, kept) and not rows_kept(name, level, out, arguments, rows):
-        raise ValueError(f"{place(level, out) / name}.json: got the finding of a longer run (--full) "
-                         "of other arguments, that this one would replace, wants another --out, "
-                         "or that file deleted")
+        raise ValueError(f"{place(level, out) / name}.json: got the finding of a longer run "
+                         "(--full) of other arguments, which this one would replace, wants another "
+                         "--out, or that file deleted")
 
 
 def commit():

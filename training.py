@@ -537,10 +537,10 @@ def best_rates(setting, candidates, lengths, end=final, worst=None):
     every) of a run is what is compared, as in `final`. A rate's score is the mean over pilot seeds
     of its log, infinite if a pilot diverged or ended above `worst`, the loss of predicting 0. The
     grid grows, ROUNDS times at most, until the best rate is inside it; then the two rates on each
-    side of it are tried. Of the rates whose loss is within 5 % of the best the lowest is taken, because the cliff
-    is above; it, too, lies inside the grid. A run at a constant rate serves all shorter lengths;
-    under a schedule each length has runs of its own. Returns {length: contestants} and {length:
-    {name: {rate: score}}}.
+    side of it are tried. Of the rates whose loss is within 5 % of the best the lowest is taken,
+    because the cliff is above; it, too, lies inside the grid. A run at a constant rate serves all
+    shorter lengths; under a schedule each length has runs of its own. Returns {length: contestants}
+    and {length: {name: {rate: score}}}.
     """
     scores = {length: {name: {} for name in candidates} for length in lengths}
     worst = worst or loss_of_0(setting)
