@@ -233,6 +233,9 @@ def run_once(name, level, out, arguments, kept=None, rows=None):
     found = finding(name, level, arguments, measured(parts))
     if kept:
         arrays, old = kept[0] | arrays, kept[1]
+        if hasattr(NAMES[level][name], "together"):  # what is found over all rows
+            arrays, parts = NAMES[level][name].together(arrays)
+            found["parts"] |= measured(parts)
         found["parts"] = old["parts"] | found["parts"]
         found["configuration"][rows] = (*old["configuration"][rows], *arguments[rows])
         found["commit"] = ", ".join(dict.fromkeys((*old["commit"].split(", "), found["commit"])))

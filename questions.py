@@ -726,41 +726,52 @@ def screen(seeds=6, steps=20, models=BENCH,
     half = max(1, steps // 2)
     candidates = {f"{each.__name__}{words}": (each, arguments) for each in optimizers
                   for words, arguments in VARIANTS.get(each, {"": {}}).items()}
-    behind, again, parts, besides = {}, {}, [], []  # of a model log ratios (seeds, candidates)
-    arrays = {"models": list(models), "candidates": list(candidates)}
+    arrays, besides = {"candidates": list(candidates)}, []
     for model in models:
         setting = CONDITIONS[model].setting
         chosen, scores = best_rates(setting, candidates, sorted({half, steps}))
         runs = at_rates(setting, chosen, seeds)
-        behind[model], again[model] = (behind_best(runs[each]["ends"]) for each in (steps, half))
+        for length, word in ((half, "halfway"), (steps, "behind")):
+            arrays[f"{model} {word}"] = behind_best(runs[length]["ends"])
         besides += [Part(f"{model} {each}", f"{model}: {each}", screened(
             runs[steps], i, scores[steps][each])) for i, each in enumerate(candidates)]
-        arrays[f"{model} behind"] = np.exp(behind[model])
+    arrays, parts = of_bench_and_models(arrays)
+    return arrays, parts + besides
+
+
+def of_bench_and_models(arrays):
+    """What `screen` finds over the models that are there: the arrays with "bench behind" and
+    "ranked" added, and parts; from "candidates" and of each model "MODEL behind" and "MODEL
+    halfway" (seeds, candidates), final losses over the best one's, after all steps and half."""
+    candidates = [str(each) for each in arrays["candidates"]]
+    models = [model for model in CONDITIONS if f"{model} behind" in arrays]
     bench = [model for model in models if model in BENCH] or models[:1]
-    here, halfway = (np.mean([each[model] for model in bench], axis=0) for each in (behind, again))
+    behind, halfway = (  # of a model log ratios
+        {model: np.log(arrays[f"{model} {word}"]) for model in models}
+        for word in ("behind", "halfway"))
+    here, earlier = (np.mean([each[model] for model in bench], axis=0)
+                     for each in (behind, halfway))
     typical = dict(zip(candidates, np.exp(np.median(here, axis=0))))
     ranked = sorted(candidates, key=typical.get)
-    arrays |= {"bench behind": np.exp(here), "ranked": ranked}
-    parts += [Part("rank", "bench, loss over the best one's", "; ".join(
+    parts = [Part("rank", "bench, loss over the best one's", "; ".join(
         f"{place} {each} ({typical[each]:.3g})" for place, each in enumerate(ranked, 1)))]
     parts += [Part(f"bench {each}", f"bench: final loss {each} / the best one's", values)
               for each, values in zip(candidates, np.exp(here).T)]
-    ceilings = {"half the steps": halfway} | (
-        {"other seeds": np.roll(here, 1, axis=0)} if len(seeds) > 1 else {})
+    ceilings = {"half the steps": earlier} | (
+        {"other seeds": np.roll(here, 1, axis=0)} if len(here) > 1 else {})
     parts += [Part(f"{words} tau", f"the bench and itself, {words}: Kendall's tau",
                    list(map(kendall_tau, here, there))) for words, there in ceilings.items()]
     for model in [model for model in models if model not in bench]:
         there, tau = behind[model], np.array(list(map(kendall_tau, here, behind[model])))
-        first, own = (list(candidates).index(each) for each in (
-            ranked[0], list(candidates)[np.argmin(np.median(there, axis=0))]))
+        first, own = (candidates.index(each) for each in (
+            ranked[0], candidates[np.argmin(np.median(there, axis=0))]))
         _, low, high = interval(tau)
         parts += [Part(f"{model} tau", f"the bench and {model}: Kendall's tau", tau),
                   Part(f"{model} predicts", f"the bench predicts {model}",
                        "yes" if low > 0.5 else "no" if high < 0.5 else "open"),
                   Part(f"{model} regret", f"{model}: final loss of {ranked[0]}, first on the bench,"
-                       f" over {list(candidates)[own]}'s",
-                       np.exp(there[:, first] - there[:, own]))]
-    return arrays, parts + besides
+                       f" over {candidates[own]}'s", np.exp(there[:, first] - there[:, own]))]
+    return arrays | {"bench behind": np.exp(here), "ranked": ranked}, parts
 
 
 VARIANTS = {Adam: {", beta2 = 0.9": {}, ", beta2 = 0.99": dict(beta2=0.99),
@@ -769,11 +780,11 @@ VARIANTS = {Adam: {", beta2 = 0.9": {}, ", beta2 = 0.99": dict(beta2=0.99),
 
 
 def behind_best(ends):
-    """Log of final losses (seeds, candidates) over the lowest of their seed: 0 for the best, even
-    if its loss is 0; infinite if it diverged."""
+    """Final losses (seeds, candidates) over the lowest of their seed: 1 for the best, even if its
+    loss is 0; infinite if it diverged."""
     best = ends.min(axis=1, keepdims=True)
     with np.errstate(all="ignore"):
-        return np.where(np.isinf(ends), np.inf, np.where(ends == best, 0, np.log(ends / best)))
+        return np.where(np.isinf(ends), np.inf, np.where(ends == best, 1, ends / best))
 
 
 def screened(run, i, scores):
@@ -801,8 +812,8 @@ def kendall_tau(a, b):
 def draw_screen(figure, arrays, found):
     """A row a candidate, in the order "ranked": "bench behind" and "MODEL behind" (seeds,
     candidates)."""
-    names, ranked, models = ([str(each) for each in arrays[key]]
-                             for key in ("candidates", "ranked", "models"))
+    names, ranked = ([str(each) for each in arrays[key]] for key in ("candidates", "ranked"))
+    models = [model for model in CONDITIONS if f"{model} behind" in arrays]
     of_bench = plotting.listed([model for model in models if model in BENCH] or models[:1])
     order = [names.index(each) for each in ranked]
     bench, ends = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -823,7 +834,9 @@ def draw_screen(figure, arrays, found):
             f"of the bench and itself after half the steps: {found['half the steps tau']}.")
 
 
-screen.full = dict(seeds=6, steps=200, models=(*BENCH, "softmax attention", "softmax + MLP"))
+screen.full = dict(seeds=6, steps=1000, models=(*BENCH, "softmax attention", "softmax + MLP"))
+screen.rows = "models"  # measured and kept one by one
+screen.together = of_bench_and_models
 
 
 @experiment(FRESH)

@@ -215,13 +215,17 @@ def test_a_report_takes_nothing_from_the_user(kept, monkeypatch, capsys):
 
 def test_an_experiment_is_kept_row_by_row(tmp_path, monkeypatch, capsys):
     """Those that the folder has stay, if all other arguments are the same, and a line says so; each
-    names its commit."""
+    names its commit. What is found over all rows is found again with each."""
     def rowed(seeds, steps, conditions):
         done.append((steps, *conditions))
         return ({f"{name} x": np.arange(steps) for name in conditions},
                 [Part(name, name, [float(steps)] * seeds) for name in conditions])
 
-    done, commits, rowed.rows = [], [], "conditions"
+    def together(arrays):
+        names = "".join(name[0] for name in arrays if name != "all")
+        return arrays | {"all": np.arange(len(names))}, [Part("all", "all", names)]
+
+    done, commits, rowed.rows, rowed.together = [], [], "conditions", together
     monkeypatch.setitem(commands.NAMES["published"], "lead", rowed)
     monkeypatch.setattr(commands, "claim_of", lambda name, level="published": ("Draft", name))
     monkeypatch.setattr(commands, "defaults", lambda function: {})
@@ -230,10 +234,13 @@ def test_an_experiment_is_kept_row_by_row(tmp_path, monkeypatch, capsys):
     for steps, conditions in ((3, ("a", "b")), (3, ("b", "c")), (4, ("a",))):
         found = commands.run("lead", "published", tmp_path, dict(
             seeds=6, steps=steps, conditions=conditions))
-        kept = list(found["parts"])
+        kept = [key for key in found["parts"] if key != "all"]
         commits.append(found["commit"])
-        assert found["configuration"]["conditions"] == kept == list(
-            key.split()[0] for key in commands.load("lead", tmp_path)[0])
+        arrays, _ = commands.load("lead", tmp_path)
+        assert found["configuration"]["conditions"] == kept == [
+            key.split()[0] for key in arrays if key != "all"]
+        assert len(kept) == 1 or (found["parts"]["all"].values == "".join(kept)
+                                  and len(arrays["all"]) == len(kept))
     assert done == [(3, "a"), (3, "b"), (3, "c"), (4, "a")] and kept == ["a"]
     assert commits == ["a", "a, b", "b"]
     assert [line[:36] for line in capsys.readouterr().err.splitlines()] == [

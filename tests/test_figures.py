@@ -582,7 +582,8 @@ def test_every_model_of_the_screen_is_drawn():
                   key=lambda line: -line.get_ydata()[0])
     colours = {line.get_label(): line.get_color() for line in figure.axes[1].get_lines()
                if not len(line.get_xdata())}
-    wanted = [(model, names.index(each)) for each in arrays["ranked"] for model in arrays["models"]]
+    models = [model for model in questions.CONDITIONS if f"{model} behind" in arrays]
+    wanted = [(model, names.index(each)) for each in arrays["ranked"] for model in models]
     for dot, (model, k) in zip(dots, wanted, strict=True):
         np.testing.assert_allclose(dot.get_xdata(), arrays[f"{model} behind"][:, k])
         assert dot.get_color() == colours[str(model)]

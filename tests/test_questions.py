@@ -1,5 +1,6 @@
 """What only one question measures: each against an independent formula."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,10 +130,10 @@ def test_the_closed_form_of_one_layer(family):
 
 
 def test_how_far_behind_the_best(recwarn):
-    """In logarithms; the best one is at 0 even if its loss is 0, what diverged at infinity."""
-    inf, e = np.inf, np.exp(1)
-    ends = np.array([[0, 0, 1], [2, 2 * e, inf], [inf, inf, inf]])
-    assert questions.behind_best(ends).tolist() == [[0, 0, inf], [0, 1, inf], [inf, inf, inf]]
+    """The best one is at 1 even if its loss is 0, what diverged at infinity."""
+    inf = np.inf
+    ends = np.array([[0, 0, 1], [2, 6, inf], [inf, inf, inf]])
+    assert questions.behind_best(ends).tolist() == [[1, 1, inf], [1, 3, inf], [inf, inf, inf]]
     scores = {0.1: 1.0, 0.2: 0.5, 0.5: 0.5 + np.log(2), 0.7: 0.5 + np.log(2.1), 1.0: np.inf}
     assert questions.good_rates(scores) == (0.1, 0.5)
     assert np.isnan(questions.good_rates({0.1: np.inf})).all()
@@ -492,6 +493,27 @@ def test_screen_in_a_world_whose_numbers_are_known(monkeypatch):
     assert found[f"{softmax} regret"] == pytest.approx(16)
     assert found[f"{softmax} SGD"] == (
         "rate 0.1, loss 1.6, good range 4, steps to target > 20, spikes 0.0 %")
+
+
+def test_a_screen_model_by_model_is_that_of_all(monkeypatch):
+    """What is found over the models is found again when one is added."""
+    World(lambda setting, rule, arguments, steps: setting.data["n"] ** (rule is SGD) / 20 + 0.1 * (
+        setting.activation == "softmax") + 0.01 * (steps == 10), monkeypatch)
+    models = "Setting 1", "n = 5 (Setting 2)", "softmax attention"
+    screen = partial(questions.screen, seeds=6, steps=20, optimizers=(SGD, SignDescent))
+    whole, parts = screen(models=models)
+    one, two, three = (screen(models=(model,))[0] for model in models)
+    for first, second, third in ((one, two, three), (three, one, two)):
+        arrays, _ = questions.of_bench_and_models(first | second)
+        arrays, again = questions.of_bench_and_models(arrays | third)
+        assert arrays.keys() == whole.keys() and arrays["ranked"] == ["SignDescent", "SGD"]
+        for name in ("bench behind", "softmax attention behind", "Setting 1 halfway"):
+            np.testing.assert_array_equal(arrays[name], whole[name])
+        for got, wanted in zip(again, parts):
+            assert got[:2] == wanted[:2]
+            np.testing.assert_array_equal(got.values, wanted.values)
+    assert [part.key for part in again[-3:]] == [
+        f"softmax attention {words}" for words in ("tau", "predicts", "regret")]
 
 
 def test_a_screen_of_a_readers_own_Adam(monkeypatch):
