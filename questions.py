@@ -621,9 +621,8 @@ def draw_granularity(figure, arrays, found):
     return (f"{least}: SGD ends at {found[f'{least} SGD']} times Adam's loss, and at "
             f"{found[f'{least} a layer']} times once each layer's step is normalised"
             if least == most else
-            "SGD whose step is normalised layer by layer ends at "
-            f"{found[f'{least} a layer']} ({least}) to {found[f'{most} a layer']} ({most}) times "
-            "Adam's loss",
+            f"Normalised layer by layer, SGD ends at {found[f'{least} a layer']} times Adam's loss "
+            f"with {least}, at {found[f'{most} a layer']} times with {most}",
             "What is normalised, from coarse to fine: the momentum over its root mean square, "
             "taken over all parameters, a layer, a block, a row, or entry by entry; layer rates: "
             "SGD with a constant factor for each layer, read off SGD's gradient norms at one step "
