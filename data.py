@@ -2,7 +2,7 @@
 
     x_i     covariates, (d,); x_{n+1} is the query
     w       the regression vector of a prompt, (d,), drawn anew for each prompt
-    y_i     <w, x_i>, plus label noise if asked for
+    y_i     <w, x_i>, with `hidden` <w, f(x_i)>, plus label noise if asked for
     Z       (d+1, n+1): column i holds (x_i, y_i), the last column (x_{n+1}, 0)
     s       the squared radius of x, where x = sqrt(s) u with u uniform on the unit sphere
 
@@ -22,7 +22,7 @@ class Prompts(NamedTuple):
     """A batch of prompts; the arrays are read-only, because runs may share them."""
 
     Z: np.ndarray  # (batch, d+1, n+1)
-    target: np.ndarray  # (batch,): <w, x_{n+1}>, without label noise
+    target: np.ndarray  # (batch,): y_{n+1}, without label noise
 
 
 def sample_prompts(rng, batch=1000, n=20, d=5, covariates="gaussian", *, shape=0.1, scale=10.0,

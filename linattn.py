@@ -1,7 +1,7 @@
 """Linear attention on in-context regression: the model and its derivatives, by hand.
 
 Ahn et al., "Linear attention is (maybe) all you need (to understand Transformer optimization)",
-ICLR 2024, arXiv 2310.01082, whose letters are:
+ICLR 2024, arXiv 2310.01082. Letters; Z, M, P and Q are the paper's:
 
     Z       one prompt, (D, n+1), D = d + 1: column i holds (x_i, y_i), the last the query (x, 0)
     C, q    the n context columns of Z, and the query column
@@ -9,7 +9,9 @@ ICLR 2024, arXiv 2310.01082, whose letters are:
     P, Q    value matrix and joint key-query matrix of a layer, (D, D)
     G       the Gram matrix C C^T / n, (D, D), symmetric
     A       I + P G Q, what one linear layer does to every column
-    S, R    scores and act(S), (n, m): a row for each key, a column for each of m queries
+    X       the m columns of Z that a layer updates: all, in the last layer the query alone
+    S, R    scores and act(S), (n, m): a row for each key, a column for each column of X
+    V       what each of these columns reads, (D, m); U, N and r are steps on the way to it
     J, H    dG + dG^T (`_gram_backprop` says what for), and the Hessian of the loss
     Z', dZ  Z after the layer, and dLoss/dZ; likewise for the other letters
     Z.mT    numpy's word for the transposed matrix of every prompt
@@ -34,13 +36,14 @@ import numpy as np
 
 ACTIVATIONS = ("linear", "relu", "softmax", "softmax/n")
 REAL, COMPLEX = "iuf", "iufc"  # kinds of numbers that an argument may have, numpy's letters
-STEP = 1e-20  # of the complex step: its square vanishes beside 1, so nothing is rounded away
+STEP = 1e-20  # of the complex step: nothing is subtracted, so it may be this small
 CHUNK = 80_000  # numbers in the largest matrices of a chunk of prompts: they fit into the cache
 
 
 def keep_freed_memory():
     """Free one large array. glibc then keeps what is freed later, instead of asking the system for
-    zeroed memory again: 40 % less time for a gradient on 1,000 prompts."""
+    zeroed memory again: about half the time for a gradient on 1,000 prompts. It adapts to arrays
+    of up to 32 MiB."""
     np.empty(31 * 2**20, np.uint8)
 
 
@@ -93,14 +96,13 @@ def textbook_loss_and_grad(params, prompts, activation="linear"):
     return _over_chunks(_textbook_backprop, params, _checked_prompts(prompts), activation)
 
 
-# ---- The definition: Z' = Z + P V, V = C R / r, R = act(S), S = C^T Q Z --------------------------
+# ---- The definition: S = C^T Q X, R = act(S), V = C R / r, Z' = X + P V --------------------------
 
-# M takes the query out of the keys, so (1/n) Z M act(Z^T Q Z) = (1/n) C act(C^T Q Z). X are the
-# columns of Z that a layer has to give: all, in the last one only the query. r is n, for softmax
-# the sum over the keys of R = exp(S); it divides C R, whose columns are shorter than those of R.
-# In the code the columns of all prompts stand side by side, Z is [D, batch * (n+1)], and X, U, V
-# are [D, batch * m]: so Q @ X is one large product, and dX @ V.T sums over the prompts, too.
-# `_each` shows the columns prompt by prompt, [batch, D, m].
+# M takes the query out of the keys, so (1/n) Z M act(Z^T Q Z) = (1/n) C act(C^T Q Z). r is n, for
+# softmax the sum over the keys of R = exp(S). It divides N = C R, of D numbers a column, instead of
+# R, of n. In the code the columns of all prompts stand side by side, Z is [D, batch * (n+1)], and
+# X, U, V are [D, batch * m]: so Q @ X is one large product, and dX @ V.T sums over the prompts,
+# too. `_each` shows the columns prompt by prompt, [batch, D, m].
 
 def _textbook_forward(pairs, Z, activation):
     """Predictions (batch,) and, for the backward pass, what every layer leaves for it."""
@@ -140,9 +142,9 @@ def _textbook_backprop(params, Z, target, activation):
 
 
 def _attention_backprop(P, Q, parts, dX, activation):
-    """dZ, and dP and dQ summed over prompts, from dX = dZ', as Z' = X + P V. Each line is the
-    forward line in its comment, in reverse: F = B E gives dB = dF E^T, dE = B^T dF; what is used
-    twice receives twice."""
+    """dZ, and dP and dQ summed over prompts, from dX = dZ', as Z' = X + P V (until X is read a
+    second time, in U = Q X). Each line is the forward line in its comment, in reverse: F = B E
+    gives dB = dF E^T, dE = B^T dF; what is used twice receives twice."""
     batch, Z, X, K, C, U, R, r, V = parts
     dP = dX @ V.T  # Z' = X + P V
     dV = P.T @ dX
@@ -159,7 +161,7 @@ def _attention_backprop(P, Q, parts, dX, activation):
         dS = np.multiply(dR, R, out=dR)  # R = exp(S)
     if activation == "softmax/n":
         dC *= _mask(Z, batch)
-    dC += _product(_each(U, batch), dS.mT)  # S = K^T U
+    dC += _product(_each(U, batch), dS.mT)  # S = K^T U: dK, of the same columns of Z as dC
     dU = _product(K, dS)
     dQ = dU @ X.T  # U = Q X
     dZ = dX = dX + Q.T @ dU
@@ -239,7 +241,7 @@ def _gram_forward(pairs, G, q):
         cache.append((G, A, q, u, t))
         q = q + t @ P.T  # q' = q + P G Q q
         if not last:
-            G = A @ (G @ np.ascontiguousarray(A.mT))  # G' = A G A^T
+            G = A @ (G @ np.ascontiguousarray(A.mT))  # G' = A G A^T (a copy multiplies faster)
     return -q[:, -1], cache
 
 
@@ -343,10 +345,12 @@ def hessian(params, prompts):
     q that they give, and symmetry supplies the entries left out."""
     gram, params = compress(prompts), _finite("params", params)
     cache = _gram_forward(_embed(params, gram.q.shape[1]), gram.G, gram.q)[1]
-    H, gradient = np.zeros((params.size, params.size)), partial(_over_chunks, _gram_backprop)
+    H = np.zeros((params.size, params.size))
+    gradient = partial(_over_chunks, _gram_backprop)  # without checks: a deep G may have overflowed
     for row, unit in enumerate(np.eye(params.size).reshape(-1, *params.shape)):
         l = row // params[0].size
-        upper = Gram(cache[l][0], cache[l][2], gram.target)
+        G, _, q, *_ = cache[l]
+        upper = Gram(G, q, gram.target)
         product = hessian_vector_product(params[l:], unit[l:], upper, gradient)
         H[row, -product.size :] = product.ravel()
     return np.triu(H) + np.triu(H, 1).T
@@ -361,23 +365,25 @@ def hessian_diagonal(params, prompts):
 
         q' = A q      ->  q'1 = A1 q + A q1          q'11 = 2 A1 q1 + (A q11 + A11 q)
         G' = A G A^T  ->  G'1 = A1 G A^T + A G1 A^T + A G A1^T
-                          G'11 = N + (A G11 A^T + A11 G A^T + A G A11^T)
-                          N = 2 (A1 G1 A^T + A1 G A1^T + A G1 A1^T)
+                          G'11 = W + (A G11 A^T + A11 G A^T + A G A11^T)
+                          W = 2 (A1 G1 A^T + A1 G A1^T + A G1 A1^T)
 
     In the parameter's own layer q1, G1, q11, G11 and, as A is linear in it, A11 are 0. Above it
     A1 = P G1 Q and A11 = P G11 Q, so that the brackets are linear in q11 and G11 of the layer
     below: the backward pass has carried them into dq and dG. So each layer from there on adds
-    <dq', 2 A1 q1> and, except for the last, <dG', N> = <J', N> / 2 = <J' A1, 2 A G1 + A1 G>,
-    because N and J' = dG' + dG'^T are symmetric; <,> sums over prompts, too.
+    <dq', 2 A1 q1> and, except for the last, <dG', W> = <J', W> / 2 = <J' A1, 2 A G1 + A1 G>,
+    because W and J' = dG' + dG'^T are symmetric; <,> sums over prompts, too.
     """
     return _over_chunks(_diagonal, _finite("params", params), compress(prompts))[1]
 
 
 def _diagonal(params, G, q, target):
+    """Sum of squared errors, and its second derivatives, shaped like params."""
     loss, _, cache, _ = _gram_backprop(params, G, q, target)
     pairs, diagonal = _embed(params, q.shape[1]), np.empty(params.shape)
     for l, which, i, j in np.ndindex(params.shape):
-        (P, Q), G, A1 = pairs[l], cache[l][0], np.zeros(G.shape)
+        (P, Q), G = pairs[l], cache[l][0]
+        A1 = np.zeros_like(G)
         if which == 0:  # the parameter's own layer: A = I + P G Q moves, q and G do not
             A1[:, i, :] = G[:, j] @ Q  # along P_ij: e_i e_j^T G Q
         else:
@@ -387,8 +393,9 @@ def _diagonal(params, G, q, target):
 
 
 def _second(pairs, cache, q1, G1, A1=None):
-    """What the layers add to a second derivative, from q1 and G1 of their input, and A1 of the
-    first one if that is not P G1 Q."""
+    """A second derivative, summed over prompts: 2 prediction1^2 and what each layer adds. q1
+    (batch, D) and G1 (batch, D, D) are those of the input of the first layer here, A1 (batch, D, D)
+    is its own if that is not P G1 Q."""
     total = 0.0
     for (P, Q), (G, A, q, _, _, dq, J) in zip(pairs, cache):
         if A1 is None:

@@ -1,4 +1,5 @@
-"""Adam against SGD on linear attention: claim C1 in Setting 1, whole, with numpy alone.
+"""Adam against SGD on linear attention, in Setting 1 (README's claim C1): from data to losses with
+numpy alone.
 
 A prompt Z has n context columns (x, y), together C, and a query column q = (x, 0). Here y = <w, x>,
 with another w in each prompt; the query's y is the target. A layer of linear attention has the
@@ -78,10 +79,11 @@ class Adam:
 
     def step(self, params, grad):
         self.t += 1
-        self.m = 0.9 * self.m + 0.1 * grad
-        self.v = 0.9 * self.v + 0.1 * grad**2  # 0.9 is the paper's; the usual one is 0.999
-        bias = 1 - 0.9**self.t  # m and v began at 0, and are too small by this factor
-        return params - self.lr * (self.m / bias) / (np.sqrt(self.v / bias) + 1e-8)
+        beta1, beta2 = 0.9, 0.9  # beta2 is the paper's; the usual one is 0.999
+        self.m = beta1 * self.m + (1 - beta1) * grad
+        self.v = beta2 * self.v + (1 - beta2) * grad**2
+        m, v = self.m / (1 - beta1**self.t), self.v / (1 - beta2**self.t)  # both began at 0
+        return params - self.lr * m / (np.sqrt(v) + 1e-8)
 
 
 def train(seed, steps):

@@ -21,13 +21,14 @@ Of all steps of the same size, steepest descent takes the one along which the lo
 size of a step can be measured by different norms, and each gives another optimizer (Bernstein &
 Newhouse, arXiv 2409.20325):
 
-    Euclidean norm of all entries               the gradient over its norm
-    the largest Euclidean norm of a block       every block over its own norm
-    the largest absolute entry                  the sign of every entry
-    the largest spectral norm of a matrix       the polar factor of every matrix
+    Euclidean norm of all entries           the gradient over its norm          NormalizedSGD
+    the largest Euclidean norm of a block   every block over its own norm       the same, "block"
+    the largest absolute entry              the sign of every entry             SignDescent
+    the largest spectral norm of a matrix   the polar factor of every matrix    Muon
 
-Here each step is scaled to entries of root mean square lr (where no group is 0), so that rates
-compare. Adam's entries are about lr, too, but smaller where the gradient's sign changes.
+These three classes do this to v, SGD's running sum of gradients, and scale the step to entries
+of root mean square lr (where no group is 0), so that rates compare. Adam's entries are about lr,
+too, but smaller where the gradient's sign changes. SGD scales nothing.
 
 Weight decay is decoupled (Loshchilov & Hutter, arXiv 1711.05101): it shrinks the parameters by
 lr * weight_decay a step, outside the moments. theta, g: parameters, gradient; v: SGD's running sum
