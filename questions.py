@@ -649,19 +649,16 @@ def edge_of_stability(seeds=6, steps=200, batches=1):
     points are also given without those where this step or one of the 50 before it was clipped. With
     fresh batches a lower rate may already be unstable. Measured: the eigenvalue over the limit, at
     the start and in the median over the path without its first tenth. (If the limit binds at the
-    start alone, warm-up should help: that is a row of `lead`.) Besides: the final loss from a start
-    that a factor 1 + 1e-15 changes, about as rounding does, over that from the start as it is,
-    the larger over the smaller.
+    start alone, warm-up should help: that is a row of `lead`.) Besides, at these rates and at
+    Adam's published one: the final loss from a start that a factor 1 + 1e-15 changes, about as
+    rounding does, over that from the start as it is, the larger over the smaller.
     """
     rates, points = (0.05, 0.1, 0.2), points_of(steps, 20)
-    moved = SETTING_1._replace(std=SETTING_1.std * (1 + 1e-15))
     t = 50 * np.array(points)
     arrays, parts = {"iteration": t, "names": [f"rate {rate:g}" for rate in rates]}, []
     for rate in rates:
         sgd = ((SGD, dict(lr=rate)),)
-        run, other = (stacked(train, [(setting, sgd, seed, steps) for seed in seeds])
-                      for setting in (SETTING_1, moved))
-        ends = final_loss(run["loss"][:, 0]), final_loss(other["loss"][:, 0])
+        run = stacked(train, [(SETTING_1, sgd, seed, steps) for seed in seeds])
         found = values_along(sharpness, SETTING_1, sgd, seeds, steps, points, batches)[:, 0]
         # found (seeds, points, batches)
         limit, typical = 2 * (1 + 0.9) / rate, np.median(found, axis=-1)  # (seeds, points)
@@ -679,11 +676,23 @@ def edge_of_stability(seeds=6, steps=200, batches=1):
                  f"{100 * clipped.mean():.0f} %"),
             Part(f"{rate:g} batches", f"rate {rate:g}: largest over smallest batch",
                  f"{np.median(found.max(axis=-1) / found.min(axis=-1)):.3g}"),
-            Part(f"{rate:g} loss", f"rate {rate:g}: final loss", ends[0]),
-            Part(f"{rate:g} rounding", f"rate {rate:g}: the same, of a start changed by 1e-15, "
-                 "larger over smaller", ratio(np.maximum(*ends), np.minimum(*ends)))]
+            Part(f"{rate:g} loss", f"rate {rate:g}: final loss", final_loss(run["loss"][:, 0]))]
         arrays[f"rate {rate:g}"] = typical / limit
+    every = (*((SGD, dict(lr=rate)) for rate in rates), (Adam, dict(lr=SETTING_1.lr["Adam"])))
+    names = [f"{each.__name__} {arguments['lr']:g}" for each, arguments in every]
+    parts += [Part(f"{name} rounding", f"{name}: final losses from a start changed by 1e-15 and "
+                   "from the start itself, larger over smaller", values)
+              for name, values in zip(names, rounding(SETTING_1, every, seeds, steps).T)]
     return arrays, parts
+
+
+def rounding(setting, contestants, seeds, steps):
+    """How far a change of the start by 1e-15 has grown in the final losses, larger over smaller,
+    (seeds, contestants)."""
+    moved = setting._replace(std=setting.std * (1 + 1e-15))
+    ends = [final_loss(stacked(train, [(each, contestants, seed, steps) for seed in seeds])["loss"])
+            for each in (setting, moved)]
+    return ratio(np.maximum(*ends), np.minimum(*ends))
 
 
 def sharpness(_, before, __, prompts):

@@ -626,8 +626,10 @@ def test_the_edge_in_a_world_whose_numbers_are_known(monkeypatch):
     with some seeds at three times it."""
     def train(setting, contestants, seed, steps, every=50):
         norm = np.where(np.arange(steps) < 80, 2.0, 0.5)[None]
-        moved = 3.0 ** (-1) ** seed if 0 < setting.std / SETTING_1.std - 1 < 2e-15 else 1
-        return dict(loss=np.full((1, steps), 0.25 * moved), grad_norm=norm)
+        moved = 0 < setting.std / SETTING_1.std - 1 < 2e-15
+        by = [(3.0 if rule is SGD else 2.0) ** (-1) ** seed if moved else 1
+              for rule, _ in contestants]
+        return dict(loss=0.25 * np.outer(by, np.ones(steps)), grad_norm=norm)
 
     def along(measure, setting, contestants, seed, steps, points, batches):
         values = np.where(np.array(points) < 3, 38.0, 3.8)[None, :, None]
@@ -642,7 +644,9 @@ def test_the_edge_in_a_world_whose_numbers_are_known(monkeypatch):
         assert found[f"{rate:g}"] == pytest.approx(share / 10)
         assert found[f"{rate:g} calm"].startswith(f"{share / 10:.3g}, ")
         assert found[f"{rate:g} clipped"] == "8 %" and found[f"{rate:g} batches"] == "5"
-        assert found[f"{rate:g} loss"] == 0.25 and found[f"{rate:g} rounding"] == pytest.approx(3)
+        assert found[f"{rate:g} loss"] == 0.25
+        assert found[f"SGD {rate:g} rounding"] == pytest.approx(3)
+    assert found["Adam 0.02 rounding"] == pytest.approx(2)
 
 
 def test_screen_ranks_by_the_geometric_mean_of_typical_ratios(monkeypatch):
