@@ -844,7 +844,7 @@ def draw_screen(figure, arrays, found):
     ends.set(title="model by model")
     for ax in (bench, ends):
         ax.set(xscale="log", xlabel="final loss / the best one's")
-    ends.legend()
+    figure.legend(loc="outside lower center", ncols=len(looks))
     sgd = f"; SGD's loss is {found['bench SGD']} times the best" if "bench SGD" in found else ""
     return (f"Of {len(ranked)} optimizers {ranked[0]} ends lowest{sgd}",
             f"Ranked on the bench ({of_bench}) by the geometric mean of the ratio to the best one, "
