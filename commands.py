@@ -97,7 +97,7 @@ def command_line():
     parser.add_argument("--lr", nargs="+", action="extend", metavar="[NAME=]RATE",
                         help="learning rates: 0.01 for every optimizer, or Adam=0.01 for one")
     parser.add_argument("--rows", nargs="+", action="extend", metavar="ROW",
-                        help="of an experiment that is measured row by row (lead), these alone")
+                        help="of an experiment that is measured row by row, as lead, these alone")
     parser.add_argument("--jobs", type=whole, help="processes (default: one for each core)")
     parser.add_argument("--out", default="results", help="folder (default: results)")
     parser.add_argument("--slides", action="store_true", help="also one file for each panel")
@@ -202,14 +202,15 @@ def arguments_of(name, given):
 
 def run(name, level, out, arguments):
     """Measure, and keep arrays and finding in the folder. Returns the finding. An experiment that
-    has `rows`, the name of an argument, is measured and kept row by row: those that the folder has,
-    with the same other arguments, stay."""
+    has `rows`, the name of an argument, is measured and kept row by row; the folder's others, of
+    the same other arguments, stay. A row that took `--full` is not measured again."""
     rows = getattr(NAMES[level][name], "rows", None)
     if not rows:
         return run_once(name, level, out, arguments)
     for row in arguments[rows]:
         kept = rows_kept(name, level, out, arguments, rows)
-        if kept and row in kept[1]["configuration"][rows]:
+        there = kept and row in kept[1]["configuration"][rows]
+        if there and not is_first_look(name, level, arguments):
             runs.say(f"{name}, {row}: is there already, whatever has changed since; delete "
                      f"{place(level, out) / name}.json to measure all again")
         else:
@@ -237,9 +238,10 @@ def run_once(name, level, out, arguments, kept=None, rows=None):
             arrays, parts = NAMES[level][name].together(arrays)
             found["parts"] |= measured(parts)
         found["parts"] = old["parts"] | found["parts"]
-        found["configuration"][rows] = (*old["configuration"][rows], *arguments[rows])
+        found["configuration"][rows] = tuple(dict.fromkeys(
+            (*old["configuration"][rows], *arguments[rows])))
         found["commit"] = ", ".join(dict.fromkeys((*old["commit"].split(", "), found["commit"])))
-    keep(name, level, out, arrays, found)
+    keep(name, level, out, arrays, found, adds=bool(kept))
     spent = ", ".join(f"{value:,} {key}" for key, value in arguments.items()
                       if key in ("seeds", "steps", "draws"))
     with open(Path(out, "times.txt"), "a", encoding="utf-8") as file:
@@ -312,22 +314,25 @@ def place(level, out):
     return Path(out, "robust") if level == "robust" else Path(out)
 
 
-def keep(name, level, out, arrays, found):
+def keep(name, level, out, arrays, found, adds=False):
     """Write NAME.npz and NAME.json. What an earlier call has left goes first, so that no old
-    picture or number stands beside new ones, wherever this call ends."""
+    picture or number stands beside new ones, wherever this call ends; not a finding to which this
+    one adds rows."""
     parts = {key: {field: numbers(value) for field, value in each._asdict().items()}
              for key, each in found["parts"].items()}
     text = in_json(dict(found, parts=parts))
     folder = place(level, out)
     for path in folder.glob(f"{name}*"):
-        if re.fullmatch(rf"{name}(-\d+)?\.(png|pdf|txt|json)", path.name):
+        if re.fullmatch(rf"{name}(-\d+)?\.(png|pdf|txt{'' if adds else '|json'})", path.name):
             path.unlink()
     runs.write(folder / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
     runs.write(folder / f"{name}.json", lambda file: file.write(f"{text}\n".encode()))
 
 
 def in_json(value):
-    return json.dumps(value, indent=1, allow_nan=False, default=lambda each: each.__name__)
+    """Optimizers by their names, those of a reader with their module."""
+    return json.dumps(value, indent=1, allow_nan=False, default=lambda each: each.__name__
+                      if each.__module__ == "optimizers" else f"{each.__module__}.{each.__name__}")
 
 
 def numbers(value):

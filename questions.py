@@ -792,7 +792,7 @@ def of_bench_and_models(arrays):
     return arrays | {"bench behind": np.exp(here), "ranked": ranked}, parts
 
 
-VARIANTS = {Adam: {", beta2 = 0.9": {}, ", beta2 = 0.99": dict(beta2=0.99),
+VARIANTS = {Adam: {", beta2 = 0.9": dict(beta2=0.9), ", beta2 = 0.99": dict(beta2=0.99),
                    ", beta2 = 0.999": dict(beta2=0.999)},
             NormalizedSGD: {", one scale": {}, ", a block": dict(granularity="block")}}
 

@@ -93,7 +93,10 @@ def stepped(rule, params, grad):
     returned = rule.step(params.copy(), grad)
     if returned is None:
         raise ValueError("step returned None, wants the new params: is its `return` missing?")
-    after = np.array(returned, float)
+    try:
+        after = np.array(returned, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"step returned {type(returned).__name__}, wants one array") from error
     if after.shape != params.shape:
         raise ValueError(f"step returned shape {after.shape}, wants {params.shape}")
     return after
@@ -758,6 +761,8 @@ def check_settings(settings):
     require(good, "settings", settings, "a dict {name: Setting}, as data.PAPER_SETTINGS")
     for setting in settings.values():
         require({"n", "d"} <= set(setting.data), "data", setting.data, "n and d, at least")
+        known = inspect.signature(data.sample_prompts).parameters
+        require(set(setting.data) <= set(known), "data", setting.data, "sample_prompts' arguments")
         data.sample_prompts(generator(0), 1, **setting.data)  # which says what is wrong
 
 

@@ -245,6 +245,24 @@ def test_an_experiment_is_kept_row_by_row(tmp_path, monkeypatch, capsys):
     assert commits == ["a", "a, b", "b"]
     assert [line[:36] for line in capsys.readouterr().err.splitlines()] == [
         "experiments.py: lead, b: is there al"]
+    rowed.full = dict(steps=10)  # now these are first looks, which follow a change of the code
+    found = commands.run("lead", "published", tmp_path, dict(seeds=6, steps=4, conditions=("a", "b")))
+    assert done[4:] == [(4, "a"), (4, "b")] and found["configuration"]["conditions"] == ["a", "b"]
+
+
+def test_a_row_that_cannot_be_kept_takes_no_other_with_it(tmp_path, monkeypatch):
+    """And a reader's optimizer with the name of ours is another one."""
+    monkeypatch.setattr(commands, "claim_of", lambda name, level="published": ("Draft", name))
+    mine = type("SGD", (SGD,), {})
+    for each, word in ((SGD, "SGD"), (mine, "test_commands.SGD")):
+        assert json.loads(commands.in_json([each])) == [word]
+    found = dict(parts=measured([Part("a", "a", [1.0] * 6)]), configuration=dict(rows=["a"]))
+    commands.keep("lead", "published", tmp_path, {"a": np.ones(2)}, found)
+    with patch.object(commands.runs, "write", side_effect=OSError("disk full")):
+        for adds in (True, False):
+            with pytest.raises(OSError):
+                commands.keep("lead", "published", tmp_path, {"b": np.ones(2)}, found, adds)
+            assert (tmp_path / "lead.json").exists() == adds
 
 
 # ---- Verdicts in words ---------------------------------------------------------------------------

@@ -208,6 +208,8 @@ def test_an_optimizer_that_returns_nan_is_noticed(at):
 
 @pytest.mark.parametrize("change, words", (
     (lambda params: None, "^step returned None, wants the new params"),
+    (lambda params: (params, 1), "^step returned tuple, wants one array"),
+    (lambda params: "new", "^step returned str, wants one array"),
     (np.sum, r"^step returned shape \(\), wants \(3, 2, 5, 5\)"),
     (np.ravel, r"^step returned shape \(150,\), wants \(3, 2, 5, 5\)")))
 def test_an_optimizer_that_returns_no_params(change, words):
@@ -633,9 +635,10 @@ def test_the_door_names_what_it_refuses(argument, values):
 
 
 @pytest.mark.parametrize("changes, name", (
-    (dict(n=None), "n"), (dict(covariates="Gamma"), "covariates"), (dict(cov=1), "data")))
+    (dict(n=None), "n"), (dict(covariates="Gamma"), "covariates"), (dict(nois=1.0), "data"),
+    ({}, "data")))
 def test_the_data_of_a_setting_are_looked_at_before_anything_is_computed(changes, name):
-    setting = SETTING_1._replace(data=SETTING_1.data | changes if name != "data" else dict(d=5))
+    setting = SETTING_1._replace(data=SETTING_1.data | changes if changes else dict(d=5))
     with pytest.raises(ValueError, match=f"^{name}: got .*, wants "):
         example(settings={"mine": setting})
 
