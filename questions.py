@@ -398,10 +398,11 @@ def scatter_of_lead(steps, figure, arrays, found):
         over, sgd = found[f"{name} {run}"], found[f"{name} {run} SGD"].median
         color = "#882255" if CONDITIONS[name].group == "depth" else "#444444"
         if np.isfinite(over.interval).all():  # with less than six seeds there is none
-            ax.plot([sgd, sgd], over.interval, color=color, lw=1.5)
-        ax.plot(sgd, over.median, "o", ms=11, color=color)
+            ax.plot([sgd, sgd], over.interval, color=color, lw=1.5, zorder=4)  # above the names
+        ax.plot(sgd, over.median, "o", ms=11, color=color, zorder=4)
         ax.annotate(name, (sgd, over.median), (6, 0), textcoords="offset points", va="center",
                     gid="end", color=color, fontsize="small",
+                    bbox=dict(facecolor="white", edgecolor="none", pad=0),
                     arrowprops=dict(arrowstyle="-", lw=0.8, color=color, relpos=(0, 0.5)))
     reference(ax, 1)
     ax.set(xscale="log", yscale="log", xlabel=f"SGD's final loss, rate to 0 over {steps:,} steps",
@@ -654,15 +655,17 @@ def edge_of_stability(seeds=6, steps=200, batches=1):
     rounding does, over that from the start as it is, the larger over the smaller.
     """
     rates, points = (0.05, 0.1, 0.2), points_of(steps, 20)
+    every = (*((SGD, dict(lr=rate)) for rate in rates), (Adam, dict(lr=SETTING_1.lr["Adam"])))
+    moved = SETTING_1._replace(std=SETTING_1.std * (1 + 1e-15))
+    run, other = (stacked(train, [(setting, every, seed, steps) for seed in seeds])
+                  for setting in (SETTING_1, moved))
     t = 50 * np.array(points)
     arrays, parts = {"iteration": t, "names": [f"rate {rate:g}" for rate in rates]}, []
-    for rate in rates:
-        sgd = ((SGD, dict(lr=rate)),)
-        run = stacked(train, [(SETTING_1, sgd, seed, steps) for seed in seeds])
-        found = values_along(sharpness, SETTING_1, sgd, seeds, steps, points, batches)[:, 0]
-        # found (seeds, points, batches)
-        limit, typical = 2 * (1 + 0.9) / rate, np.median(found, axis=-1)  # (seeds, points)
-        clipped = run["grad_norm"][:, 0] > SETTING_1.clip
+    for i, rate in enumerate(rates):
+        found = values_along(sharpness, SETTING_1, every[i : i + 1], seeds, steps, points, batches)
+        found, limit = found[:, 0], 2 * (1 + 0.9) / rate  # found (seeds, points, batches)
+        typical = np.median(found, axis=-1)  # (seeds, points)
+        clipped = run["grad_norm"][:, i] > SETTING_1.clip
         recent = np.array([[steps_of[max(0, at - 50) : at + 1].any() for at in t]
                            for steps_of in clipped])  # (seeds, points)
         parts += [
@@ -676,23 +679,15 @@ def edge_of_stability(seeds=6, steps=200, batches=1):
                  f"{100 * clipped.mean():.0f} %"),
             Part(f"{rate:g} batches", f"rate {rate:g}: largest over smallest batch",
                  f"{np.median(found.max(axis=-1) / found.min(axis=-1)):.3g}"),
-            Part(f"{rate:g} loss", f"rate {rate:g}: final loss", final_loss(run["loss"][:, 0]))]
+            Part(f"{rate:g} loss", f"rate {rate:g}: final loss", final_loss(run["loss"][:, i]))]
         arrays[f"rate {rate:g}"] = typical / limit
-    every = (*((SGD, dict(lr=rate)) for rate in rates), (Adam, dict(lr=SETTING_1.lr["Adam"])))
+    ends = final_loss(run["loss"]), final_loss(other["loss"])  # (seeds, optimizers)
+    apart = ratio(np.maximum(*ends), np.minimum(*ends))
     names = [f"{each.__name__} {arguments['lr']:g}" for each, arguments in every]
     parts += [Part(f"{name} rounding", f"{name}: final losses from a start changed by 1e-15 and "
                    "from the start itself, larger over smaller", values)
-              for name, values in zip(names, rounding(SETTING_1, every, seeds, steps).T)]
+              for name, values in zip(names, apart.T)]
     return arrays, parts
-
-
-def rounding(setting, contestants, seeds, steps):
-    """How far a change of the start by 1e-15 has grown in the final losses, larger over smaller,
-    (seeds, contestants)."""
-    moved = setting._replace(std=setting.std * (1 + 1e-15))
-    ends = [final_loss(stacked(train, [(each, contestants, seed, steps) for seed in seeds])["loss"])
-            for each in (setting, moved)]
-    return ratio(np.maximum(*ends), np.minimum(*ends))
 
 
 def sharpness(_, before, __, prompts):

@@ -250,9 +250,8 @@ def test_an_experiment_is_kept_row_by_row(tmp_path, monkeypatch, capsys):
     assert done[4:] == [(4, "a"), (4, "b")] and found["configuration"]["conditions"] == ["a", "b"]
 
 
-def test_a_row_that_cannot_be_kept_takes_no_other_with_it(tmp_path, monkeypatch):
+def test_a_row_that_cannot_be_kept_takes_no_other_with_it(tmp_path):
     """And a reader's optimizer with the name of ours is another one."""
-    monkeypatch.setattr(commands, "claim_of", lambda name, level="published": ("Draft", name))
     mine = type("SGD", (SGD,), {})
     for each, word in ((SGD, "SGD"), (mine, "test_commands.SGD")):
         assert json.loads(commands.in_json([each])) == [word]

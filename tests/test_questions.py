@@ -625,7 +625,7 @@ def test_the_edge_in_a_world_whose_numbers_are_known(monkeypatch):
     the first 80 steps are clipped. A start that is moved by rounding ends at a third of the loss,
     with some seeds at three times it."""
     def train(setting, contestants, seed, steps, every=50):
-        norm = np.where(np.arange(steps) < 80, 2.0, 0.5)[None]
+        norm = np.where(np.arange(steps) < 80, 2.0, 0.5) * np.ones((len(contestants), 1))
         moved = 0 < setting.std / SETTING_1.std - 1 < 2e-15
         by = [(3.0 if rule is SGD else 2.0) ** (-1) ** seed if moved else 1
               for rule, _ in contestants]
